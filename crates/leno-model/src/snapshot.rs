@@ -1,0 +1,366 @@
+//! What one proxy is told: listeners, route configurations, clusters and endpoints, each by name and ready for use.
+//!
+//! Control makes these from resources and instances; `leno-xds` carries them as LDS, RDS, CDS and EDS; the proxy
+//! builds its table from them. All choices (precedence, defaults, conflicts) have been made: rules stand in the
+//! order in which they are tried. A resource is immutable and shared; its version is a hash of its content.
+//!
+//! Names: a destination is asked for as a caller spells its authority, `cart.shop.mesh` or `cart.shop.mesh:8080`;
+//! that is the name of its [`Listener`]. Route configurations and clusters are canonical: `cart.shop.mesh:8080`,
+//! and `cart.shop.mesh:8080@v2` for a version. Endpoints carry the name of their cluster.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::instance::Protocol;
+use crate::name::ServiceName;
+
+/// A name in a snapshot.
+pub type Name = Arc<str>;
+
+/// One destination (mesh) or one bound port (gateway, foreign proxies), as its callers use it. LDS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// As it was asked for.
+    pub name: Name,
+    /// The service it leads to; none on a gateway.
+    pub service: Option<ServiceName>,
+    /// The service's port, or the gateway's.
+    pub port: u16,
+    /// Whether the proxy opens this port by itself (gateway) or reaches the listener through its outbound port (mesh).
+    pub bind: bool,
+    /// What callers speak here.
+    pub protocol: Protocol,
+    /// The route configuration for HTTP and gRPC, when the protocol can be one of them.
+    pub http: Option<Name>,
+    /// Where connections go that are not HTTP, when the protocol can be TCP; empty refuses them.
+    pub tcp: Vec<WeightedCluster>,
+    /// Where TLS connections go by their SNI, first match first; what matches none goes the way of `tcp`.
+    pub tls: Vec<TlsRule>,
+    /// How long a byte stream may stand still. Default 1 h.
+    pub idle_timeout: Duration,
+}
+
+/// TLS that passes through, chosen by server name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsRule {
+    /// Exact names or `*.suffix`; empty matches every name.
+    pub hostnames: Vec<HostPattern>,
+    /// Where it goes.
+    pub clusters: Vec<WeightedCluster>,
+    /// The rule that said so.
+    pub origin: Origin,
+}
+
+/// Routes of one destination or gateway port. RDS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteConfig {
+    /// Its canonical name.
+    pub name: Name,
+    /// The most specific host that matches is taken, and only its rules are tried.
+    pub hosts: Vec<VirtualHost>,
+}
+
+/// Rules for some host names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VirtualHost {
+    /// The names.
+    pub hostnames: Vec<HostPattern>,
+    /// In the order in which they are tried; the first that matches decides.
+    pub rules: Vec<Rule>,
+}
+
+/// A host name to match: lower case, no port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum HostPattern {
+    /// Every name.
+    Any,
+    /// Exactly this name.
+    Exact(Name),
+    /// `*.example.com` as `example.com`: one label or more before it.
+    Suffix(Name),
+}
+
+/// One match and what happens then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// Where it was written.
+    pub origin: Origin,
+    /// When it applies.
+    pub when: Match,
+    /// Changes to requests and answers, in order.
+    pub filters: Vec<RouteFilter>,
+    /// What happens.
+    pub action: Action,
+    /// Time for the whole request with all tries; none is unlimited.
+    pub request_timeout: Option<Duration>,
+    /// Time for one try; none is unlimited.
+    pub try_timeout: Option<Duration>,
+    /// Retries asked for by policy; those that are always safe need none.
+    pub retry: Option<Retry>,
+}
+
+/// Where a rule was written: printed by `explain`, labels of metrics and logs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Origin {
+    /// `httproute/shop/cart`, or `default` for what leno does without a route.
+    pub resource: Name,
+    /// The index of the rule in the resource.
+    pub rule: u32,
+    /// The rule's own name, if it has one.
+    pub name: Option<Name>,
+}
+
+/// The conditions of a rule, all of which must hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Match {
+    /// On the path.
+    pub path: PathMatch,
+    /// The method, as sent (methods are case-sensitive).
+    pub method: Option<Name>,
+    /// On fields; names are lower case.
+    pub headers: Vec<KeyMatch>,
+    /// On query parameters, the first of a name.
+    pub query: Vec<KeyMatch>,
+}
+
+/// A condition on a path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PathMatch {
+    /// The whole path.
+    Exact(Name),
+    /// Whole segments: `/a` matches `/a` and `/a/b`, not `/ab`. `/` matches all.
+    Prefix(Name),
+    /// A regular expression (RE2 syntax) that matches the whole path.
+    Regex(Name),
+}
+
+/// A condition on the value of a named thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyMatch {
+    /// The field (lower case) or parameter (as written).
+    pub name: Name,
+    /// Its value.
+    pub value: ValueMatch,
+}
+
+/// A condition on a value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ValueMatch {
+    /// Exactly this.
+    Exact(Name),
+    /// A regular expression (RE2 syntax) that matches the whole value.
+    Regex(Name),
+}
+
+/// What a rule does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Sends the request to one of these by weight.
+    Forward(Vec<WeightedCluster>),
+    /// Answers with a redirect.
+    Redirect(Redirect),
+    /// Answers with this status: the route has no backend that could be used. (Gateway API: 500.)
+    Refuse {
+        /// The status.
+        status: u16,
+        /// Why, for a person.
+        reason: Name,
+    },
+}
+
+/// A destination with its share. Shares are relative to their sum; 0 takes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightedCluster {
+    /// The cluster; none where the reference could not be resolved, whose share is answered with 500.
+    pub cluster: Option<Name>,
+    /// 0 to 1,000,000.
+    pub weight: u32,
+    /// Filters for this destination only.
+    pub filters: Vec<RouteFilter>,
+}
+
+/// A change on the way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RouteFilter {
+    /// Changes the fields of the request.
+    RequestHeaders(HeaderChange),
+    /// Changes the fields of the answer.
+    ResponseHeaders(HeaderChange),
+    /// Changes what the destination is asked for.
+    Rewrite(Rewrite),
+    /// Sends a copy to another cluster and ignores its answer.
+    Mirror(Mirror),
+    /// Answers preflights and adds CORS fields (Fetch standard).
+    Cors(Cors),
+}
+
+/// Changes to fields: set, then add, then remove.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HeaderChange {
+    /// Replaces all fields of the name.
+    pub set: Vec<(Name, Name)>,
+    /// Adds one more.
+    pub add: Vec<(Name, Name)>,
+    /// Removes all of the name.
+    pub remove: Vec<Name>,
+}
+
+/// What a redirect answers with; absent parts are kept from the request.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Redirect {
+    /// `http` or `https`.
+    pub scheme: Option<Name>,
+    /// The host.
+    pub hostname: Option<Name>,
+    /// The path.
+    pub path: Option<PathRewrite>,
+    /// The port.
+    pub port: Option<u16>,
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+}
+
+/// What the destination is asked for instead.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Rewrite {
+    /// The authority.
+    pub hostname: Option<Name>,
+    /// The path; the query is kept.
+    pub path: Option<PathRewrite>,
+}
+
+/// How a path changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PathRewrite {
+    /// Replaces all of it.
+    Full(Name),
+    /// Replaces the prefix that matched.
+    Prefix(Name),
+}
+
+/// A copy to another cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mirror {
+    /// Where it goes.
+    pub cluster: Name,
+    /// The share of requests that is copied: `numerator / denominator`.
+    pub numerator: u32,
+    /// At least 1.
+    pub denominator: u32,
+}
+
+/// Cross-origin resource sharing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Cors {
+    /// `*`, `scheme://host[:port]`, or with `*` for labels of the host.
+    pub allow_origins: Vec<Name>,
+    /// Methods, or `*`.
+    pub allow_methods: Vec<Name>,
+    /// Field names, or `*`.
+    pub allow_headers: Vec<Name>,
+    /// Field names, or `*`.
+    pub expose_headers: Vec<Name>,
+    /// Whether credentials may be sent.
+    pub allow_credentials: bool,
+    /// How long a preflight may be remembered. Default 5 s.
+    pub max_age: Duration,
+}
+
+/// Retries asked for by policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// Tries after the first.
+    pub attempts: u32,
+    /// Statuses that are tried again.
+    pub codes: Vec<u16>,
+    /// The shortest wait between two tries; doubled each time, with jitter.
+    pub backoff: Duration,
+}
+
+/// A group of endpoints that are used alike. CDS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Canonical: `cart.shop.mesh:8080`, `cart.shop.mesh:8080@v2`.
+    pub name: Name,
+    /// The service, for metrics and logs.
+    pub service: ServiceName,
+    /// The service's port.
+    pub port: u16,
+    /// What its applications speak.
+    pub protocol: Protocol,
+    /// How an endpoint is chosen.
+    pub balance: BalancePolicy,
+    /// Time for a connection to be made. Default 5 s.
+    pub connect_timeout: Duration,
+    /// How long an unused connection is kept. Default 1 h.
+    pub idle_timeout: Duration,
+}
+
+/// How an endpoint is chosen. All honour weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum BalancePolicy {
+    /// The better of two random ones by latency × open requests (peak EWMA, as Finagle and Linkerd).
+    #[default]
+    PeakEwma,
+    /// The one of two random ones with fewer open requests.
+    LeastRequest,
+    /// In turn.
+    RoundRobin,
+    /// At random.
+    Random,
+}
+
+/// The members of a cluster. EDS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoints {
+    /// The cluster's name.
+    pub cluster: Name,
+    /// Its members, sorted by id.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// One address of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// The instance's id.
+    pub id: Name,
+    /// Where the application listens.
+    pub address: SocketAddr,
+    /// The way through the instance's proxy, if it has one; taken by preference.
+    pub proxy: Option<SocketAddr>,
+    /// Its share; 0 takes nothing.
+    pub weight: u32,
+    /// Whether it takes new requests.
+    pub health: EndpointHealth,
+    /// The instance's version.
+    pub version: Option<Name>,
+    /// The instance's zone.
+    pub zone: Option<Name>,
+    /// The instance's region.
+    pub region: Option<Name>,
+}
+
+/// Whether an endpoint takes new requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EndpointHealth {
+    /// Takes requests.
+    #[default]
+    Healthy,
+    /// Takes none: its probe fails.
+    Unhealthy,
+    /// Finishes what it has.
+    Draining,
+}
+
+// === impl PathMatch ===
+
+impl Default for PathMatch {
+    fn default() -> Self {
+        Self::Prefix("/".into())
+    }
+}
