@@ -1,0 +1,23 @@
+//! Both ends of xDS v3, the one contract between the control plane and proxies, and the only crate that knows
+//! Envoy's messages.
+//!
+//! ```text
+//! leno-control ─ Provide ─► server ─ session (delta | sotw) ─► stream ⇢ client ─ Update (model types) ─► the proxy
+//!                             └─ StatusTable ◄── ACK, NACK ───────────────┘
+//! ```
+//!
+//! Invariants: what was encoded once is shared by every subscriber; a version is a hash of content, so that a proxy
+//! which moves to another server refetches nothing; a refused version is not sent again until the content changes;
+//! a refused update never unseats the last good one.
+
+#![warn(missing_docs)]
+
+pub mod kind;
+pub mod node;
+pub mod version;
+
+pub mod provide;
+
+pub mod status;
+
+pub mod client;
