@@ -1,0 +1,147 @@
+//! Flags: what went wrong with a request or connection, in a word that logs, metrics and answers share.
+//!
+//! The short codes are Envoy's where Envoy has one, so that what people know and what their boards filter by stays
+//! true; several causes may share a code. The reason is finer and unique: it stands in the field `x-leno-reason` of
+//! every answer that the proxy makes itself and in the access log as `response_code_details`.
+
+/// The field of an answer that holds [`Flag::reason`].
+pub const REASON_FIELD: &str = "x-leno-reason";
+
+macro_rules! flags {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $reason:literal;)+) => {
+        /// What went wrong.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum Flag {
+            $($(#[$doc])* $name,)+
+        }
+
+        impl Flag {
+            /// Every flag, in the order of their numbers.
+            pub const ALL: &'static [Flag] = &[$(Flag::$name,)+];
+
+            /// The code in logs and metrics, `UF`.
+            pub const fn code(self) -> &'static str {
+                match self { $(Flag::$name => $code,)+ }
+            }
+
+            /// The reason in answers and logs, `connect_failure`. Unique.
+            pub const fn reason(self) -> &'static str {
+                match self { $(Flag::$name => $reason,)+ }
+            }
+        }
+    };
+}
+
+flags! {
+    /// No route matches the request.
+    NoRoute = "NR", "no_route";
+    /// The destination is not known to the mesh and the policy is to deny what is not.
+    DestinationDenied = "NR", "destination_denied";
+    /// The route's reference leads nowhere: its backend does not exist.
+    UnresolvedReference = "NR", "unresolved_reference";
+    /// The cluster of the route is not known.
+    NoCluster = "NC", "no_cluster";
+    /// The destination's configuration did not arrive in time.
+    NotSynced = "NC", "not_synced";
+    /// The cluster has no endpoint that takes requests.
+    NoHealthyEndpoint = "UH", "no_healthy_endpoint";
+    /// The destination's name was not found.
+    DnsFailure = "DF", "dns_failure";
+    /// The connection to the endpoint was refused or broke while it was made.
+    ConnectFailure = "UF", "connect_failure";
+    /// The connection to the endpoint was not made in time.
+    ConnectTimeout = "UF", "connect_timeout";
+    /// A limit towards the endpoints is reached: connections, requests or waiters.
+    UpstreamOverflow = "UO", "upstream_overflow";
+    /// The endpoint closed the connection before the answer was complete.
+    UpstreamClosed = "UC", "upstream_closed";
+    /// The endpoint reset the stream.
+    UpstreamReset = "UR", "upstream_reset";
+    /// The endpoint broke the rules of its protocol.
+    UpstreamProtocolError = "UPE", "upstream_protocol_error";
+    /// The endpoint's answer has a head beyond the limits.
+    UpstreamHeadTooLarge = "UPE", "upstream_head_too_large";
+    /// The time for the whole request is over.
+    RequestTimeout = "UT", "request_timeout";
+    /// The time for the last try is over.
+    TryTimeout = "UT", "try_timeout";
+    /// All tries failed.
+    RetryLimit = "URX", "retry_limit_exceeded";
+    /// The client went away before the answer was complete.
+    DownstreamClosed = "DC", "downstream_closed";
+    /// The client broke the rules of its protocol.
+    BadRequest = "DPE", "bad_request";
+    /// The request's head is beyond the limits.
+    HeadTooLarge = "DPE", "head_too_large";
+    /// The request's head did not arrive in time.
+    HeadTimeout = "DPE", "head_timeout";
+    /// The body is longer than is taken here.
+    BodyTooLarge = "DPE", "body_too_large";
+    /// The request came back to a proxy that it had passed already.
+    Loop = "DPE", "loop_detected";
+    /// The proxy reset the stream.
+    LocalReset = "LR", "local_reset";
+    /// The proxy is draining.
+    Draining = "LR", "draining";
+    /// Nothing moved for too long.
+    IdleTimeout = "SI", "idle_timeout";
+    /// The connection or stream reached its age limit.
+    DurationTimeout = "DT", "duration_timeout";
+    /// The proxy has reached a limit of its own: connections, descriptors, memory.
+    Overloaded = "OM", "overloaded";
+    /// A rate limit refused the request.
+    RateLimited = "RL", "rate_limited";
+    /// A policy refused the request.
+    AccessDenied = "UAEX", "access_denied";
+    /// A fault policy answered the request.
+    FaultInjected = "FI", "fault_injected";
+    /// A fault policy delayed the request.
+    DelayInjected = "DI", "delay_injected";
+}
+
+// === impl Flag ===
+
+impl Flag {
+    /// The flag's number, for packing.
+    pub(crate) const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The flag of a number.
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
+    /// The flag with this reason.
+    pub fn from_reason(reason: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|flag| flag.reason() == reason)
+    }
+}
+
+impl std::fmt::Display for Flag {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_reason_is_unique_and_fits_into_a_field() {
+        let reasons: HashSet<_> = Flag::ALL.iter().map(|flag| flag.reason()).collect();
+        assert_eq!(reasons.len(), Flag::ALL.len());
+        assert!(reasons.iter().all(|r| r.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')));
+    }
+
+    #[test]
+    fn a_flag_survives_being_a_number() {
+        assert!(Flag::ALL.len() < 63, "the number has six bits, all ones for none");
+        for flag in Flag::ALL {
+            assert_eq!(Flag::from_number(flag.number()), Some(*flag));
+        }
+    }
+}

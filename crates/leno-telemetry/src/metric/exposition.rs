@@ -1,0 +1,153 @@
+//! The Prometheus text format, version 0.0.4: what `/metrics` answers.
+//!
+//! Samples of a family stand together behind its `# HELP` and `# TYPE`. Help texts and label values are escaped as the
+//! format says, other control characters are replaced, so that a value from outside stays inside its quotes.
+
+use std::fmt::Write as _;
+
+use super::histogram::{HistogramSnapshot, Unit};
+
+/// What a family is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Buckets, sum and count.
+    Histogram,
+}
+
+/// Text under way.
+#[derive(Debug, Default)]
+pub struct Exposition {
+    text: String,
+}
+
+/// The content type of the text.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+// === impl Exposition ===
+
+impl Exposition {
+    /// The content type of the text.
+    pub const CONTENT_TYPE: &str = CONTENT_TYPE;
+
+    /// Begins a family.
+    pub fn family(&mut self, name: &str, help: &str, kind: Kind) {
+        let kind = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        self.text.push_str("# HELP ");
+        self.text.push_str(name);
+        self.text.push(' ');
+        for c in help.chars() {
+            match c {
+                '\\' => self.text.push_str("\\\\"),
+                '\n' => self.text.push_str("\\n"),
+                c if c.is_control() => self.text.push(' '),
+                c => self.text.push(c),
+            }
+        }
+        let _ = write!(self.text, "\n# TYPE {name} {kind}\n");
+    }
+
+    /// One sample.
+    pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        self.text.push_str(name);
+        self.labels(labels, None);
+        self.value(value);
+    }
+
+    /// The samples of one histogram.
+    pub fn histogram(&mut self, name: &str, labels: &[(&str, &str)], snapshot: &HistogramSnapshot, unit: Unit) {
+        let count = snapshot.count();
+        for bound in unit.bounds() {
+            let up_to = snapshot.count_up_to(bound * unit.microseconds());
+            self.bucket(name, labels, &bound.to_string(), up_to);
+        }
+        self.bucket(name, labels, "+Inf", count);
+        self.suffixed(name, "_sum", labels, snapshot.sum_us as f64 / unit.microseconds());
+        self.suffixed(name, "_count", labels, count as f64);
+    }
+
+    /// A histogram of which only sum and count were kept.
+    pub fn summed(&mut self, name: &str, labels: &[(&str, &str)], sum: f64, count: u64) {
+        self.bucket(name, labels, "+Inf", count);
+        self.suffixed(name, "_sum", labels, sum);
+        self.suffixed(name, "_count", labels, count as f64);
+    }
+
+    /// The text.
+    pub fn into_text(self) -> String {
+        self.text
+    }
+
+    fn bucket(&mut self, name: &str, labels: &[(&str, &str)], bound: &str, count: u64) {
+        self.text.push_str(name);
+        self.text.push_str("_bucket");
+        self.labels(labels, Some(bound));
+        self.value(count as f64);
+    }
+
+    fn suffixed(&mut self, name: &str, suffix: &str, labels: &[(&str, &str)], value: f64) {
+        self.text.push_str(name);
+        self.text.push_str(suffix);
+        self.labels(labels, None);
+        self.value(value);
+    }
+
+    fn labels(&mut self, labels: &[(&str, &str)], bound: Option<&str>) {
+        if labels.is_empty() && bound.is_none() {
+            return;
+        }
+        self.text.push('{');
+        let all = labels.iter().copied().chain(bound.map(|bound| ("le", bound)));
+        for (n, (name, value)) in all.enumerate() {
+            debug_assert!(is_name(name), "{name:?} is not a label name");
+            if n > 0 {
+                self.text.push(',');
+            }
+            self.text.push_str(name);
+            self.text.push_str("=\"");
+            escape_label(value, &mut self.text);
+            self.text.push('"');
+        }
+        self.text.push('}');
+    }
+
+    fn value(&mut self, value: f64) {
+        self.text.push(' ');
+        if value == f64::INFINITY {
+            self.text.push_str("+Inf");
+        } else if value == f64::NEG_INFINITY {
+            self.text.push_str("-Inf");
+        } else if value.fract() == 0.0 && value.abs() < 9e15 {
+            self.text.push_str(itoa::Buffer::new().format(value as i64));
+        } else {
+            let _ = write!(self.text, "{value}");
+        }
+        self.text.push('\n');
+    }
+}
+
+/// Whether `name` is a name of metrics and labels: `[a-zA-Z_][a-zA-Z0-9_]*`.
+pub(super) fn is_name(name: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    !name.is_empty() && !name.as_bytes()[0].is_ascii_digit() && name.bytes().all(inner)
+}
+
+/// As the format says for label values; what else is a control character becomes U+FFFD.
+fn escape_label(value: &str, out: &mut String) {
+    for c in value.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            c if c.is_control() => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+    }
+}
