@@ -1,0 +1,110 @@
+//! Moves a body from where it is read to where it is written, with the back-pressure of the writer.
+//!
+//! Hot path: no locks held, allocations per request counted and capped, no info logs.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use bytes::Bytes;
+
+use crate::body::{Body, Frame};
+use crate::client::RequestBody;
+use crate::error::Result;
+use crate::fields::Fields;
+use crate::server::ReplyBody;
+
+/// Where a body is written to.
+#[allow(async_fn_in_trait)] // Everything here belongs to one thread.
+pub trait Sink: Sized {
+    /// Writes a piece; may keep it back until `flush` or the end.
+    async fn data(&mut self, data: Bytes) -> Result<()>;
+    /// Ends with trailers.
+    async fn trailers(self, trailers: Fields) -> Result<()>;
+    /// Ends.
+    async fn end(self) -> Result<()>;
+    /// Writes what was kept back.
+    async fn flush(&mut self) -> Result<()>;
+    /// Cuts off.
+    fn abort(self);
+}
+
+/// What a pump did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pumped {
+    /// Bytes of data moved.
+    pub bytes: u64,
+    /// Whether trailers came last.
+    pub trailers: bool,
+}
+
+/// Moves every frame of `body` to `sink` and ends it. Written in as few writes as the source's pace allows: whatever is
+/// there goes out together, and nothing is kept back while the source has nothing.
+///
+/// The error says by its side whether reading or writing broke; the sink is cut off when reading did.
+pub async fn pump<S: Sink>(body: &mut Body, sink: S) -> Result<Pumped> {
+    pump_with(body, sink, |_| {}).await
+}
+
+/// As [`pump`], and `on_trailers` sees the trailers (the status of gRPC is there) before they are written.
+pub async fn pump_with<S: Sink>(body: &mut Body, mut sink: S, on_trailers: impl FnOnce(&Fields)) -> Result<Pumped> {
+    let mut pumped = Pumped::default();
+    loop {
+        // A look without waiting first: only a source that has nothing makes a flush worth its write.
+        let ready = poll_fn(|cx| match body.poll_frame(cx) {
+            Poll::Ready(frame) => Poll::Ready(Some(frame)),
+            Poll::Pending => Poll::Ready(None),
+        });
+        let frame = match ready.await {
+            Some(frame) => frame,
+            None => {
+                sink.flush().await?;
+                body.frame().await
+            }
+        };
+        match frame {
+            Some(Ok(Frame::Data(data))) => {
+                pumped.bytes += data.len() as u64;
+                sink.data(data).await?;
+            }
+            Some(Ok(Frame::Trailers(trailers))) => {
+                pumped.trailers = true;
+                on_trailers(&trailers);
+                sink.trailers(trailers).await?;
+                return Ok(pumped);
+            }
+            Some(Err(error)) => {
+                sink.abort();
+                return Err(error);
+            }
+            None => {
+                sink.end().await?;
+                return Ok(pumped);
+            }
+        }
+    }
+}
+
+macro_rules! sink {
+    ($type:ty) => {
+        impl Sink for $type {
+            async fn data(&mut self, data: Bytes) -> Result<()> {
+                <$type>::data(self, data).await
+            }
+            async fn trailers(self, trailers: Fields) -> Result<()> {
+                <$type>::trailers(self, trailers).await
+            }
+            async fn end(self) -> Result<()> {
+                <$type>::end(self).await
+            }
+            async fn flush(&mut self) -> Result<()> {
+                <$type>::flush(self).await
+            }
+            fn abort(self) {
+                <$type>::abort(self)
+            }
+        }
+    };
+}
+
+sink!(ReplyBody);
+sink!(RequestBody);

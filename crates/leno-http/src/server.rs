@@ -1,0 +1,182 @@
+//! The server side of a connection: one call serves it, HTTP/1 or HTTP/2, until it closes or drains.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use leno_net::Stream;
+
+use crate::body::{Body, BodyLength};
+use crate::error::Result;
+use crate::fields::Fields;
+use crate::limits::{Limits, Malformed, Strikes};
+use crate::message::{RequestHead, ResponseHead};
+use crate::tunnel::Tunnel;
+
+/// What answers requests. Shared by all connections of a listener; runs on the connection's thread.
+pub trait Handler: 'static {
+    /// Answers one request. The body need not be read, and `reply` may be dropped, which closes or resets.
+    fn handle(&self, head: RequestHead, body: Body, reply: Reply) -> impl Future<Output = ()>;
+}
+
+/// How tasks are started: each stream of an HTTP/2 connection is one.
+pub trait Spawn {
+    /// Runs the future on this thread until it ends.
+    fn spawn(&self, task: &'static str, future: Pin<Box<dyn Future<Output = ()>>>);
+}
+
+/// [`Spawn`] by `tokio::task::spawn_local`: unnamed and not drained.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SpawnLocal;
+
+/// What a listener serves its connections with.
+pub struct ServerOptions {
+    /// The limits.
+    pub limits: Limits,
+    /// Where refused messages are counted.
+    pub strikes: Arc<Strikes>,
+    /// How streams of HTTP/2 are started.
+    pub spawn: Rc<dyn Spawn>,
+    /// Serve HTTP/1.
+    pub http1: bool,
+    /// Serve HTTP/2 with prior knowledge.
+    pub http2: bool,
+    /// Told about every refused message before its answer is written; may add to the answer (and log, sparingly).
+    pub on_refused: Option<Rc<dyn Fn(Malformed, &mut ResponseHead)>>,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// Closed by the peer between requests, or after `Connection: close`.
+    Closed,
+    /// Nothing came for the idle time.
+    Idle,
+    /// Drained.
+    Drained,
+    /// A request was refused.
+    Refused(Malformed),
+    /// The connection broke, or was broken off, in the middle of an exchange.
+    Broken,
+    /// It became a tunnel.
+    Tunnel,
+}
+
+/// The right to answer one request, once.
+pub struct Reply {
+    inner: ReplyInner,
+}
+
+pub(crate) enum ReplyInner {}
+
+/// The body of an answer, being written.
+///
+/// `data` may keep small pieces back to write them in one go with what follows; `flush` and `end` write everything.
+/// Dropped before `end`, the message is cut off so that the peer sees that it is incomplete.
+pub struct ReplyBody {
+    inner: ReplyBodyInner,
+}
+
+pub(crate) enum ReplyBodyInner {}
+
+/// Serves a connection until it closes. `first` is what was read from it already.
+///
+/// `drain` ends when the connection shall finish: HTTP/1 answers with `Connection: close`, HTTP/2 sends GOAWAY; an idle
+/// connection closes at once.
+pub async fn serve_connection<H: Handler>(
+    stream: Stream,
+    first: Bytes,
+    options: &Rc<ServerOptions>,
+    handler: Rc<H>,
+    drain: impl Future<Output = ()>,
+) -> Served {
+    let _ = (stream, first, options, handler, drain);
+    Served::Closed
+}
+
+// === impl SpawnLocal, ServerOptions ===
+
+impl Spawn for SpawnLocal {
+    fn spawn(&self, _task: &'static str, future: Pin<Box<dyn Future<Output = ()>>>) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+impl Default for ServerOptions {
+    fn default() -> ServerOptions {
+        ServerOptions {
+            limits: Limits::default(),
+            strikes: Arc::default(),
+            spawn: Rc::new(SpawnLocal),
+            http1: true,
+            http2: true,
+            on_refused: None,
+        }
+    }
+}
+
+// === impl Reply ===
+
+impl Reply {
+    /// Starts the answer. What `length` says decides the framing; `Content-Length`, `Transfer-Encoding`, `Connection` and
+    /// `Keep-Alive` in the fields are written anew (but `Content-Length` stays in answers to HEAD and in 304).
+    pub async fn send(self, head: ResponseHead, length: BodyLength) -> Result<ReplyBody> {
+        let _ = (head, length);
+        match self.inner {}
+    }
+
+    /// Sends a 1xx before the answer; 100 is dropped, because reading the body sends it.
+    pub async fn informational(&mut self, head: &ResponseHead) -> Result<()> {
+        let _ = head;
+        match self.inner {}
+    }
+
+    /// The whole answer.
+    pub async fn respond(self, head: ResponseHead, body: Bytes) -> Result<()> {
+        let length = if body.is_empty() { BodyLength::Empty } else { BodyLength::Known(body.len() as u64) };
+        let mut sink = self.send(head, length).await?;
+        if !body.is_empty() {
+            sink.data(body).await?;
+        }
+        sink.end().await
+    }
+
+    /// Turns the connection into a tunnel: 101 for `Upgrade` over HTTP/1, 2xx for CONNECT.
+    pub async fn upgrade(self, head: ResponseHead) -> Result<Tunnel> {
+        let _ = head;
+        match self.inner {}
+    }
+}
+
+// === impl ReplyBody ===
+
+impl ReplyBody {
+    /// Writes a piece; waits while the peer does not take it.
+    pub async fn data(&mut self, data: Bytes) -> Result<()> {
+        let _ = data;
+        match self.inner {}
+    }
+
+    /// Ends the body with trailers; where the version has none, they are dropped.
+    pub async fn trailers(self, trailers: Fields) -> Result<()> {
+        let _ = trailers;
+        match self.inner {}
+    }
+
+    /// Ends the body.
+    pub async fn end(self) -> Result<()> {
+        match self.inner {}
+    }
+
+    /// Writes what was kept back.
+    pub async fn flush(&mut self) -> Result<()> {
+        match self.inner {}
+    }
+
+    /// Cuts the message off: a reset.
+    pub fn abort(self) {
+        match self.inner {}
+    }
+}
