@@ -1,0 +1,147 @@
+//! Host names to values: exact before suffix, the longest suffix first, then any. For virtual hosts and for SNI.
+//!
+//! A look-up walks the labels of the name from the left, one hash look-up each, and allocates nothing: the name is
+//! lowered into a buffer on the stack. A name longer than DNS allows can only be matched by [`HostPattern::Any`], which
+//! bounds the walk. The hasher has fixed keys: only configuration is ever inserted, so nobody outside can make it
+//! collide. RFC 1123, RFC 6066 section 3.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
+
+use leno_model::snapshot::{HostPattern, Name};
+
+/// The longest host name of DNS in text, without the final dot.
+const HOST_MAX: usize = 253;
+
+type Names<T> = HashMap<Name, T, BuildHasherDefault<DefaultHasher>>;
+
+/// A map from host patterns to values; a look-up takes the most specific pattern.
+#[derive(Debug, Clone)]
+pub struct HostMap<T> {
+    exact: Names<T>,
+    suffix: Names<T>,
+    any: Option<T>,
+}
+
+/// What a look-up found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found<'a, T> {
+    /// How specific the pattern was that matched.
+    pub by: FoundBy<'a>,
+    /// Its value.
+    pub value: &'a T,
+}
+
+/// The pattern by which a name was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FoundBy<'a> {
+    /// The name itself.
+    Exact(&'a str),
+    /// `*.` and this.
+    Suffix(&'a str),
+    /// Every name.
+    Any,
+}
+
+// === impl HostMap ===
+
+impl<T> Default for HostMap<T> {
+    fn default() -> Self {
+        Self { exact: Names::default(), suffix: Names::default(), any: None }
+    }
+}
+
+impl<T> HostMap<T> {
+    /// An empty map.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a pattern unless it is there already: the first of two equal patterns stays. Says whether it was added.
+    pub fn insert(&mut self, pattern: &HostPattern, value: T) -> bool {
+        use std::collections::hash_map::Entry;
+        let (names, name) = match pattern {
+            HostPattern::Any => {
+                let added = self.any.is_none();
+                self.any.get_or_insert(value);
+                return added;
+            }
+            HostPattern::Exact(name) => (&mut self.exact, name),
+            HostPattern::Suffix(name) => (&mut self.suffix, name),
+        };
+        match names.entry(lowered(name)) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(entry) => {
+                entry.insert(value);
+                true
+            }
+        }
+    }
+
+    /// The value of the most specific pattern that matches `host`, in any case, with or without port and final dot.
+    pub fn get(&self, host: &str) -> Option<&T> {
+        self.find(host).map(|found| found.value)
+    }
+
+    /// As [`HostMap::get`], and by which pattern.
+    pub fn find(&self, host: &str) -> Option<Found<'_, T>> {
+        self.find_named(host).or_else(|| self.any.as_ref().map(|value| Found { by: FoundBy::Any, value }))
+    }
+
+    /// Whether nothing was inserted.
+    pub fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.suffix.is_empty() && self.any.is_none()
+    }
+
+    fn find_named(&self, host: &str) -> Option<Found<'_, T>> {
+        let host = bare_host(host);
+        if host.is_empty() || host.len() > HOST_MAX {
+            return None;
+        }
+        let mut buffer = [0; HOST_MAX];
+        let buffer = &mut buffer[..host.len()];
+        buffer.copy_from_slice(host.as_bytes());
+        buffer.make_ascii_lowercase();
+        let host = std::str::from_utf8(buffer).ok()?;
+        if let Some((name, value)) = self.exact.get_key_value(host) {
+            return Some(Found { by: FoundBy::Exact(name), value });
+        }
+        if self.suffix.is_empty() {
+            return None;
+        }
+        // A suffix needs one label before it, hence the dot at 0 does not count.
+        host.match_indices('.').filter(|(at, _)| *at > 0).find_map(|(at, _)| {
+            let (name, value) = self.suffix.get_key_value(&host[at + 1..])?;
+            Some(Found { by: FoundBy::Suffix(name), value })
+        })
+    }
+}
+
+/// The host of an authority: without port and without final dot. An IPv6 address keeps its brackets.
+pub fn bare_host(authority: &str) -> &str {
+    let end_of_address = authority.rfind(']').map_or(0, |at| at + 1);
+    let host = match authority[end_of_address..].find(':') {
+        Some(colon) => &authority[..end_of_address + colon],
+        None => authority,
+    };
+    host.strip_suffix('.').unwrap_or(host)
+}
+
+/// Whether `pattern` matches `host`, as a look-up in a [`HostMap`] would.
+pub fn matches(pattern: &HostPattern, host: &str) -> bool {
+    let host = bare_host(host);
+    match pattern {
+        HostPattern::Any => true,
+        HostPattern::Exact(name) => name.eq_ignore_ascii_case(host),
+        HostPattern::Suffix(name) => {
+            let Some(label_end) = host.len().checked_sub(name.len() + 1) else { return false };
+            label_end > 0
+                && host.as_bytes()[label_end] == b'.'
+                && host.as_bytes()[label_end + 1..].eq_ignore_ascii_case(name.as_bytes())
+        }
+    }
+}
+
+fn lowered(name: &Name) -> Name {
+    if name.bytes().any(|b| b.is_ascii_uppercase()) { name.to_ascii_lowercase().into() } else { name.clone() }
+}

@@ -1,0 +1,96 @@
+//! The order in which rules are tried, as the Gateway API says. Control sorts by [`Key`] when it makes a
+//! `RouteConfig`; the proxy then tries rules in the order given.
+//!
+//! HTTPRoute: exact path, longest prefix, method, most headers, most query parameters. GRPCRoute: most characters of
+//! the service, of the method, most headers. Ties: the older route, then `namespace/name`, then the order written.
+//!
+//! What the Gateway API leaves open, decided here: a regular expression stands just before a prefix as long as its
+//! literal beginning, so that `/users/[0-9]+` is tried before `/users` and before `/`, and `/.*` after `/users`. Where
+//! both kinds of route meet on one host, rules of GRPCRoutes, the more specific protocol, are tried first.
+//! The host is not part of the key: a `RouteConfig` has a list of rules per host.
+
+use std::cmp::Reverse;
+
+use leno_model::snapshot::{Match, Name, PathMatch};
+
+use crate::path::trim_prefix;
+
+/// Where a rule stands among its like: the smaller is tried first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    kind: Kind,
+    age: Age,
+}
+
+/// Who wins when two conditions are equally specific. The first field that differs decides.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Age {
+    /// When the route was first applied, in any unit: revision or time. The smaller wins.
+    pub created: u64,
+    /// The route's namespace.
+    pub namespace: Name,
+    /// The route's name.
+    pub name: Name,
+    /// The rule in the route.
+    pub rule: u32,
+    /// The match in the rule.
+    pub alternative: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Grpc {
+        service: Reverse<usize>,
+        method: Reverse<usize>,
+        headers: Reverse<usize>,
+    },
+    Http {
+        exact: Reverse<bool>,
+        path: Reverse<usize>,
+        pattern: Reverse<bool>,
+        method: Reverse<bool>,
+        headers: Reverse<usize>,
+        query: Reverse<usize>,
+    },
+}
+
+// === impl Key ===
+
+impl Key {
+    /// For a match of an HTTPRoute.
+    pub fn http(when: &Match, age: Age) -> Self {
+        let (exact, path, pattern) = match &when.path {
+            PathMatch::Exact(path) => (true, path.len(), false),
+            PathMatch::Prefix(prefix) => (false, trim_prefix(prefix).len(), false),
+            PathMatch::Regex(text) => (false, trim_prefix(literal_beginning(text)).len(), true),
+        };
+        let kind = Kind::Http {
+            exact: Reverse(exact),
+            path: Reverse(path),
+            pattern: Reverse(pattern),
+            method: Reverse(when.method.is_some()),
+            headers: Reverse(when.headers.len()),
+            query: Reverse(when.query.len()),
+        };
+        Self { kind, age }
+    }
+
+    /// For a match of a GRPCRoute: its service and method as written, and how many headers it asks for.
+    pub fn grpc(service: Option<&str>, method: Option<&str>, headers: usize, age: Age) -> Self {
+        let chars = |text: Option<&str>| Reverse(text.map_or(0, |text| text.chars().count()));
+        Self { kind: Kind::Grpc { service: chars(service), method: chars(method), headers: Reverse(headers) }, age }
+    }
+}
+
+/// The part of an expression before the first character that means something else than itself.
+fn literal_beginning(text: &str) -> &str {
+    let text = text.strip_prefix('^').unwrap_or(text);
+    if text.contains('|') {
+        return "";
+    }
+    let special = text.find(['\\', '.', '[', '(', '*', '+', '?', '{', '^', '$']).unwrap_or(text.len());
+    // `b*`, `b?` and `b{0,1}` need no b: what is repeated is not literal.
+    let repeated = text[special..].starts_with(['*', '?', '{']);
+    let end = if repeated { text[..special].char_indices().next_back().map_or(0, |(at, _)| at) } else { special };
+    &text[..end]
+}

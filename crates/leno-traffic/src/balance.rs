@@ -1,0 +1,182 @@
+//! Which endpoint takes a request.
+//!
+//! A [`Picker`] is built with the table, from the members of one cluster; whatever can be prepared is prepared then
+//! (who is eligible, the alias table for drawing by weight, the round). A pick allocates nothing and takes no lock.
+//! All policies honour weights; members of weight 0 and those that are not eligible take nothing, and when no others
+//! are left the answer is none: sending to the unhealthy is a decision for a policy, not for arithmetic.
+//!
+//! A policy is one file in `balance/` that implements [`Balance`], one line in [`POLICIES`], and passes `suite`.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use leno_model::seam::Random as RandomBits;
+use leno_model::snapshot::BalancePolicy;
+
+use crate::alias::Alias;
+use crate::load::{Load, millis};
+
+mod least_request;
+mod peak_ewma;
+mod random;
+mod round_robin;
+#[cfg(test)]
+mod suite;
+
+pub use least_request::LeastRequest;
+pub use peak_ewma::PeakEwma;
+pub use random::Random;
+pub use round_robin::RoundRobin;
+
+/// How often a draw is repeated that fell on an excluded member, before a walk looks for one that is not.
+const DRAWS_MAX: usize = 8;
+
+/// Every policy: its name in the model and how it is made for a set. The numbers are random bits.
+pub const POLICIES: &[(BalancePolicy, fn(&Set, u64) -> Box<dyn Balance>)] = &[
+    // The default: sees slow endpoints before health checks do.
+    (BalancePolicy::PeakEwma, |_, _| Box::new(PeakEwma)),
+    // For requests whose length says nothing about the endpoint.
+    (BalancePolicy::LeastRequest, |_, _| Box::new(LeastRequest)),
+    // For even counts.
+    (BalancePolicy::RoundRobin, |set, seed| Box::new(RoundRobin::new(set, seed))),
+    // For comparison, and where nothing is known of the load.
+    (BalancePolicy::Random, |_, _| Box::new(Random)),
+];
+
+/// A policy. Returns the number of a [`Slot`]; [`Picker`] turns it into the member's index.
+pub trait Balance: Send + Sync {
+    /// Picks a slot that is not excluded; none only when all are.
+    fn pick(&self, set: &Set, ask: &mut Ask<'_>) -> Option<usize>;
+}
+
+/// An endpoint as a balancer sees it.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// Its share; 0 takes nothing.
+    pub weight: u32,
+    /// Whether it takes new requests at all.
+    pub eligible: bool,
+    /// Its load, kept from table to table.
+    pub load: Arc<Load>,
+}
+
+/// One question to a balancer.
+pub struct Ask<'a> {
+    /// Time since some fixed moment of the process.
+    pub now: Duration,
+    /// Randomness.
+    pub random: &'a mut dyn RandomBits,
+    /// Members (their indexes) that were tried already.
+    pub excluded: &'a [usize],
+}
+
+/// The members that can be picked.
+#[derive(Debug)]
+pub struct Set {
+    slots: Box<[Slot]>,
+    alias: Alias,
+    /// The average weight, by which open requests are put into proportion.
+    mean_weight: f32,
+}
+
+/// A member that can be picked.
+#[derive(Debug)]
+pub struct Slot {
+    member: usize,
+    weight: u32,
+    load: Arc<Load>,
+}
+
+/// A policy with the members of one cluster.
+pub struct Picker {
+    set: Set,
+    balance: Box<dyn Balance>,
+}
+
+// === impl Picker ===
+
+impl Picker {
+    /// Prepares picks among `members`. The seed (any random bits) keeps proxies from starting with the same endpoint.
+    pub fn new(policy: BalancePolicy, members: &[Member], seed: u64) -> Self {
+        let set = Set::new(members);
+        let make = POLICIES.iter().find(|(name, _)| *name == policy).map(|(_, make)| make);
+        let balance = make.map_or_else(|| Box::new(PeakEwma) as Box<dyn Balance>, |make| make(&set, seed));
+        Self { set, balance }
+    }
+
+    /// The index of a member; none when no member is eligible, or all that are were excluded.
+    pub fn pick(&self, ask: &mut Ask<'_>) -> Option<usize> {
+        if self.set.slots.is_empty() {
+            return None;
+        }
+        let slot = self.balance.pick(&self.set, ask)?;
+        Some(self.set.slots[slot].member)
+    }
+
+    /// How many members can be picked.
+    pub fn eligible(&self) -> usize {
+        self.set.slots.len()
+    }
+}
+
+impl fmt::Debug for Picker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Picker").field("eligible", &self.eligible()).finish_non_exhaustive()
+    }
+}
+
+// === impl Set ===
+
+impl Set {
+    fn new(members: &[Member]) -> Self {
+        let eligible = members.iter().enumerate().filter(|(_, member)| member.eligible && member.weight > 0);
+        let slots: Box<[Slot]> = eligible
+            .map(|(member, of)| Slot { member, weight: of.weight, load: Arc::clone(&of.load) })
+            .collect();
+        let weights: Vec<u32> = slots.iter().map(|slot| slot.weight).collect();
+        let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
+        let mean_weight = (sum / weights.len().max(1) as f64) as f32;
+        Self { slots, alias: Alias::new(&weights), mean_weight }
+    }
+
+    /// Draws a slot by weight that is not excluded and not `other`.
+    fn draw(&self, ask: &mut Ask<'_>, other: Option<usize>) -> Option<usize> {
+        for _ in 0..DRAWS_MAX {
+            let slot = self.alias.draw(ask.random.next_u64());
+            if Some(slot) != other && !self.is_excluded(slot, ask) {
+                return Some(slot);
+            }
+        }
+        self.walk(ask, other)
+    }
+
+    /// The next slot from a random place on that is not excluded: after many draws in vain, when few are left.
+    fn walk(&self, ask: &mut Ask<'_>, other: Option<usize>) -> Option<usize> {
+        let start = ask.random.below(self.slots.len() as u64) as usize;
+        let mut slots = (start..self.slots.len()).chain(0..start);
+        slots.find(|slot| Some(*slot) != other && !self.is_excluded(*slot, ask))
+    }
+
+    /// The better of two draws by a cost; the first, unless the second is cheaper by more than `margin` (0 to 1).
+    fn better_of_two(&self, ask: &mut Ask<'_>, margin: f32, cost: impl Fn(&Self, &Slot, u32) -> f32) -> Option<usize> {
+        let first = self.draw(ask, None)?;
+        if self.slots.len() == 1 {
+            return Some(first);
+        }
+        let Some(second) = self.draw(ask, Some(first)) else { return Some(first) };
+        let now = millis(ask.now);
+        let (first_cost, second_cost) = (cost(self, &self.slots[first], now), cost(self, &self.slots[second], now));
+        Some(if second_cost < first_cost * (1.0 - margin) { second } else { first })
+    }
+
+    fn is_excluded(&self, slot: usize, ask: &Ask<'_>) -> bool {
+        !ask.excluded.is_empty() && ask.excluded.contains(&self.slots[slot].member)
+    }
+
+    /// Open requests in proportion to the weight, plus one for the request that asks. The one does not depend on the
+    /// weight: idle members cost the same, and the draw by weight decides.
+    fn occupancy(&self, slot: &Slot) -> f32 {
+        slot.load.open_requests() as f32 * self.mean_weight / slot.weight as f32 + 1.0
+    }
+}

@@ -1,0 +1,86 @@
+//! Round robin by weight: a round in which each member stands as often as its weight says, spread evenly, and one
+//! cursor for all workers.
+//!
+//! The round is laid out once (earliest deadline first: the k-th turn of weight w is due at (k + ½) / w), so that a pick
+//! is one atomic addition. Weights are divided by their greatest common divisor and, where the round would still be
+//! longer than [`ROUND_MAX`], rounded to shares of it. Rejected: smooth weighted round robin, which walks all members.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::{Ask, Balance, DRAWS_MAX, Set};
+
+/// The longest round that weights may ask for; more members than that have one turn each at least.
+const ROUND_MAX: u64 = 4096;
+
+/// In turn.
+#[derive(Debug)]
+pub struct RoundRobin {
+    round: Box<[u32]>,
+    cursor: Cursor,
+}
+
+/// On a cache line of its own: all workers write it.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Cursor(AtomicU64);
+
+// === impl RoundRobin ===
+
+impl RoundRobin {
+    /// Lays out the round and starts somewhere in it.
+    pub fn new(set: &Set, seed: u64) -> Self {
+        let weights: Vec<u64> = set.slots.iter().map(|slot| u64::from(slot.weight)).collect();
+        let round = lay_out(&turns(&weights));
+        let start = if round.is_empty() { 0 } else { seed % round.len() as u64 };
+        Self { round, cursor: Cursor(AtomicU64::new(start)) }
+    }
+
+    fn next(&self) -> Option<usize> {
+        let turn = self.cursor.0.fetch_add(1, Relaxed) % self.round.len().max(1) as u64;
+        self.round.get(turn as usize).map(|slot| *slot as usize)
+    }
+}
+
+impl Balance for RoundRobin {
+    fn pick(&self, set: &Set, ask: &mut Ask<'_>) -> Option<usize> {
+        for _ in 0..DRAWS_MAX {
+            let slot = self.next()?;
+            if !set.is_excluded(slot, ask) {
+                return Some(slot);
+            }
+        }
+        set.walk(ask, None)
+    }
+}
+
+/// How many turns each weight has in a round.
+fn turns(weights: &[u64]) -> Vec<u64> {
+    let divisor = weights.iter().copied().fold(0, gcd).max(1);
+    let sum = weights.iter().sum::<u64>() / divisor;
+    if sum <= ROUND_MAX.max(weights.len() as u64) {
+        return weights.iter().map(|weight| weight / divisor).collect();
+    }
+    let share = |weight: &u64| (weight / divisor * ROUND_MAX + sum / 2) / sum;
+    weights.iter().map(|weight| share(weight).max(1)).collect()
+}
+
+fn lay_out(turns: &[u64]) -> Box<[u32]> {
+    // Deadlines as fractions of the round, in integers that compare exactly enough: 2^40 to the round.
+    let due = |slot: usize, taken: u64| ((2 * taken + 1) << 40) / (2 * turns[slot]);
+    let mut heap: BinaryHeap<Reverse<(u64, usize, u64)>> =
+        (0..turns.len()).map(|slot| Reverse((due(slot, 0), slot, 0))).collect();
+    let mut round = Vec::with_capacity(turns.iter().sum::<u64>() as usize);
+    while let Some(Reverse((_, slot, taken))) = heap.pop() {
+        round.push(slot as u32);
+        if taken + 1 < turns[slot] {
+            heap.push(Reverse((due(slot, taken + 1), slot, taken + 1)));
+        }
+    }
+    round.into()
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}

@@ -1,0 +1,25 @@
+//! The arithmetic of traffic: which endpoint takes a request, whether a retry is allowed, how long to wait before it.
+//!
+//! ```text
+//! endpoints ─ subset ─► members ─ balance::Picker (per table) ─ pick ─► index ─► load::Open (per request) ─ finish ─► Load
+//!                                                      budget, backoff ◄─ failed
+//! ```
+//!
+//! Pure: `now` (time since some fixed moment of the process) and randomness come in as arguments, so that everything is
+//! simulated with seeds. What workers share is atomics, all relaxed: each number stands for itself, and a lost sample
+//! costs less than an ordered one.
+
+#![warn(missing_docs)]
+
+pub mod load;
+pub mod balance;
+pub mod subset;
+pub mod budget;
+pub mod backoff;
+
+mod alias;
+
+pub use backoff::Backoff;
+pub use balance::{Balance, Member, Picker};
+pub use budget::RetryBudget;
+pub use load::{Load, Open, Outcome};

@@ -1,0 +1,175 @@
+//! What is known about the load of one endpoint: open requests and latency. Shared by all workers.
+//!
+//! The latency is a *peak EWMA* (Finagle, Linkerd): a slower answer raises it at once, faster ones lower it with a time
+//! constant of 10 s, and without any answer it decays towards 0, so that an endpoint that was slow is tried again. The
+//! average weighs by elapsed time, not by count: at most one sample per millisecond counts unless it is a peak.
+//!
+//! A failure counts as a latency of four times the average, at most 10 s: an endpoint that fails fast must not look
+//! fast. One failure among equals keeps an endpoint mostly unused for 10 s × ln 4 = 14 s, repeated ones for up to a minute.
+//!
+//! Average and time of the last sample stand in one 64-bit word (f32 nanoseconds, u32 milliseconds that wrap), so that
+//! they change together without a lock. Rejected: two words, between which another worker's sample fits.
+//!
+//! Hot path: no locks held, no allocations.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// The time constant with which a latency is forgotten.
+pub const DECAY: Duration = Duration::from_secs(10);
+
+/// What an endpoint counts as that has open requests and has not answered one yet.
+const UNKNOWN_NS: f32 = 1e9;
+
+/// A failure counts as this many times the average.
+const FAILURE_FACTOR: f32 = 4.0;
+
+/// The most that failures alone can raise the average to.
+const FAILURE_MAX_NS: f32 = 10e9;
+
+/// How often a sample is tried again when another worker came between. Then it is dropped: the other one counts.
+const TRIES_MAX: usize = 4;
+
+/// The load of one endpoint, on a cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct Load {
+    open: AtomicU32,
+    /// High half: milliseconds of the last sample. Low half: the average as f32 bits. 0: never answered.
+    latency: AtomicU64,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The endpoint did its work, whatever it answered.
+    Answered,
+    /// The endpoint failed: no connection, a reset, a timeout, 5xx.
+    Failed,
+}
+
+/// One open request; counts until it is finished or dropped.
+#[derive(Debug)]
+pub struct Open(Arc<Load>);
+
+// === impl Load ===
+
+impl Load {
+    /// Nothing open, nothing known.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Counts a request until the result is finished or dropped.
+    pub fn open(self: &Arc<Self>) -> Open {
+        self.open.fetch_add(1, Relaxed);
+        Open(Arc::clone(self))
+    }
+
+    /// How many requests are open.
+    pub fn open_requests(&self) -> u32 {
+        self.open.load(Relaxed)
+    }
+
+    /// The average latency as it has decayed until `now`; none when the endpoint has not answered yet.
+    pub fn latency(&self, now: Duration) -> Option<Duration> {
+        let average = Average::unpack(self.latency.load(Relaxed))?;
+        Some(Duration::from_nanos(average.decayed(millis(now)) as u64))
+    }
+
+    /// Takes a sample of the latency.
+    pub fn observe(&self, now: Duration, latency: Duration, outcome: Outcome) {
+        let now = millis(now);
+        let mut old = self.latency.load(Relaxed);
+        for _ in 0..TRIES_MAX {
+            let Some(new) = Average::after(Average::unpack(old), now, latency, outcome) else { return };
+            match self.latency.compare_exchange_weak(old, new.pack(), Relaxed, Relaxed) {
+                Ok(_) => return,
+                Err(current) => old = current,
+            }
+        }
+    }
+
+    /// The latency in ns for comparing: 0 when idle and unknown, so that a new endpoint is tried, and long when
+    /// unknown and busy, so that it is tried by few until it has answered.
+    pub(crate) fn expected_ns(&self, now_ms: u32, open: u32) -> f32 {
+        match Average::unpack(self.latency.load(Relaxed)) {
+            Some(average) => average.decayed(now_ms),
+            None if open == 0 => 0.0,
+            None => UNKNOWN_NS,
+        }
+    }
+}
+
+// === impl Open ===
+
+impl Open {
+    /// The request is over: takes the sample.
+    pub fn finish(self, now: Duration, latency: Duration, outcome: Outcome) {
+        self.0.observe(now, latency, outcome);
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// An average and when it was last changed.
+#[derive(Clone, Copy)]
+struct Average {
+    ns: f32,
+    at_ms: u32,
+}
+
+// === impl Average ===
+
+impl Average {
+    fn unpack(word: u64) -> Option<Self> {
+        let ns = f32::from_bits(word as u32);
+        (ns > 0.0).then_some(Self { ns, at_ms: (word >> 32) as u32 })
+    }
+
+    fn pack(self) -> u64 {
+        u64::from(self.at_ms) << 32 | u64::from(self.ns.to_bits())
+    }
+
+    fn decayed(self, now_ms: u32) -> f32 {
+        self.ns * weight(self.at_ms, now_ms)
+    }
+
+    /// The average after a sample; none when the sample changes nothing.
+    fn after(old: Option<Self>, now_ms: u32, latency: Duration, outcome: Outcome) -> Option<Self> {
+        let measured = (latency.as_nanos() as f32).max(1.0);
+        let Some(old) = old else {
+            let ns = if outcome == Outcome::Failed { measured.max(UNKNOWN_NS) } else { measured };
+            return Some(Self { ns, at_ms: now_ms });
+        };
+        let decayed = old.decayed(now_ms);
+        let sample = match outcome {
+            Outcome::Answered => measured,
+            Outcome::Failed => measured.max((decayed * FAILURE_FACTOR).min(FAILURE_MAX_NS)),
+        };
+        if sample >= decayed {
+            return Some(Self { ns: sample, at_ms: now_ms });
+        }
+        let weight = weight(old.at_ms, now_ms);
+        (weight < 1.0).then(|| Self { ns: old.ns * weight + sample * (1.0 - weight), at_ms: now_ms })
+    }
+}
+
+/// What is left of an average after the time between; 1 when the clock of another worker is a moment ahead.
+fn weight(then_ms: u32, now_ms: u32) -> f32 {
+    let elapsed = now_ms.wrapping_sub(then_ms);
+    if elapsed == 0 || elapsed > u32::MAX / 2 {
+        return 1.0;
+    }
+    (-(elapsed as f32) / DECAY.as_millis() as f32).exp()
+}
+
+/// Wraps after 49 days, which is harmless: only differences count.
+pub(crate) fn millis(now: Duration) -> u32 {
+    now.as_millis() as u32
+}
