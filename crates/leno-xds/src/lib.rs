@@ -16,6 +16,8 @@ pub mod kind;
 pub mod node;
 pub mod version;
 
+pub mod messages;
+
 pub mod provide;
 
 pub mod status;

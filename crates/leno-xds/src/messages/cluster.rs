@@ -1,0 +1,148 @@
+//! `envoy.config.cluster.v3` and the upstream options in use.
+
+use std::collections::BTreeMap;
+
+use super::core::{ConfigSource, Empty, Metadata, Percent, TypedExtensionConfig};
+use super::wkt::{Any, Duration};
+
+/// A cluster.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Cluster {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// 3 is EDS.
+    #[prost(oneof = "ClusterDiscoveryType", tags = "2")]
+    pub cluster_discovery_type: Option<ClusterDiscoveryType>,
+    #[prost(message, optional, tag = "3")]
+    pub eds_cluster_config: Option<EdsClusterConfig>,
+    #[prost(message, optional, tag = "4")]
+    pub connect_timeout: Option<Duration>,
+    #[prost(enumeration = "LbPolicy", tag = "6")]
+    pub lb_policy: i32,
+    #[prost(message, optional, tag = "25")]
+    pub metadata: Option<Metadata>,
+    #[prost(message, optional, tag = "27")]
+    pub common_lb_config: Option<CommonLbConfig>,
+    #[prost(btree_map = "string, message", tag = "36")]
+    pub typed_extension_protocol_options: BTreeMap<String, Any>,
+    #[prost(message, optional, tag = "41")]
+    pub load_balancing_policy: Option<LoadBalancingPolicy>,
+}
+
+/// Where a cluster's endpoints come from.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Oneof)]
+pub enum ClusterDiscoveryType {
+    #[prost(enumeration = "DiscoveryType", tag = "2")]
+    Type(i32),
+}
+
+/// The sources of endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum DiscoveryType {
+    Static = 0,
+    StrictDns = 1,
+    LogicalDns = 2,
+    Eds = 3,
+    OriginalDst = 4,
+}
+
+/// The balancing policies that have a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum LbPolicy {
+    RoundRobin = 0,
+    LeastRequest = 1,
+    RingHash = 2,
+    Random = 3,
+    Maglev = 5,
+    ClusterProvided = 6,
+    LoadBalancingPolicyConfig = 7,
+}
+
+/// Endpoints by EDS.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct EdsClusterConfig {
+    #[prost(message, optional, tag = "1")]
+    pub eds_config: Option<ConfigSource>,
+    #[prost(string, tag = "2")]
+    pub service_name: String,
+}
+
+/// What all balancing policies share.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct CommonLbConfig {
+    #[prost(message, optional, tag = "1")]
+    pub healthy_panic_threshold: Option<Percent>,
+}
+
+/// Balancing policies in order of preference: the first that the receiver knows is used.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LoadBalancingPolicy {
+    #[prost(message, repeated, tag = "1")]
+    pub policies: Vec<Policy>,
+}
+
+/// A balancing policy.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Policy {
+    #[prost(message, optional, tag = "4")]
+    pub typed_extension_config: Option<TypedExtensionConfig>,
+}
+
+/// `envoy.extensions.load_balancing_policies.wrr_locality.v3.WrrLocality`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct WrrLocality {
+    #[prost(message, optional, tag = "1")]
+    pub endpoint_picking_policy: Option<LoadBalancingPolicy>,
+}
+
+/// `envoy.extensions.upstreams.http.v3.HttpProtocolOptions`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HttpProtocolOptions {
+    #[prost(message, optional, tag = "1")]
+    pub common_http_protocol_options: Option<CommonHttpProtocolOptions>,
+    #[prost(oneof = "UpstreamProtocolOptions", tags = "3, 4")]
+    pub upstream_protocol_options: Option<UpstreamProtocolOptions>,
+}
+
+/// `envoy.config.core.v3.HttpProtocolOptions`.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct CommonHttpProtocolOptions {
+    #[prost(message, optional, tag = "1")]
+    pub idle_timeout: Option<Duration>,
+}
+
+/// Which version of HTTP is spoken.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Oneof)]
+pub enum UpstreamProtocolOptions {
+    #[prost(message, tag = "3")]
+    Explicit(ExplicitHttpConfig),
+    #[prost(message, tag = "4")]
+    UseDownstream(UseDownstreamHttpConfig),
+}
+
+/// Always this version.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct ExplicitHttpConfig {
+    #[prost(oneof = "ProtocolConfig", tags = "1, 2")]
+    pub protocol_config: Option<ProtocolConfig>,
+}
+
+/// A version of HTTP.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Oneof)]
+pub enum ProtocolConfig {
+    #[prost(message, tag = "1")]
+    Http1(Empty),
+    #[prost(message, tag = "2")]
+    Http2(Empty),
+}
+
+/// The version that the caller spoke.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct UseDownstreamHttpConfig {
+    #[prost(message, optional, tag = "1")]
+    pub http_protocol_options: Option<Empty>,
+    #[prost(message, optional, tag = "2")]
+    pub http2_protocol_options: Option<Empty>,
+}
