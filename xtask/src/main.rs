@@ -1,1 +1,70 @@
-fn main() {}
+//! leno's own tools, run as `cargo xtask <verb>`.
+//!
+//! What a developer and the gate do to the tree, in one program, so that both do the same: no make, no shell scripts, nothing to install first.
+//! Verbs print what they do and how long it took; exit 0 means that everything asked for held.
+//!
+//! The modules in reading order: `check` and `test` are the two that people call, `deps` and `size` read the tree, `install` declares every tool that is not
+//! cargo or cc, `interop` and `bench` run leno beside real programs.
+
+// A tool that times things with the real clock: there is no simulated time here for the seam to serve.
+#![allow(clippy::disallowed_methods)]
+
+mod check;
+mod deps;
+mod install;
+mod metadata;
+mod process;
+mod scan;
+mod size;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "xtask", bin_name = "cargo xtask", about = "leno's own tools", version)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Format, lint, deps, size, unit and simulation tests; before every push.
+    Check,
+    /// Everything: install, check, units, whole-binary tests, interop.
+    Test(test::Options),
+    /// The arrows between crates, walled libraries, licences, sources, duplicates.
+    Deps,
+    /// Smells of size in files, functions and crates; printed, never an error.
+    Size,
+    /// Declared tools: installs what is missing.
+    Install {
+        /// Say what is missing, install nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Tools for this use only; all when absent.
+        #[arg(long = "for", value_enum)]
+        uses: Vec<install::Use>,
+    },
+}
+
+fn main() -> ExitCode {
+    process::adopt_orphans();
+    let result = match Arguments::parse().verb {
+        Verb::Check => check::run(),
+        Verb::Test(options) => test::run(&options),
+        Verb::Deps => deps::run(),
+        Verb::Size => size::run(),
+        Verb::Install { dry_run, uses } => install::run(&uses, dry_run),
+    };
+    process::sweep();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

