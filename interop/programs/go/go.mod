@@ -1,0 +1,3 @@
+module leno.mesh/interop
+
+go 1.21
