@@ -274,14 +274,20 @@ impl Edge {
         }
         all.open = begun.saturating_sub(ended);
         all.outcomes.sort_unstable();
-        all.outcomes.dedup_by(|from, into| from.0 == into.0 && { into.1 += from.1; true });
+        all.outcomes.dedup_by(|from, into| {
+            from.0 == into.0 && {
+                into.1 += from.1;
+                true
+            }
+        });
         all
     }
 
     /// A number that changes whenever anything is counted.
     pub(crate) fn total(&self) -> u64 {
         let of = |s: &EdgeShard| {
-            let counters = [&s.begun, &s.ended, &s.connections_opened, &s.connections_closed, &s.tcp_received, &s.tcp_sent];
+            let counters =
+                [&s.begun, &s.ended, &s.connections_opened, &s.connections_closed, &s.tcp_received, &s.tcp_sent];
             let sum = counters.iter().fold(0_u64, |sum, c| sum.wrapping_add(c.load(Relaxed)));
             let mut outcomes = Vec::new();
             s.outcomes.read(&mut outcomes);

@@ -149,7 +149,10 @@ mod tests {
         assert!(queue.flush(std::time::Duration::from_secs(10)));
         let text = std::fs::read_to_string(path).unwrap();
         let messages: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!((messages.len(), &messages[0]["message"], &messages[0]["port"]), (2, &"listening".into(), &15001.into()));
+        assert_eq!(
+            (messages.len(), &messages[0]["message"], &messages[0]["port"]),
+            (2, &"listening".into(), &15001.into())
+        );
         assert_eq!(messages[1]["message"], "seen");
         assert!(matches!(init(&options, queue), Err(LogError::AlreadySet)));
     }

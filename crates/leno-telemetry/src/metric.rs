@@ -161,11 +161,8 @@ impl Registry {
         if full {
             self.inner.overflowed.fetch_add(1, Relaxed);
         }
-        let make = || Kept {
-            edge: Arc::new(Edge::new(key.clone(), self.inner.shards)),
-            total: 0,
-            changed: Duration::ZERO,
-        };
+        let make =
+            || Kept { edge: Arc::new(Edge::new(key.clone(), self.inner.shards)), total: 0, changed: Duration::ZERO };
         edges.entry(key.clone()).or_insert_with(make).edge.clone()
     }
 

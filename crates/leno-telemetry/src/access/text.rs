@@ -55,7 +55,11 @@ fn bare(value: &[u8], out: &mut Vec<u8>) {
 
 fn quoted(value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b" \"");
-    if value.is_empty() { out.push(b'-') } else { escape::text(value, true, out) }
+    if value.is_empty() {
+        out.push(b'-')
+    } else {
+        escape::text(value, true, out)
+    }
     out.push(b'"');
 }
 

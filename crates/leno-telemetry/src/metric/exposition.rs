@@ -24,14 +24,11 @@ pub struct Exposition {
     text: String,
 }
 
-/// The content type of the text.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
 // === impl Exposition ===
 
 impl Exposition {
     /// The content type of the text.
-    pub const CONTENT_TYPE: &str = CONTENT_TYPE;
+    pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
     /// Begins a family.
     pub fn family(&mut self, name: &str, help: &str, kind: Kind) {
