@@ -156,3 +156,116 @@ fn split_origin(origin: &str) -> Option<(&str, &str, &str)> {
         _ => (scheme, rest, default),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn cors(origins: &[&str]) -> Cors {
+        Cors {
+            allow_origins: origins.iter().map(|origin| Name::from(*origin)).collect(),
+            max_age: Duration::from_secs(5),
+            ..Cors::default()
+        }
+    }
+
+    fn preflight(cors: &Cors, origin: &str) -> Vec<(&'static str, String)> {
+        let request = CorsRequest {
+            method: "OPTIONS",
+            origin: Some(origin),
+            request_method: Some("PUT"),
+            request_headers: Some("x-a, x-b"),
+        };
+        match decide(cors, &request) {
+            CorsVerdict::Answer(CorsFields(fields)) => fields,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn actual(cors: &Cors, origin: Option<&str>) -> CorsVerdict {
+        decide(cors, &CorsRequest { method: "GET", origin, ..CorsRequest::default() })
+    }
+
+    #[test]
+    fn a_preflight_is_answered_with_what_is_allowed() {
+        let mut cors = cors(&["https://a.com"]);
+        cors.allow_methods = vec!["GET".into(), "PUT".into()];
+        cors.allow_headers = vec!["x-a".into()];
+        cors.allow_credentials = true;
+        let wanted = [
+            ("access-control-allow-origin", "https://a.com"),
+            ("access-control-allow-credentials", "true"),
+            ("vary", "Origin"),
+            ("access-control-allow-methods", "GET, PUT"),
+            ("access-control-allow-headers", "x-a"),
+            ("access-control-max-age", "5"),
+        ];
+        assert_eq!(preflight(&cors, "https://a.com"), wanted.map(|(name, value)| (name, value.to_owned())));
+    }
+
+    #[test]
+    fn a_preflight_from_elsewhere_is_answered_without_fields() {
+        assert_eq!(preflight(&cors(&["https://a.com"]), "https://b.com"), []);
+        assert_eq!(preflight(&cors(&[]), "https://b.com"), []);
+    }
+
+    #[test]
+    fn stars_are_answered_as_stars_without_credentials_and_as_asked_with_them() {
+        let star: Vec<Name> = vec!["*".into()];
+        let mut cors = Cors {
+            allow_origins: star.clone(),
+            allow_methods: star.clone(),
+            allow_headers: star.clone(),
+            expose_headers: star,
+            ..Cors::default()
+        };
+        let values = |cors: &Cors| {
+            let fields = preflight(cors, "https://a.com").into_iter();
+            fields.filter(|(name, _)| name.contains("allow")).map(|(_, value)| value).collect::<Vec<_>>()
+        };
+        assert_eq!(values(&cors), ["*", "*", "*"]);
+        let CorsVerdict::Decorate(fields) = actual(&cors, Some("https://a.com")) else { panic!() };
+        assert!(fields.iter().any(|field| field == ("access-control-expose-headers", "*")));
+
+        cors.allow_credentials = true;
+        assert_eq!(values(&cors), ["https://a.com", "true", "PUT", "x-a, x-b"]);
+        let CorsVerdict::Decorate(fields) = actual(&cors, Some("https://a.com")) else { panic!() };
+        assert!(fields.iter().all(|(name, _)| name != "access-control-expose-headers"));
+    }
+
+    #[test]
+    fn an_actual_request_is_forwarded_whatever_its_origin() {
+        let cors = cors(&["https://a.com"]);
+        assert_eq!(actual(&cors, None), CorsVerdict::Forward);
+        assert_eq!(actual(&cors, Some("https://b.com")), CorsVerdict::Forward);
+        assert!(matches!(actual(&cors, Some("https://a.com")), CorsVerdict::Decorate(_)));
+    }
+
+    #[test]
+    fn options_without_a_request_method_are_no_preflight() {
+        let request = CorsRequest { method: "OPTIONS", origin: Some("https://a.com"), ..CorsRequest::default() };
+        assert!(matches!(decide(&cors(&["*"]), &request), CorsVerdict::Decorate(_)));
+    }
+
+    #[test]
+    fn origins_compare_by_scheme_host_and_port() {
+        for (pattern, origin, wanted) in [
+            ("https://a.com", "https://A.com", true),
+            ("https://a.com", "https://a.com:443", true),
+            ("http://a.com:80", "http://a.com", true),
+            ("https://a.com", "http://a.com", false),
+            ("https://a.com", "https://a.com:8443", false),
+            ("https://*.a.com", "https://x.y.a.com", true),
+            ("https://*.a.com", "https://a.com", false),
+            ("https://*.a.com", "https://evila.com", false),
+            ("https://*", "https://anything:443", true),
+            ("http://*:8080", "http://x:8080", true),
+            ("http://[::1]:80", "http://[::1]", true),
+            ("*", "null", true),
+            ("https://*", "null", false),
+        ] {
+            assert_eq!(origin_matches(pattern, origin), wanted, "{pattern} {origin}");
+        }
+    }
+}

@@ -195,7 +195,7 @@ impl fmt::Display for Miss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Host { beaten_by: Some(better), host, .. } => {
-                write!(f, "the host {host} belongs to the more specific {better}")
+                write!(f, "the host {host} belongs to the more specific pattern {better}")
             }
             Self::Host { patterns, host, .. } => {
                 write!(f, "the host is {host}, not ")?;
@@ -224,3 +224,6 @@ impl fmt::Display for Miss {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

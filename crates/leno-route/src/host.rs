@@ -145,3 +145,85 @@ pub fn matches(pattern: &HostPattern, host: &str) -> bool {
 fn lowered(name: &Name) -> Name {
     if name.bytes().any(|b| b.is_ascii_uppercase()) { name.to_ascii_lowercase().into() } else { name.clone() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(text: &str) -> HostPattern {
+        match text.strip_prefix("*.") {
+            Some(suffix) => HostPattern::Suffix(suffix.into()),
+            None if text == "*" => HostPattern::Any,
+            None => HostPattern::Exact(text.into()),
+        }
+    }
+
+    fn map(patterns: &[&'static str]) -> HostMap<&'static str> {
+        let mut map = HostMap::new();
+        for text in patterns {
+            assert!(map.insert(&pattern(text), *text), "{text}");
+        }
+        map
+    }
+
+    #[test]
+    fn the_most_specific_pattern_wins() {
+        let map = map(&["*", "*.com", "*.example.com", "www.example.com"]);
+        for (host, wanted) in [
+            ("www.example.com", "www.example.com"),
+            ("a.example.com", "*.example.com"),
+            ("a.b.example.com", "*.example.com"),
+            ("example.com", "*.com"),
+            ("com", "*"),
+            ("www.example.org", "*"),
+            ("", "*"),
+        ] {
+            assert_eq!(map.get(host), Some(&wanted), "{host}");
+        }
+    }
+
+    #[test]
+    fn case_port_and_final_dot_do_not_matter() {
+        let map = map(&["cart.shop.mesh", "*.Example.com", "[::1]"]);
+        for host in ["CART.shop.Mesh", "cart.shop.mesh:8080", "cart.shop.mesh.", "Cart.shop.mesh.:80"] {
+            assert_eq!(map.get(host), Some(&"cart.shop.mesh"), "{host}");
+        }
+        assert_eq!(map.get("A.EXAMPLE.com:1"), Some(&"*.Example.com"));
+        assert_eq!(map.get("[::1]:8080"), Some(&"[::1]"));
+    }
+
+    #[test]
+    fn a_suffix_needs_a_label_before_it() {
+        let map = map(&["*.example.com"]);
+        for host in ["example.com", ".example.com", "notexample.com", "example.com.evil"] {
+            assert_eq!(map.get(host), None, "{host}");
+        }
+    }
+
+    #[test]
+    fn the_first_of_two_equal_patterns_stays() {
+        let mut map = map(&["a.b", "*.b", "*"]);
+        for text in ["A.B", "*.B", "*"] {
+            assert!(!map.insert(&pattern(text), "later"));
+        }
+        assert_eq!((map.get("a.b"), map.get("x.b"), map.get("x")), (Some(&"a.b"), Some(&"*.b"), Some(&"*")));
+    }
+
+    #[test]
+    fn a_name_longer_than_dns_allows_matches_only_any() {
+        let long = format!("{}example.com", "a.".repeat(4000));
+        assert_eq!(map(&["*.example.com"]).get(&long), None);
+        assert_eq!(map(&["*.example.com", "*"]).get(&long), Some(&"*"));
+    }
+
+    #[test]
+    fn matching_one_pattern_agrees_with_the_map() {
+        for host in ["a.b", "A.B.", "x.a.b:80", "b", ".b", "c.b", "a.b.c", "", "[::1]"] {
+            for text in ["*", "*.b", "a.b", "*.a.b", "[::1]"] {
+                let mut map = HostMap::new();
+                map.insert(&pattern(text), ());
+                assert_eq!(matches(&pattern(text), host), map.get(host).is_some(), "{text} {host}");
+            }
+        }
+    }
+}

@@ -113,3 +113,31 @@ fn decoded(text: &str) -> Buffer {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameter(query: &str, name: &str) -> Option<String> {
+        with_parameter(query, name, |value| value.map(|value| String::from_utf8_lossy(value).into_owned()))
+    }
+
+    #[test]
+    fn the_first_parameter_of_a_name_counts() {
+        assert_eq!(parameter("a=1&b=2&a=3", "a").as_deref(), Some("1"));
+        assert_eq!(parameter("&&b=2", "b").as_deref(), Some("2"));
+        assert_eq!(parameter("a=1=2", "a").as_deref(), Some("1=2"));
+        assert_eq!(parameter("a&b", "b").as_deref(), Some(""));
+        assert_eq!(parameter("ab=1", "a"), None);
+        assert_eq!(parameter("", ""), None);
+    }
+
+    #[test]
+    fn names_and_values_are_decoded() {
+        assert_eq!(parameter("a=b%20c+d", "a").as_deref(), Some("b c d"));
+        assert_eq!(parameter("%61%2B=x", "a+").as_deref(), Some("x"));
+        assert_eq!(parameter("a=%zz%4", "a").as_deref(), Some("%zz%4"));
+        assert_eq!(parameter("a=%C3%A9%", "a").as_deref(), Some("é%"));
+        assert_eq!(parameter("a=%é", "a").as_deref(), Some("%é"));
+    }
+}

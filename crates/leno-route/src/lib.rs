@@ -12,16 +12,19 @@
 
 #![warn(missing_docs)]
 
-pub mod change;
-pub mod cors;
-pub mod explain;
 pub mod host;
 mod key;
 mod path;
 mod pattern;
-pub mod precedence;
-mod redirect;
+
 mod router;
+
+pub mod explain;
+pub mod precedence;
+
+pub mod change;
+pub mod cors;
+mod redirect;
 pub mod weighted;
 
 pub use change::FieldsMut;

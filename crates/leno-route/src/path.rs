@@ -66,3 +66,79 @@ impl PathCondition {
 pub(crate) fn trim_prefix(prefix: &str) -> &str {
     prefix.strip_suffix('/').unwrap_or(prefix)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matched(condition: PathMatch, path: &str) -> Option<usize> {
+        PathCondition::compile(&condition).unwrap().matches(path)
+    }
+
+    #[test]
+    fn a_prefix_is_of_whole_segments() {
+        for prefix in ["/abc", "/abc/"] {
+            for (path, len) in [
+                ("/abc", Some(4)),
+                ("/abc/", Some(4)),
+                ("/abc/d", Some(4)),
+                ("/abcd", None),
+                ("/ab", None),
+                ("/ABC", None),
+            ] {
+                assert_eq!(matched(PathMatch::Prefix(prefix.into()), path), len, "{prefix} {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_prefix_of_one_slash_matches_every_path() {
+        for path in ["/", "/a/b", "*", ""] {
+            assert_eq!(matched(PathMatch::Prefix("/".into()), path), Some(0), "{path}");
+        }
+    }
+
+    #[test]
+    fn an_exact_path_is_nothing_else() {
+        assert_eq!(matched(PathMatch::Exact("/a".into()), "/a"), Some(2));
+        assert_eq!(matched(PathMatch::Exact("/a".into()), "/a/"), None);
+        assert_eq!(matched(PathMatch::Exact("/a/".into()), "/a"), None);
+    }
+
+    // The table of HTTPPathModifier.replacePrefixMatch, and below it what the table leaves open.
+    #[test]
+    fn a_prefix_is_replaced_as_the_gateway_api_says() {
+        for (path, prefix, replacement, wanted) in [
+            ("/foo/bar", "/foo", "/xyz", "/xyz/bar"),
+            ("/foo/bar", "/foo", "/xyz/", "/xyz/bar"),
+            ("/foo/bar", "/foo/", "/xyz", "/xyz/bar"),
+            ("/foo/bar", "/foo/", "/xyz/", "/xyz/bar"),
+            ("/foo", "/foo", "/xyz", "/xyz"),
+            ("/foo/", "/foo", "/xyz", "/xyz/"),
+            ("/foo/bar", "/foo", "", "/bar"),
+            ("/foo/", "/foo", "", "/"),
+            ("/foo", "/foo", "", "/"),
+            ("/foo/", "/foo", "/", "/"),
+            ("/foo", "/foo", "/", "/"),
+            ("/foo/bar?x=/foo", "/foo", "/", "/bar?x=/foo"),
+            ("/foo?x=1", "/foo", "/", "/?x=1"),
+            ("/foo", "/foo", "/xyz/", "/xyz"),
+            ("/a/b", "/", "/xyz", "/xyz/a/b"),
+            ("/", "/", "/xyz", "/xyz/"),
+            ("/foo/bar", "/foo", "xyz", "/xyz/bar"),
+        ] {
+            let bare = path.split('?').next().unwrap();
+            let len = matched(PathMatch::Prefix(prefix.into()), bare).unwrap();
+            let new = rewrite_path(&PathRewrite::Prefix(replacement.into()), path, len);
+            assert_eq!(new, wanted, "{path}: {prefix} to {replacement}");
+        }
+    }
+
+    #[test]
+    fn a_full_path_is_replaced_and_the_query_is_kept() {
+        let full = |value: &str, target| rewrite_path(&PathRewrite::Full(value.into()), target, 0);
+        assert_eq!(full("/new", "/old/x?a=1?b"), "/new?a=1?b");
+        assert_eq!(full("", "/old?"), "/?");
+        assert_eq!(full("new", "/old"), "/new");
+    }
+}

@@ -87,3 +87,56 @@ fn build(anchored: &str, text: &str) -> Result<Regex, PatternError> {
         },
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(text: &str, value: &str) -> bool {
+        Pattern::compile(text).unwrap().matches(value.as_bytes())
+    }
+
+    #[test]
+    fn the_whole_value_must_match() {
+        assert!(matches("/users/[0-9]+", "/users/42"));
+        assert!(!matches("/users/[0-9]+", "/users/42/x"));
+        assert!(!matches("/users/[0-9]+", "x/users/42"));
+        assert!(matches("a|b", "b"));
+        assert!(!matches("a|b", "ab"));
+        assert!(!matches("a", "a\n"));
+    }
+
+    #[test]
+    fn classes_are_of_ascii_and_values_are_bytes() {
+        assert!(matches(r"\w+", "abc_1"));
+        assert!(!matches(r"\w+", "é"));
+        assert!(Pattern::compile("a.*").unwrap().matches(b"a\xff\xfe"));
+        assert!(matches("caf(é|e)", "café"));
+    }
+
+    #[test]
+    fn an_expression_that_only_the_anchors_would_complete_is_refused() {
+        assert!(matches!(check_pattern("a)(b"), Err(PatternError::Syntax { .. })));
+    }
+
+    #[test]
+    fn what_re2_cannot_do_is_refused_with_its_reason() {
+        let error = check_pattern("(?=a)").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "\"(?=a)\" is not a regular expression (RE2 syntax): \
+             look-around, including look-ahead and look-behind, is not supported"
+        );
+    }
+
+    #[test]
+    fn an_expression_has_limits_of_text_and_memory() {
+        assert_eq!(check_pattern(&"a".repeat(4097)), Err(PatternError::TooLong(4097)));
+        assert!(matches!(check_pattern("(a{100}){100}{100}"), Err(PatternError::TooLarge(_))));
+        for common in
+            [r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*", r"/api/v[0-9]+/.*", r"(?i)^bearer \S+$", r"/\d{4}-\d{2}-\d{2}"]
+        {
+            assert_eq!(check_pattern(common), Ok(()), "{common}");
+        }
+    }
+}

@@ -94,3 +94,80 @@ fn literal_beginning(text: &str) -> &str {
     let end = if repeated { text[..special].char_indices().next_back().map_or(0, |(at, _)| at) } else { special };
     &text[..end]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use leno_model::snapshot::{KeyMatch, ValueMatch};
+
+    fn age(created: u64, name: &str, rule: u32) -> Age {
+        Age { created, namespace: "shop".into(), name: name.into(), rule, alternative: 0 }
+    }
+
+    fn keys(count: usize) -> Vec<KeyMatch> {
+        vec![KeyMatch { name: "k".into(), value: ValueMatch::Exact("v".into()) }; count]
+    }
+
+    fn when(path: PathMatch, method: bool, headers: usize, query: usize) -> Match {
+        Match { path, method: method.then(|| "GET".into()), headers: keys(headers), query: keys(query) }
+    }
+
+    fn prefix(path: &str) -> PathMatch {
+        PathMatch::Prefix(path.into())
+    }
+
+    #[test]
+    fn http_rules_stand_in_the_order_of_the_gateway_api() {
+        let in_order = [
+            when(PathMatch::Exact("/a/b".into()), false, 0, 0),
+            when(prefix("/a/b/c"), false, 0, 0),
+            when(prefix("/a/b"), true, 0, 0),
+            when(prefix("/a/b/"), false, 2, 0),
+            when(prefix("/a/b"), false, 1, 3),
+            when(prefix("/a/b"), false, 1, 0),
+            when(prefix("/a/b"), false, 0, 1),
+            when(prefix("/a/b"), false, 0, 0),
+            when(prefix("/"), true, 0, 0),
+            when(prefix("/"), false, 0, 0),
+        ];
+        // All ages are against the order, so that they decide nothing.
+        let keys: Vec<Key> =
+            in_order.iter().zip((0..).map(|n| 100 - n)).map(|(m, n)| Key::http(m, age(n, "x", 0))).collect();
+        assert!(keys.is_sorted_by(|a, b| a < b));
+    }
+
+    #[test]
+    fn an_expression_stands_before_a_prefix_as_long_as_its_literal_beginning() {
+        let in_order = [
+            PathMatch::Regex("/users/[0-9]+".into()),
+            prefix("/users"),
+            PathMatch::Regex("/use?rs".into()),
+            PathMatch::Regex("/.*".into()),
+            prefix("/"),
+        ];
+        let keys: Vec<Key> =
+            in_order.into_iter().map(|path| Key::http(&when(path, false, 0, 0), age(0, "x", 0))).collect();
+        assert!(keys.is_sorted_by(|a, b| a < b), "{keys:#?}");
+    }
+
+    #[test]
+    fn ties_go_to_the_older_then_the_name_then_the_order_written() {
+        let key = |age| Key::http(&Match::default(), age);
+        let in_order = [age(1, "z", 9), age(2, "a", 1), age(2, "a", 2), age(2, "b", 0)].map(key);
+        assert!(in_order.is_sorted_by(|a, b| a < b));
+    }
+
+    #[test]
+    fn grpc_rules_stand_by_service_then_method_then_headers() {
+        let in_order = [
+            Key::grpc(Some("shop.Cart"), Some("AddItem"), 0, age(9, "x", 0)),
+            Key::grpc(Some("shop.Cart"), Some("Add"), 5, age(8, "x", 0)),
+            Key::grpc(Some("shop.Cart"), None, 0, age(7, "x", 0)),
+            Key::grpc(None, Some("AddItem"), 9, age(6, "x", 0)),
+            Key::grpc(None, None, 1, age(5, "x", 0)),
+            Key::grpc(None, None, 0, age(4, "x", 0)),
+            Key::http(&when(PathMatch::Exact("/".into()), true, 9, 9), age(0, "x", 0)),
+        ];
+        assert!(in_order.is_sorted_by(|a, b| a < b));
+    }
+}

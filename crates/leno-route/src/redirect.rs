@@ -44,3 +44,49 @@ fn well_known_port(scheme: &str) -> Option<u16> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use leno_model::snapshot::PathRewrite;
+
+    fn location(redirect: Redirect, scheme: &str, port: u16) -> String {
+        let request =
+            Redirected { scheme, authority: "example.com:9999", port, target: "/a/b?q=1", prefix_len: "/a".len() };
+        redirect_location(&redirect, &request)
+    }
+
+    // The rules of HTTPRequestRedirectFilter.port; the listener speaks the scheme on the port.
+    #[test]
+    fn the_port_is_written_or_known_or_the_listeners_and_left_out_when_known() {
+        for (scheme, port, from, listener, wanted) in [
+            (None, None, "http", 80, "http://example.com/a/b?q=1"),
+            (None, None, "http", 8080, "http://example.com:8080/a/b?q=1"),
+            (None, None, "https", 443, "https://example.com/a/b?q=1"),
+            (None, None, "https", 8443, "https://example.com:8443/a/b?q=1"),
+            (None, Some(80), "http", 8080, "http://example.com/a/b?q=1"),
+            (None, Some(80), "https", 443, "https://example.com:80/a/b?q=1"),
+            (None, Some(8083), "http", 80, "http://example.com:8083/a/b?q=1"),
+            (Some("https"), None, "http", 80, "https://example.com/a/b?q=1"),
+            (Some("https"), None, "http", 8080, "https://example.com/a/b?q=1"),
+            (Some("https"), Some(443), "http", 8080, "https://example.com/a/b?q=1"),
+            (Some("https"), Some(8443), "http", 80, "https://example.com:8443/a/b?q=1"),
+            (Some("http"), None, "https", 443, "http://example.com/a/b?q=1"),
+            (Some("http"), Some(80), "https", 443, "http://example.com/a/b?q=1"),
+            (Some("http"), Some(8080), "https", 443, "http://example.com:8080/a/b?q=1"),
+        ] {
+            let redirect = Redirect { scheme: scheme.map(Into::into), port, ..Redirect::default() };
+            assert_eq!(location(redirect, from, listener), wanted);
+        }
+    }
+
+    #[test]
+    fn host_and_path_are_replaced() {
+        let path = Some(PathRewrite::Prefix("/new".into()));
+        let redirect = Redirect { hostname: Some("example.org".into()), path, ..Redirect::default() };
+        assert_eq!(location(redirect, "http", 80), "http://example.org/new/b?q=1");
+        let path = Some(PathRewrite::Full("/new".into()));
+        let redirect = Redirect { path, ..Redirect::default() };
+        assert_eq!(location(redirect, "http", 80), "http://example.com/new?q=1");
+    }
+}

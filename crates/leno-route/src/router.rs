@@ -275,3 +275,6 @@ impl fmt::Debug for RequestView<'_> {
         write!(f, "{} {}{}?{}", self.method, self.host, self.path, self.query)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
