@@ -1,0 +1,135 @@
+//! Listening: a group of sockets on one port, one for each worker, and an accept loop that no errno ends.
+//!
+//! The first socket of a group is bound *without* SO_REUSEPORT, so that a second process that asks for the same port is
+//! refused instead of silently taking every other connection; it gets the option between `bind` and `listen`, and the
+//! others, bound with it, then join its group. Closing one socket of a group resets what waits on it: pass them on
+//! ([`crate::fds`]) instead.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+
+use crate::stream::Stream;
+
+/// A connection that was accepted.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The connection.
+    pub stream: Stream,
+    /// Who opened it.
+    pub peer: SocketAddr,
+}
+
+/// Connections that the kernel completes and keeps until they are accepted (it lowers this to `net.core.somaxconn`).
+pub const BACKLOG: i32 = 4096;
+
+/// How long accepting pauses when descriptors or memory are short, so that others can give theirs back.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Listens on `address` with `count` sockets between which the kernel spreads new connections. Port 0 takes a free port,
+/// the same for all. `[::]` takes both families.
+pub fn bind_group(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    let first = bind(address, Group::First).map_err(|error| explain(address, error))?;
+    let bound = first.local_addr()?;
+    let mut group = vec![first];
+    for _ in 1..count {
+        group.push(bind(bound, Group::Other).map_err(|error| explain(bound, error))?);
+    }
+    Ok(group)
+}
+
+/// Listens on `address` with one socket.
+pub fn bind_one(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    bind(address, Group::First).map_err(|error| explain(address, error))
+}
+
+/// Hands listeners that were bound (or passed on) to the runtime of the calling thread.
+pub fn attach(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+/// Waits for the next connection. Never fails: a connection that broke in the queue is skipped, and while descriptors or
+/// memory are short, accepting pauses 50 ms at a time.
+pub async fn accept(listener: &TcpListener) -> Accepted {
+    let mut pauses = 0u32;
+    loop {
+        match listener.accept().await {
+            Ok((socket, peer)) => return Accepted { stream: socket.into(), peer },
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                // Said once for each shortage, not 20 times a second.
+                if pauses == 0 {
+                    tracing::warn!(error = %error, "accepting connections pauses");
+                }
+                pauses = pauses.saturating_add(1);
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Group {
+    First,
+    Other,
+}
+
+pub(crate) fn bind(address: SocketAddr, group: Group) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    // Connections of an earlier process that still wait in TIME_WAIT do not hold the port.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    if group == Group::Other {
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.set_reuse_port(true)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Errors that belong to the connection at the head of the queue and are gone with it (accept(2), "Error handling").
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNABORTED
+                | libc::EINTR
+                | libc::EPROTO
+                | libc::ENOPROTOOPT
+                | libc::ENETDOWN
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::ENONET
+                | libc::EOPNOTSUPP
+                | libc::EPERM
+                | libc::ECONNRESET
+                | libc::ETIMEDOUT
+        )
+    )
+}
+
+fn explain(address: SocketAddr, error: io::Error) -> io::Error {
+    let port = address.port();
+    let hint = match error.raw_os_error() {
+        Some(libc::EADDRINUSE) => {
+            format!("another program listens there; `ss -ltnp sport = :{port}` names it, or choose another port")
+        }
+        Some(libc::EACCES) => format!("port {port} is below net.ipv4.ip_unprivileged_port_start; choose one above it"),
+        Some(libc::EADDRNOTAVAIL) => format!("{} is no address of this machine", address.ip()),
+        Some(libc::EMFILE | libc::ENFILE) => "out of descriptors; raise `ulimit -n`".to_owned(),
+        _ => return io::Error::new(error.kind(), format!("listen on {address}: {error}")),
+    };
+    io::Error::new(error.kind(), format!("listen on {address}: {error}; {hint}"))
+}
+
+#[cfg(test)]
+#[path = "listen/tests.rs"]
+mod tests;

@@ -1,0 +1,350 @@
+//! The process inside once the program runs: one loop over the supervisor's words, the questions for sockets and the end
+//! of the program.
+//!
+//! It has one thread and blocks every signal it can, so that the terminal's and the system's signals are the
+//! supervisor's to decide on. When the supervisor is gone, the program is ended: without a proxy it reaches nothing.
+//!
+//! Job control. The program gets a process group of its own, so that it can be signalled as a whole. Where the terminal
+//! is the program's to use (input and output are terminals and leno is in the foreground), the program's group becomes
+//! the foreground one, as a shell would do it; when the program stops, leno's own group stops with it, and takes up
+//! again where the shell says so. In the middle of a pipeline on a terminal the program shares leno's group, because the
+//! terminal belongs to the whole pipeline.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::wire::{self, Frame, Kind};
+use super::{CaptureError, Command, Ended, rules};
+
+/// Channels that can be open at a time: one for each worker of a few proxies.
+const CHANNELS_MAX: usize = 256;
+
+/// How long the program may take to end when the supervisor is gone.
+const ORPHAN_GRACE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+
+/// The program, the one who watches it, and those who ask for sockets.
+pub(super) struct Agent<'a> {
+    control: &'a UnixStream,
+    children: OwnedFd,
+    channels: Vec<UnixStream>,
+    program: Pid,
+    group: Group,
+}
+
+/// Which process group the program is in.
+enum Group {
+    /// Its own, in the foreground of this terminal.
+    Foreground(OwnedFd),
+    /// Its own.
+    Own,
+    /// Leno's.
+    Shared,
+}
+
+/// What woke the loop.
+enum Event {
+    Control,
+    Children,
+    Channel(usize),
+    Timeout,
+}
+
+// === impl Agent ===
+
+impl<'a> Agent<'a> {
+    /// Starts the program. `channel` is the first one over which sockets are asked for.
+    pub(super) fn start(control: &'a UnixStream, channel: UnixStream, command: &Command) -> Result<Self, CaptureError> {
+        let children = block_signals().map_err(|error| CaptureError::step("block signals", error))?;
+        let group = Group::choose();
+        let spawned = spawn(command, &group).map_err(|source| CaptureError::Execute {
+            program: command.program.to_string_lossy().into_owned(),
+            source,
+        });
+        let program = match spawned {
+            Ok(program) => program,
+            Err(error) => {
+                group.take_terminal_back();
+                return Err(error);
+            }
+        };
+        // A supervisor that is gone is noticed by the loop.
+        let _ = wire::write(control, Frame::new(Kind::Started, program.as_raw_nonzero().get()), "", &[]);
+        Ok(Agent { control, children, channels: vec![channel], program, group })
+    }
+
+    /// Stays until the program has ended, and tells how.
+    pub(super) fn run(mut self) -> Result<Ended, CaptureError> {
+        let mut orphaned = false;
+        loop {
+            let event = self.next_event(orphaned).map_err(|error| CaptureError::step("wait inside", error))?;
+            match event {
+                Event::Children => {
+                    if let Some(ended) = self.reap() {
+                        return Ok(self.finish(ended));
+                    }
+                }
+                Event::Channel(index) => self.serve_channel(index),
+                Event::Control => match wire::read(self.control) {
+                    Ok(Some(Frame { kind: Kind::Signal, value, .. })) => self.signal(value),
+                    Ok(Some(_)) => {}
+                    Ok(None) | Err(_) => {
+                        orphaned = true;
+                        self.signal(libc::SIGTERM);
+                    }
+                },
+                Event::Timeout => self.signal(libc::SIGKILL),
+            }
+        }
+    }
+
+    fn next_event(&self, orphaned: bool) -> io::Result<Event> {
+        let mut watched = vec![PollFd::new(&self.children, PollFlags::IN)];
+        if !orphaned {
+            watched.push(PollFd::new(self.control, PollFlags::IN));
+            watched.extend(self.channels.iter().map(|channel| PollFd::new(channel, PollFlags::IN)));
+        }
+        loop {
+            match poll(&mut watched, orphaned.then_some(&ORPHAN_GRACE)) {
+                Ok(0) => return Ok(Event::Timeout),
+                Ok(_) => {}
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(errno) => return Err(errno.into()),
+            }
+            match watched.iter().position(|fd| !fd.revents().is_empty()) {
+                Some(0) => return Ok(Event::Children),
+                Some(1) => return Ok(Event::Control),
+                Some(index) => return Ok(Event::Channel(index - 2)),
+                None => {}
+            }
+        }
+    }
+
+    /// How the program ended, if it did; a stop of the program becomes leno's.
+    fn reap(&self) -> Option<Ended> {
+        let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
+        // Only empties the descriptor: several ends can hide behind one signal, so waitpid is asked in any case.
+        let _ = rustix::io::read(&self.children, &mut info[..]);
+        let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
+        while let Ok(Some((_, status))) = rustix::process::waitpid(Some(self.program), options) {
+            if let Some(ended) = ended(status) {
+                return Some(ended);
+            }
+            if let Some(signal) = status.stopping_signal() {
+                self.stop_with_the_program(signal);
+            }
+        }
+        None
+    }
+
+    /// Gives the terminal back, stops as the program did, and when continued, continues the program.
+    fn stop_with_the_program(&self, signal: i32) {
+        let by_terminal = matches!(signal, libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU);
+        if !by_terminal || matches!(self.group, Group::Shared) {
+            return;
+        }
+        self.group.take_terminal_back();
+        // Returns when this group is continued, or at once where no shell could ever continue it (an orphaned group).
+        let _ = rustix::process::kill_current_process_group(Signal::TSTP);
+        self.group.give_terminal(self.program);
+        self.signal(libc::SIGCONT);
+    }
+
+    fn signal(&self, number: i32) {
+        let Some(signal) = Signal::from_named_raw(number) else { return };
+        let send = |signal| match self.group {
+            Group::Shared => rustix::process::kill_process(self.program, signal),
+            Group::Foreground(_) | Group::Own => rustix::process::kill_process_group(self.program, signal),
+        };
+        // The only possible error is that nobody is left.
+        let _ = send(signal);
+        if signal == Signal::TERM || signal == Signal::HUP {
+            // A stopped program would not hear it.
+            let _ = send(Signal::CONT);
+        }
+    }
+
+    fn finish(self, ended: Ended) -> Ended {
+        self.group.take_terminal_back();
+        let frame = match ended {
+            Ended::Exited(status) => Frame::new(Kind::Exited, status),
+            Ended::Killed(signal) => Frame::new(Kind::Killed, signal),
+            Ended::Lost => return ended,
+        };
+        let _ = wire::write(self.control, frame, "", &[]);
+        ended
+    }
+
+    /// Answers one question; a channel that ended or broke is dropped.
+    fn serve_channel(&mut self, index: usize) {
+        let question = wire::read(&self.channels[index]);
+        let served = match question {
+            Ok(Some(frame)) => self.answer(index, frame),
+            Ok(None) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) => Err(error),
+        };
+        if served.is_err() {
+            self.channels.swap_remove(index);
+        }
+    }
+
+    fn answer(&mut self, index: usize, frame: Frame) -> io::Result<()> {
+        let made = match frame.kind {
+            Kind::AskTcp4 => make_sockets(Domain::IPV4, frame.count),
+            Kind::AskTcp6 => make_sockets(Domain::IPV6, frame.count),
+            Kind::AskChannel => self.make_channel(),
+            _ => return Err(io::ErrorKind::InvalidData.into()),
+        };
+        let (value, made) = match made {
+            Ok(made) => (0, made),
+            Err(error) => (error.raw_os_error().unwrap_or(libc::EIO), Vec::new()),
+        };
+        let passed: Vec<_> = made.iter().map(AsFd::as_fd).collect();
+        wire::write(&self.channels[index], Frame::new(Kind::Made, value), "", &passed)
+    }
+
+    fn make_channel(&mut self) -> io::Result<Vec<OwnedFd>> {
+        if self.channels.len() >= CHANNELS_MAX {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
+        let (here, there) = UnixStream::pair()?;
+        self.channels.push(here);
+        Ok(vec![there.into()])
+    }
+}
+
+fn ended(status: WaitStatus) -> Option<Ended> {
+    status.exit_status().map(Ended::Exited).or_else(|| status.terminating_signal().map(Ended::Killed))
+}
+
+/// Unconnected sockets that the rules leave alone.
+fn make_sockets(domain: Domain, count: u8) -> io::Result<Vec<OwnedFd>> {
+    let make = || {
+        let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        socket.set_mark(rules::MARK)?;
+        Ok(socket.into())
+    };
+    (0..count.min(wire::SOCKETS_MAX)).map(|_| make()).collect()
+}
+
+/// Blocks what the supervisor decides on, and returns the descriptor that tells of children.
+fn block_signals() -> io::Result<OwnedFd> {
+    const BLOCKED: [libc::c_int; 9] = [
+        libc::SIGHUP,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGTERM,
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+        libc::SIGCHLD,
+    ];
+    let blocked = signal_set(&BLOCKED);
+    // SAFETY: the set is initialised; no old set is asked for.
+    if unsafe { libc::sigprocmask(libc::SIG_BLOCK, &blocked, std::ptr::null_mut()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let children = signal_set(&[libc::SIGCHLD]);
+    // SAFETY: the set is initialised; -1 asks for a new descriptor.
+    match unsafe { libc::signalfd(-1, &children, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: the descriptor is new and nobody else's.
+        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+    }
+}
+
+fn signal_set(signals: &[libc::c_int]) -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the set; sigaddset changes an initialised one.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in signals {
+            libc::sigaddset(set.as_mut_ptr(), *signal);
+        }
+        set.assume_init()
+    }
+}
+
+/// Starts the program with this process's standard streams, environment and folder. std resets its signal mask.
+fn spawn(command: &Command, group: &Group) -> io::Result<Pid> {
+    let mut starting = process::Command::new(&command.program);
+    starting.args(&command.arguments);
+    if !matches!(group, Group::Shared) {
+        starting.process_group(0);
+    }
+    let terminal = match group {
+        Group::Foreground(terminal) => Some(terminal.as_raw_fd()),
+        Group::Own | Group::Shared => None,
+    };
+    // SAFETY: only system calls on memory that is there already, between fork and exec.
+    unsafe {
+        starting.pre_exec(move || {
+            // When this agent is killed, the program is told to end, as it can reach nothing any more.
+            rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+            match terminal {
+                // The descriptor is open in the child until exec closes it.
+                Some(terminal) => take_terminal(BorrowedFd::borrow_raw(terminal)),
+                None => Ok(()),
+            }
+        });
+    }
+    let child = starting.spawn()?;
+    Pid::from_raw(child.id() as i32).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Makes the caller's group the foreground one; from the background that needs SIGTTOU blocked.
+fn take_terminal(terminal: BorrowedFd<'_>) -> io::Result<()> {
+    let blocked = signal_set(&[libc::SIGTTOU]);
+    let mut before = MaybeUninit::uninit();
+    // SAFETY: `blocked` is initialised, `before` is written by the call.
+    unsafe { libc::sigprocmask(libc::SIG_BLOCK, &blocked, before.as_mut_ptr()) };
+    let result = rustix::termios::tcsetpgrp(terminal, rustix::process::getpgrp());
+    // SAFETY: `before` was written by the call above.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
+    Ok(result?)
+}
+
+// === impl Group ===
+
+impl Group {
+    fn choose() -> Self {
+        use rustix::fs::{Mode, OFlags};
+        let Ok(terminal) = rustix::fs::open("/dev/tty", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) else {
+            return Group::Own;
+        };
+        let in_foreground =
+            rustix::termios::tcgetpgrp(&terminal).is_ok_and(|group| group == rustix::process::getpgrp());
+        let streams = [rustix::stdio::stdin(), rustix::stdio::stdout()].map(rustix::termios::isatty);
+        match (in_foreground, streams) {
+            (true, [true, true]) => Group::Foreground(terminal),
+            (true, [false, false]) | (false, _) => Group::Own,
+            (true, _) => Group::Shared,
+        }
+    }
+
+    fn take_terminal_back(&self) {
+        if let Group::Foreground(terminal) = self {
+            // SIGTTOU is blocked. Fails where the terminal has hung up, and then nobody wants it.
+            let _ = rustix::termios::tcsetpgrp(terminal, rustix::process::getpgrp());
+        }
+    }
+
+    /// Only where this group is in the foreground: a shell's `bg` leaves the terminal to others.
+    fn give_terminal(&self, program: Pid) {
+        if let Group::Foreground(terminal) = self
+            && rustix::termios::tcgetpgrp(terminal).is_ok_and(|group| group == rustix::process::getpgrp())
+        {
+            let _ = rustix::termios::tcsetpgrp(terminal, program);
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! One connected byte stream, TCP or Unix, whose every operation takes `&self`, so that the half that reads and the half
+//! that writes can share it in an `Rc` without a lock.
+//!
+//! Reads and writes go through tokio's readiness, one waker for each direction. A read that returned less than was asked
+//! for proves the socket empty, so readiness is cleared at once and the read that would only say "would block" is saved;
+//! this is done inside the same `try_io` as the read, where tokio's tick makes it free of races.
+//!
+//! Hot path: no locks held, no allocations, no logs.
+
+#![allow(unsafe_code)]
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{BufMut, BytesMut};
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::address::Peer;
+
+/// A connected stream of bytes.
+#[derive(Debug)]
+pub struct Stream {
+    socket: Socket,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// A stream that belongs to no runtime, on its way to another thread or process.
+#[derive(Debug)]
+pub struct Detached {
+    socket: DetachedSocket,
+}
+
+#[derive(Debug)]
+enum DetachedSocket {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+// === impl Stream ===
+
+impl Stream {
+    /// Reads into the spare capacity of `buffer`, which must have some. `Ready(Ok(0))` is the end of the stream.
+    pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_read_ready(cx))?;
+            match self.try_read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    /// Reads what is there into the spare capacity of `buffer`, which must have some; `WouldBlock` when nothing is.
+    pub fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        let read = self.try_read_uninit(buffer.spare_capacity_mut())?;
+        // SAFETY: the kernel wrote `read` bytes to the start of the spare capacity.
+        unsafe { buffer.advance_mut(read) };
+        Ok(read)
+    }
+
+    /// Waits until [`Stream::try_read`] may find something: bytes, the end of the stream or an error.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.socket {
+            Socket::Tcp(socket) => socket.poll_read_ready(cx),
+            Socket::Unix(socket) => socket.poll_read_ready(cx),
+        }
+    }
+
+    /// Waits until [`Stream::try_write`] may take something.
+    pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.socket {
+            Socket::Tcp(socket) => socket.poll_write_ready(cx),
+            Socket::Unix(socket) => socket.poll_write_ready(cx),
+        }
+    }
+
+    /// Writes some of `bytes` and says how many.
+    pub fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_write_ready(cx))?;
+            match self.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    /// Writes some of the slices, in order, and says how many bytes. At most 1,024 slices are looked at.
+    pub fn poll_write_vectored(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_write_ready(cx))?;
+            match self.try_write_vectored(slices) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    /// Writes what fits of `bytes` now; `WouldBlock` when nothing does.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.partial_io(Interest::WRITABLE, bytes.len(), |socket| {
+            Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?)
+        })
+    }
+
+    /// Writes what fits of the slices now; `WouldBlock` when nothing does.
+    pub fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let slices = &slices[..slices.len().min(SLICES_MAX)];
+        let length = slices.iter().map(|slice| slice.len()).sum();
+        self.partial_io(Interest::WRITABLE, length, |socket| {
+            let mut no_control = rustix::net::SendAncillaryBuffer::default();
+            Ok(rustix::net::sendmsg(socket, slices, &mut no_control, SendFlags::NOSIGNAL)?)
+        })
+    }
+
+    /// Says the peer that nothing more will be written (FIN); reading goes on.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        match rustix::net::shutdown(self, Shutdown::Write) {
+            // The peer has reset the connection or closed it: there is nobody left to tell.
+            Err(rustix::io::Errno::NOTCONN) => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    /// When dropped, the connection is reset (RST) instead of closed (FIN), and what was not sent yet is dropped.
+    /// Nothing for Unix sockets, which know no reset.
+    pub fn reset_on_close(&self) {
+        if let Socket::Tcp(socket) = &self.socket {
+            // An error means that the connection is gone, which is what was wanted.
+            let _ = socket.set_zero_linger();
+        }
+    }
+
+    /// The other end.
+    pub fn peer_addr(&self) -> Peer {
+        match &self.socket {
+            Socket::Tcp(socket) => socket.peer_addr().map_or(Peer::Gone, Peer::Tcp),
+            Socket::Unix(_) => Peer::Unix,
+        }
+    }
+
+    /// This end.
+    pub fn local_addr(&self) -> Peer {
+        match &self.socket {
+            Socket::Tcp(socket) => socket.local_addr().map_or(Peer::Gone, Peer::Tcp),
+            Socket::Unix(_) => Peer::Unix,
+        }
+    }
+
+    /// Where the connection was going before it was redirected here; `None` when it was not.
+    pub fn original_destination(&self) -> Option<SocketAddr> {
+        match &self.socket {
+            Socket::Tcp(socket) => crate::origdst::original_destination(socket),
+            Socket::Unix(_) => None,
+        }
+    }
+
+    /// Whether an idle connection is of no more use: the peer closed or reset it, or sent bytes that nobody asked for.
+    /// One system call, no byte is taken.
+    pub fn is_stale(&self) -> bool {
+        let mut byte = [0u8; 1];
+        !matches!(
+            rustix::net::recv(self, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT),
+            Err(rustix::io::Errno::AGAIN)
+        )
+    }
+
+    /// Takes the stream off this thread's runtime, so that another thread can [`Detached::attach`] it to its own.
+    pub fn detach(self) -> io::Result<Detached> {
+        let socket = match self.socket {
+            Socket::Tcp(socket) => DetachedSocket::Tcp(socket.into_std()?),
+            Socket::Unix(socket) => DetachedSocket::Unix(socket.into_std()?),
+        };
+        Ok(Detached { socket })
+    }
+
+    fn try_read_uninit(&self, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+        let length = buffer.len();
+        if length == 0 {
+            // A read of nothing would look like the end of the stream.
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "read into a buffer without spare capacity"));
+        }
+        self.partial_io(Interest::READABLE, length, |socket| {
+            Ok(rustix::net::recv(socket, &mut *buffer, RecvFlags::empty())?.1)
+        })
+    }
+
+    /// Runs one transfer of at most `length` bytes. When it moved less, the socket is known to be empty (or full), and
+    /// readiness is cleared within the same guard, before another event can be missed.
+    fn partial_io(
+        &self,
+        interest: Interest,
+        length: usize,
+        mut transfer: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let mut partial = None;
+        let attempt = || {
+            let moved = loop {
+                match transfer(self.as_fd()) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    result => break result?,
+                }
+            };
+            if moved > 0 && moved < length {
+                partial = Some(moved);
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(moved)
+        };
+        let result = match &self.socket {
+            Socket::Tcp(socket) => socket.try_io(interest, attempt),
+            Socket::Unix(socket) => socket.try_io(interest, attempt),
+        };
+        partial.map_or(result, Ok)
+    }
+}
+
+/// More slices than this are left for the next call: the kernel's own limit (UIO_MAXIOV).
+const SLICES_MAX: usize = 1024;
+
+impl From<TcpStream> for Stream {
+    /// Delays no small write (TCP_NODELAY).
+    fn from(socket: TcpStream) -> Self {
+        // Fails only on a socket that is already gone, which the first read will tell.
+        let _ = socket.set_nodelay(true);
+        Stream { socket: Socket::Tcp(socket) }
+    }
+}
+
+impl From<UnixStream> for Stream {
+    fn from(socket: UnixStream) -> Self {
+        Stream { socket: Socket::Unix(socket) }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            Socket::Tcp(socket) => socket.as_fd(),
+            Socket::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if buffer.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            ready!(self.poll_read_ready(cx))?;
+            // SAFETY: only the kernel writes to the slice, and nothing de-initialises what was written before.
+            let read = match self.try_read_uninit(unsafe { buffer.unfilled_mut() }) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                result => result?,
+            };
+            // SAFETY: the kernel wrote `read` bytes to the start of the unfilled part.
+            unsafe { buffer.assume_init(read) };
+            buffer.advance(read);
+            return Poll::Ready(Ok(()));
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Stream::poll_write(&self, cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Stream::poll_write_vectored(&self, cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.shutdown_write())
+    }
+}
+
+// === impl Detached ===
+
+impl Detached {
+    /// Makes it a stream of the runtime of the calling thread.
+    pub fn attach(self) -> io::Result<Stream> {
+        let socket = match self.socket {
+            DetachedSocket::Tcp(socket) => Socket::Tcp(TcpStream::from_std(socket)?),
+            DetachedSocket::Unix(socket) => Socket::Unix(UnixStream::from_std(socket)?),
+        };
+        Ok(Stream { socket })
+    }
+}
+
+#[cfg(test)]
+#[path = "stream/tests.rs"]
+mod tests;
