@@ -84,8 +84,8 @@ impl CorsFields {
 fn actual_fields(cors: &Cors, origin: &str) -> CorsFields {
     let mut fields = origin_fields(cors, origin);
     // With credentials a `*` would mean a field of that name: nothing can be said.
-    let expose = !cors.expose_headers.is_empty() && !(cors.allow_credentials && has_star(&cors.expose_headers));
-    if expose {
+    let unsayable = cors.allow_credentials && has_star(&cors.expose_headers);
+    if !cors.expose_headers.is_empty() && !unsayable {
         fields.push((field::EXPOSE_HEADERS, cors.expose_headers.join(", ")));
     }
     CorsFields(fields)

@@ -28,7 +28,8 @@ pub fn rewrite_path(rewrite: &PathRewrite, target: &str, prefix_len: usize) -> S
         PathRewrite::Prefix(prefix) => (trim_prefix(prefix), path.get(prefix_len..).unwrap_or("")),
     };
     let mut out = String::with_capacity(1 + start.len() + rest.len() + query.len());
-    if !start.starts_with('/') && !(start.is_empty() && rest.starts_with('/')) {
+    let rooted = if start.is_empty() { rest } else { start }.starts_with('/');
+    if !rooted {
         out.push('/');
     }
     out.push_str(start);

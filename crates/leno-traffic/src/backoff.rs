@@ -38,7 +38,7 @@ impl Backoff {
         let doublings = attempt.saturating_sub(1).min(31);
         let limit = self.first.saturating_mul(1 << doublings).min(self.longest).max(self.shortest);
         let range = (limit - self.shortest).as_nanos();
-        let jitter = range * u128::from(random >> 32) >> 32;
+        let jitter = (range * u128::from(random >> 32)) >> 32;
         self.shortest + Duration::from_nanos(u64::try_from(jitter).unwrap_or(u64::MAX))
     }
 }

@@ -32,8 +32,11 @@ pub use round_robin::RoundRobin;
 /// How often a draw is repeated that fell on an excluded member, before a walk looks for one that is not.
 const DRAWS_MAX: usize = 8;
 
-/// Every policy: its name in the model and how it is made for a set. The numbers are random bits.
-pub const POLICIES: &[(BalancePolicy, fn(&Set, u64) -> Box<dyn Balance>)] = &[
+/// How a policy is made for a set; the number is random bits.
+pub type Make = fn(&Set, u64) -> Box<dyn Balance>;
+
+/// Every policy: its name in the model and how it is made.
+pub const POLICIES: &[(BalancePolicy, Make)] = &[
     // The default: sees slow endpoints before health checks do.
     (BalancePolicy::PeakEwma, |_, _| Box::new(PeakEwma)),
     // For requests whose length says nothing about the endpoint.
@@ -131,9 +134,8 @@ impl fmt::Debug for Picker {
 impl Set {
     fn new(members: &[Member]) -> Self {
         let eligible = members.iter().enumerate().filter(|(_, member)| member.eligible && member.weight > 0);
-        let slots: Box<[Slot]> = eligible
-            .map(|(member, of)| Slot { member, weight: of.weight, load: Arc::clone(&of.load) })
-            .collect();
+        let slots: Box<[Slot]> =
+            eligible.map(|(member, of)| Slot { member, weight: of.weight, load: Arc::clone(&of.load) }).collect();
         let weights: Vec<u32> = slots.iter().map(|slot| slot.weight).collect();
         let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
         let mean_weight = (sum / weights.len().max(1) as f64) as f32;

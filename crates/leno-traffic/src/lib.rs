@@ -11,11 +11,11 @@
 
 #![warn(missing_docs)]
 
-pub mod load;
-pub mod balance;
-pub mod subset;
-pub mod budget;
 pub mod backoff;
+pub mod balance;
+pub mod budget;
+pub mod load;
+pub mod subset;
 
 mod alias;
 

@@ -156,7 +156,7 @@ impl Average {
             return Some(Self { ns: sample, at_ms: now_ms });
         }
         let weight = weight(old.at_ms, now_ms);
-        (weight < 1.0).then(|| Self { ns: old.ns * weight + sample * (1.0 - weight), at_ms: now_ms })
+        (weight < 1.0).then_some(Self { ns: old.ns * weight + sample * (1.0 - weight), at_ms: now_ms })
     }
 }
 
@@ -172,4 +172,95 @@ fn weight(then_ms: u32, now_ms: u32) -> f32 {
 /// Wraps after 49 days, which is harmless: only differences count.
 pub(crate) fn millis(now: Duration) -> u32 {
     now.as_millis() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn latency_ms(load: &Load, now: Duration) -> f64 {
+        load.latency(now).map_or(0.0, |latency| latency.as_secs_f64() * 1e3)
+    }
+
+    fn answered(load: &Load, now: Duration, latency: Duration) {
+        load.observe(now, latency, Outcome::Answered);
+    }
+
+    #[test]
+    fn a_load_fills_a_cache_line() {
+        assert_eq!((size_of::<Load>(), align_of::<Load>()), (64, 64));
+    }
+
+    #[test]
+    fn requests_are_open_until_finished_or_dropped() {
+        let load = Arc::new(Load::new());
+        let (first, second) = (load.open(), load.open());
+        assert_eq!(load.open_requests(), 2);
+        first.finish(MS, MS, Outcome::Answered);
+        drop(second);
+        assert_eq!(load.open_requests(), 0);
+        assert_eq!(load.latency(MS), Some(MS));
+    }
+
+    #[test]
+    fn a_peak_counts_at_once_and_faster_answers_lower_it_slowly() {
+        let load = Load::new();
+        answered(&load, MS, 5 * MS);
+        answered(&load, 2 * MS, 100 * MS);
+        assert_eq!(latency_ms(&load, 2 * MS).round(), 100.0);
+        answered(&load, 2 * MS + DECAY, 5 * MS);
+        let wanted = 5.0 + 95.0 / std::f64::consts::E;
+        assert!((latency_ms(&load, 2 * MS + DECAY) - wanted).abs() < 0.1);
+    }
+
+    #[test]
+    fn many_samples_decay_as_fast_as_few() {
+        let (often, seldom) = (Load::new(), Load::new());
+        answered(&often, MS, 100 * MS);
+        answered(&seldom, MS, 100 * MS);
+        // 0.1 ms apart: nine of ten fall into the same millisecond and must not shorten the average's memory.
+        (0..100_000).for_each(|n| answered(&often, MS + MS * n / 10, MS));
+        (0..100).for_each(|n| answered(&seldom, MS + 100 * MS * n, MS));
+        let now = Duration::from_secs(10);
+        assert!((latency_ms(&often, now) - latency_ms(&seldom, now)).abs() < 1.0);
+    }
+
+    #[test]
+    fn a_latency_without_samples_decays_to_nothing() {
+        let load = Load::new();
+        answered(&load, MS, 100 * MS);
+        assert!((latency_ms(&load, MS + DECAY) - 36.8).abs() < 0.1);
+        assert!(latency_ms(&load, MS + 20 * DECAY) < 0.001);
+    }
+
+    #[test]
+    fn failures_count_more_each_time_up_to_a_limit() {
+        let load = Load::new();
+        answered(&load, MS, 10 * MS);
+        load.observe(MS, MS, Outcome::Failed);
+        assert_eq!(latency_ms(&load, MS).round(), 40.0);
+        load.observe(MS, MS, Outcome::Failed);
+        assert_eq!(latency_ms(&load, MS).round(), 160.0);
+        (0..20).for_each(|_| load.observe(MS, MS, Outcome::Failed));
+        assert_eq!(latency_ms(&load, MS).round(), 10_000.0);
+    }
+
+    #[test]
+    fn an_endpoint_whose_first_request_fails_counts_as_unknown() {
+        let load = Load::new();
+        load.observe(MS, MS, Outcome::Failed);
+        assert_eq!(latency_ms(&load, MS).round(), 1000.0);
+    }
+
+    #[test]
+    fn a_clock_a_moment_behind_or_wrapped_does_no_harm() {
+        let load = Load::new();
+        answered(&load, 100 * MS, 50 * MS);
+        assert_eq!(latency_ms(&load, 90 * MS).round(), 50.0);
+        let wrap = Duration::from_millis(u64::from(u32::MAX));
+        answered(&load, wrap, 80 * MS);
+        assert!((latency_ms(&load, wrap + DECAY) - 80.0 / std::f64::consts::E).abs() < 0.1);
+    }
 }

@@ -21,7 +21,8 @@ pub fn subset<T: AsRef<str>>(ids: &[T], client: u64, size: usize) -> Vec<usize> 
     }
     let subsets = (ids.len() / size) as u64;
     let (round, place) = (client / subsets, (client % subsets) as usize);
-    let mut order: Vec<(u64, usize)> = ids.iter().enumerate().map(|(index, id)| (rank(round, id.as_ref()), index)).collect();
+    let mut order: Vec<(u64, usize)> =
+        ids.iter().enumerate().map(|(index, id)| (rank(round, id.as_ref()), index)).collect();
     order.sort_unstable();
     let mut chosen: Vec<usize> = order[place * size..][..size].iter().map(|(_, index)| *index).collect();
     chosen.sort_unstable();

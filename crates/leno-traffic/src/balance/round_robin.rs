@@ -84,3 +84,28 @@ fn lay_out(turns: &[u64]) -> Box<[u32]> {
 fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_spread_over_the_round() {
+        assert_eq!(*lay_out(&turns(&[1, 1, 1])), [0, 1, 2]);
+        assert_eq!(*lay_out(&turns(&[200, 100])), [0, 1, 0]);
+        assert_eq!(*lay_out(&turns(&[5, 1, 1])), [0, 0, 0, 1, 2, 0, 0]);
+    }
+
+    #[test]
+    fn a_round_is_exact_while_it_is_short_and_bounded_when_not() {
+        assert_eq!(turns(&[6, 4, 2]), [3, 2, 1]);
+        let long = turns(&[1_000_000, 999_999, 1]);
+        assert_eq!(long, [2048, 2048, 1]);
+        assert_eq!(turns(&vec![7; 10_000]).iter().sum::<u64>(), 10_000);
+    }
+
+    #[test]
+    fn no_turns_make_no_round() {
+        assert!(lay_out(&turns(&[])).is_empty());
+    }
+}

@@ -1,0 +1,201 @@
+//! What every policy must do, whatever else it looks at. Each test runs for all of `POLICIES`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use leno_model::seam;
+
+use super::*;
+use crate::load::Outcome;
+
+/// Seeded random numbers.
+pub(super) struct Seeded(fastrand::Rng);
+
+impl seam::Random for Seeded {
+    fn next_u64(&mut self) -> u64 {
+        self.0.u64(..)
+    }
+}
+
+pub(super) fn seeded(seed: u64) -> Seeded {
+    Seeded(fastrand::Rng::with_seed(seed))
+}
+
+pub(super) fn members(weights: &[u32]) -> Vec<Member> {
+    weights.iter().map(|weight| Member { weight: *weight, eligible: true, load: Arc::new(Load::new()) }).collect()
+}
+
+fn for_each_policy(test: impl Fn(BalancePolicy)) {
+    for (policy, _) in POLICIES {
+        test(*policy);
+    }
+}
+
+/// How often each member is picked when requests come and go one after the other, each taking 5 ms.
+fn counts(policy: BalancePolicy, members: &[Member], excluded: &[usize], picks: u32) -> Vec<u32> {
+    let picker = Picker::new(policy, members, 5);
+    let mut random = seeded(11);
+    let mut counts = vec![0; members.len()];
+    let latency = Duration::from_millis(5);
+    for n in 0..picks {
+        let mut ask = Ask { now: latency * n, random: &mut random, excluded };
+        let Some(picked) = picker.pick(&mut ask) else { continue };
+        counts[picked] += 1;
+        members[picked].load.open().finish(latency * (n + 1), latency, Outcome::Answered);
+    }
+    counts
+}
+
+/// How often each member is picked when there are always `open` requests open and each member does one thing at a time.
+fn counts_under_load(policy: BalancePolicy, weights: &[u32], open: usize, picks: usize) -> Vec<u32> {
+    let servers: Vec<Server> =
+        weights.iter().map(|weight| Server::new(*weight, Duration::from_millis(100) / *weight)).collect();
+    simulate(policy, &servers, open, picks, 17).counts
+}
+
+fn assert_shares(counts: &[u32], weights: &[u32], tolerance: f64, what: &str) {
+    let (picks, sum) = (f64::from(counts.iter().sum::<u32>()), f64::from(weights.iter().sum::<u32>()));
+    for (count, weight) in counts.iter().zip(weights) {
+        let (got, wanted) = (f64::from(*count) / picks, f64::from(*weight) / sum);
+        assert!((got - wanted).abs() <= tolerance, "{what}: {counts:?} for {weights:?}");
+    }
+}
+
+#[test]
+fn equal_members_get_equal_shares() {
+    for_each_policy(|policy| {
+        for count in [1, 2, 3, 10, 100] {
+            let weights = vec![1; count];
+            let counts = counts(policy, &members(&weights), &[], 20_000);
+            assert_shares(&counts, &weights, 0.02, &format!("{policy:?}"));
+        }
+    });
+}
+
+#[test]
+fn shares_are_as_the_weights() {
+    for_each_policy(|policy| {
+        for weights in [&[1, 3][..], &[1, 2, 3, 4], &[10, 1, 1, 1, 1], &[100, 0, 50]] {
+            let counts = counts(policy, &members(weights), &[], 20_000);
+            assert_shares(&counts, weights, 0.02, &format!("{policy:?}"));
+        }
+    });
+}
+
+#[test]
+fn shares_are_as_the_weights_under_load_too() {
+    for_each_policy(|policy| {
+        for weights in [&[1, 1][..], &[1, 3], &[1, 2, 3, 4]] {
+            let counts = counts_under_load(policy, weights, 40, 20_000);
+            assert_shares(&counts, weights, 0.06, &format!("{policy:?}"));
+        }
+    });
+}
+
+#[test]
+fn a_weight_of_zero_takes_nothing() {
+    for_each_policy(|policy| {
+        assert_eq!(counts(policy, &members(&[0, 1, 0]), &[], 100), [0, 100, 0], "{policy:?}");
+        assert_eq!(counts(policy, &members(&[0, 0]), &[], 100), [0, 0], "{policy:?}");
+        assert_eq!(counts(policy, &members(&[0, 1]), &[1], 100), [0, 0], "{policy:?}");
+    });
+}
+
+#[test]
+fn a_member_that_was_removed_takes_nothing_and_the_rest_share_it() {
+    for_each_policy(|policy| {
+        let mut members = members(&[1, 1, 1, 1]);
+        members[2].eligible = false;
+        let counts = counts(policy, &members, &[], 20_000);
+        assert_shares(&counts, &[1, 1, 0, 1], 0.02, &format!("{policy:?}"));
+    });
+}
+
+#[test]
+fn nobody_is_picked_when_nobody_is_eligible() {
+    for_each_policy(|policy| {
+        let mut one = members(&[1]);
+        one[0].eligible = false;
+        assert_eq!(counts(policy, &one, &[], 10), [0], "{policy:?}");
+        assert_eq!(counts(policy, &[], &[], 10), [], "{policy:?}");
+    });
+}
+
+#[test]
+fn excluded_members_are_not_picked_even_if_one_is_left() {
+    for_each_policy(|policy| {
+        let heavy_excluded = counts(policy, &members(&[1_000_000, 1, 1_000_000]), &[0, 2], 1000);
+        assert_eq!(heavy_excluded, [0, 1000, 0], "{policy:?}");
+        assert_eq!(counts(policy, &members(&[1, 1]), &[1, 0], 1000), [0, 0], "{policy:?}");
+    });
+}
+
+#[test]
+fn pickers_with_different_seeds_start_with_different_members() {
+    for_each_policy(|policy| {
+        let members = members(&[1; 16]);
+        let first = |seed| {
+            let ask = &mut Ask { now: Duration::ZERO, random: &mut seeded(seed), excluded: &[] };
+            Picker::new(policy, &members, seed).pick(ask).unwrap()
+        };
+        let firsts: std::collections::HashSet<usize> = (0..64).map(first).collect();
+        assert!(firsts.len() > 8, "{policy:?}: {firsts:?}");
+    });
+}
+
+// === simulation ===
+
+/// An endpoint that works on one request at a time; others wait in its queue.
+pub(super) struct Server {
+    pub(super) weight: u32,
+    /// How long one request takes, by the time of the simulation.
+    pub(super) service: Box<dyn Fn(Duration) -> Duration>,
+    pub(super) fails: bool,
+}
+
+/// What a simulation counted.
+pub(super) struct Simulated {
+    pub(super) counts: Vec<u32>,
+    /// Who was picked when.
+    pub(super) picks: Vec<(Duration, usize)>,
+}
+
+// === impl Server ===
+
+impl Server {
+    pub(super) fn new(weight: u32, service: Duration) -> Self {
+        Self::varying(weight, move |_| service)
+    }
+
+    pub(super) fn varying(weight: u32, service: impl Fn(Duration) -> Duration + 'static) -> Self {
+        Self { weight, service: Box::new(service), fails: false }
+    }
+}
+
+/// A closed loop: `open` callers, each of which asks again as soon as it was answered. Service times vary by a factor
+/// of 0.5 to 1.5.
+pub(super) fn simulate(policy: BalancePolicy, servers: &[Server], open: usize, picks: usize, seed: u64) -> Simulated {
+    let mut random = seeded(seed);
+    let members = members(&servers.iter().map(|server| server.weight).collect::<Vec<_>>());
+    let picker = Picker::new(policy, &members, seed);
+    let mut free_at = vec![Duration::ZERO; servers.len()];
+    let mut callers = std::collections::BinaryHeap::new();
+    let mut requests: Vec<Option<(usize, Duration, crate::Open)>> = (0..open).map(|_| None).collect();
+    (0..open).for_each(|caller| callers.push(std::cmp::Reverse((Duration::ZERO, caller))));
+    let mut out = Simulated { counts: vec![0; servers.len()], picks: Vec::with_capacity(picks) };
+    while out.picks.len() < picks {
+        let std::cmp::Reverse((now, caller)) = callers.pop().unwrap();
+        if let Some((server, since, request)) = requests[caller].take() {
+            let outcome = if servers[server].fails { Outcome::Failed } else { Outcome::Answered };
+            request.finish(now, now - since, outcome);
+        }
+        let picked = picker.pick(&mut Ask { now, random: &mut random, excluded: &[] }).unwrap();
+        out.counts[picked] += 1;
+        out.picks.push((now, picked));
+        requests[caller] = Some((picked, now, members[picked].load.open()));
+        let service = (servers[picked].service)(now).mul_f64(0.5 + random.0.f64());
+        free_at[picked] = free_at[picked].max(now) + service;
+        callers.push(std::cmp::Reverse((free_at[picked], caller)));
+    }
+    out
+}
