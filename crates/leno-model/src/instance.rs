@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::name::ServiceName;
 
 /// What a port speaks. `Detect` looks at the first bytes and never stalls a protocol in which the server speaks first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// Not declared: found out per connection.
@@ -60,38 +62,30 @@ pub enum InstanceStatus {
     Out,
 }
 
-/// How the registry probes an instance.
+/// How the registry probes an instance. Written flat: `{"type": "http", "path": "/healthz", "interval": 5000}`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(try_from = "FlatHealthCheck", into = "FlatHealthCheck")]
 pub struct HealthCheck {
     /// What is sent.
-    #[serde(flatten)]
     pub probe: Probe,
     /// The instance port that is probed; the first registered one when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// Time between two probes, 1 s to 1 h. Default 10 s.
-    #[serde(default = "ten_seconds", with = "duration_ms")]
     pub interval: Duration,
     /// Time after which a probe has failed, 10 ms to 1 min. Default 1 s.
-    #[serde(default = "one_second", with = "duration_ms")]
     pub timeout: Duration,
     /// Failures in a row until the instance is unhealthy, 1 to 100. Default 3.
-    #[serde(default = "three")]
     pub unhealthy_threshold: u32,
     /// Successes in a row until it is healthy again, 1 to 100. Default 1.
-    #[serde(default = "one")]
     pub healthy_threshold: u32,
 }
 
 /// The kinds of active health check.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Probe {
     /// `GET path`; healthy for a status of 200 to 399, redirects are not followed.
     Http {
         /// The path, `/` by default.
-        #[serde(default = "slash")]
         path: String,
     },
     /// Healthy when the connection is accepted.
@@ -99,9 +93,37 @@ pub enum Probe {
     /// `grpc.health.v1.Health/Check`; healthy for SERVING.
     Grpc {
         /// The service asked about; empty for the whole server.
-        #[serde(default)]
         service: String,
     },
+}
+
+/// A health check as it is written. A struct of its own, because serde's `flatten` cannot refuse unknown fields.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct FlatHealthCheck {
+    r#type: ProbeType,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    service: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    #[serde(default = "ten_seconds", with = "duration_ms")]
+    interval: Duration,
+    #[serde(default = "one_second", with = "duration_ms")]
+    timeout: Duration,
+    #[serde(default = "three")]
+    unhealthy_threshold: u32,
+    #[serde(default = "one")]
+    healthy_threshold: u32,
+}
+
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum ProbeType {
+    Http,
+    Tcp,
+    Grpc,
 }
 
 /// What the probes found.
@@ -118,7 +140,7 @@ pub enum ProbeResult {
 }
 
 /// Who sees a service.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Visibility {
     /// Every namespace and every gateway.
@@ -177,9 +199,54 @@ pub struct Instance {
     pub source: Arc<str>,
 }
 
-fn slash() -> String {
-    "/".to_owned()
+// === impl HealthCheck ===
+
+impl TryFrom<FlatHealthCheck> for HealthCheck {
+    type Error = &'static str;
+
+    fn try_from(flat: FlatHealthCheck) -> Result<Self, Self::Error> {
+        if flat.path.is_some() && flat.r#type != ProbeType::Http {
+            return Err("`path` belongs to a probe of type http");
+        }
+        if flat.service.is_some() && flat.r#type != ProbeType::Grpc {
+            return Err("`service` belongs to a probe of type grpc");
+        }
+        let probe = match flat.r#type {
+            ProbeType::Http => Probe::Http { path: flat.path.unwrap_or_else(|| "/".to_owned()) },
+            ProbeType::Tcp => Probe::Tcp,
+            ProbeType::Grpc => Probe::Grpc { service: flat.service.unwrap_or_default() },
+        };
+        Ok(Self {
+            probe,
+            port: flat.port,
+            interval: flat.interval,
+            timeout: flat.timeout,
+            unhealthy_threshold: flat.unhealthy_threshold,
+            healthy_threshold: flat.healthy_threshold,
+        })
+    }
 }
+
+impl From<HealthCheck> for FlatHealthCheck {
+    fn from(check: HealthCheck) -> Self {
+        let (r#type, path, service) = match check.probe {
+            Probe::Http { path } => (ProbeType::Http, Some(path), None),
+            Probe::Tcp => (ProbeType::Tcp, None, None),
+            Probe::Grpc { service } => (ProbeType::Grpc, None, Some(service)),
+        };
+        Self {
+            r#type,
+            path,
+            service,
+            port: check.port,
+            interval: check.interval,
+            timeout: check.timeout,
+            unhealthy_threshold: check.unhealthy_threshold,
+            healthy_threshold: check.healthy_threshold,
+        }
+    }
+}
+
 fn ten_seconds() -> Duration {
     Duration::from_secs(10)
 }
@@ -215,5 +282,27 @@ mod option_duration_ms {
     }
     pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
         Ok(Option::<u64>::deserialize(d)?.map(Duration::from_millis))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_health_check_is_written_flat_and_read_back() {
+        let text = r#"{"type":"http","path":"/up","interval":5000,"timeout":1000,"unhealthyThreshold":3,"healthyThreshold":1}"#;
+        let check: HealthCheck = serde_json::from_str(text).unwrap();
+        assert_eq!(check.probe, Probe::Http { path: "/up".to_owned() });
+        assert_eq!(serde_json::to_string(&check).unwrap(), text);
+    }
+
+    #[test]
+    fn a_health_check_refuses_what_its_probe_does_not_have() {
+        for text in
+            [r#"{"type":"tcp","path":"/"}"#, r#"{"type":"http","service":"a"}"#, r#"{"type":"tcp","intervall":1}"#]
+        {
+            assert!(serde_json::from_str::<HealthCheck>(text).is_err(), "{text}");
+        }
     }
 }

@@ -9,8 +9,12 @@
 
 #![warn(missing_docs)]
 
+pub mod document;
+pub mod fault;
 pub mod identity;
 pub mod instance;
 pub mod name;
+pub mod resource;
 pub mod seam;
 pub mod snapshot;
+pub mod validate;

@@ -6,9 +6,7 @@
 use std::time::Duration;
 
 /// Milliseconds since the Unix epoch, for what people read and files keep. Never for measuring how long something took.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(pub u64);
 

@@ -300,7 +300,7 @@ pub struct Cluster {
 }
 
 /// How an endpoint is chosen. All honour weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum BalancePolicy {
     /// The better of two random ones by latency × open requests (peak EWMA, as Finagle and Linkerd).

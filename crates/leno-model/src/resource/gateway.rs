@@ -1,0 +1,178 @@
+//! Gateway: the ports that a proxy with `--role gateway` opens for traffic from outside.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::number::Port;
+
+/// Ports that a gateway opens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct GatewaySpec {
+    /// The class; leno serves every Gateway that it is given, so it may be left out. Default `leno`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway_class_name: Option<String>,
+    /// The ports. 1 to 64.
+    #[serde(default)]
+    pub listeners: Vec<GatewayListener>,
+}
+
+/// One port with what it takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct GatewayListener {
+    /// The name, unique in the gateway; routes refer to it by `sectionName`.
+    pub name: String,
+    /// Host names that are taken here, exact or `*.example.com`. Default: all. Not for TCP and UDP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// The port, 1 to 65535.
+    pub port: Port,
+    /// What clients speak here.
+    pub protocol: GatewayProtocol,
+    /// For `TLS` and `HTTPS`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<GatewayTls>,
+    /// Which routes may belong to this listener. Default: of the Gateway's own namespace, of every kind that fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_routes: Option<AllowedRoutes>,
+}
+
+/// What clients speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum GatewayProtocol {
+    /// HTTP/1.1 and HTTP/2 with prior knowledge, in clear.
+    Http,
+    /// HTTP over TLS that ends at the gateway. Read and validated, not yet served.
+    Https,
+    /// TLS; served with `tls.mode: Passthrough`.
+    Tls,
+    /// Bytes.
+    Tcp,
+    /// Packets. Read and validated, not yet served.
+    Udp,
+}
+
+/// How TLS is handled.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct GatewayTls {
+    /// `Passthrough` leaves it to the destination; `Terminate` ends it at the gateway (not yet served). Default
+    /// `Terminate`.
+    #[serde(default)]
+    pub mode: TlsMode,
+    /// Certificates for `Terminate`. Default none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificate_refs: Vec<CertificateRef>,
+    /// Further options, none of which leno has. Default none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+}
+
+/// Where TLS ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+pub enum TlsMode {
+    /// At the gateway.
+    #[default]
+    Terminate,
+    /// At the destination.
+    Passthrough,
+}
+
+/// A certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct CertificateRef {
+    /// The group. Default `""`.
+    #[serde(default)]
+    pub group: String,
+    /// The kind. Default `Secret`.
+    #[serde(default = "secret_kind")]
+    pub kind: String,
+    /// The name.
+    pub name: String,
+    /// The namespace. Default: the Gateway's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+}
+
+/// Which routes may belong to a listener.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct AllowedRoutes {
+    /// From which namespaces. Default: the Gateway's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<RouteNamespaces>,
+    /// Of which kinds. Default: every kind that fits the protocol.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<RouteKind>,
+}
+
+/// Namespaces from which routes are taken.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct RouteNamespaces {
+    /// `Same`, `All` or `Selector`. Default `Same`.
+    #[serde(default)]
+    pub from: FromNamespaces,
+    /// For `Selector`: labels of the namespace. A namespace of leno has one label, `kubernetes.io/metadata.name`, its own
+    /// name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<NamespaceSelector>,
+}
+
+/// The choices of namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+pub enum FromNamespaces {
+    /// The Gateway's own.
+    #[default]
+    Same,
+    /// Every one.
+    All,
+    /// Those whose labels match.
+    Selector,
+}
+
+/// Labels of a namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct NamespaceSelector {
+    /// Labels that must all be equal. Default none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub match_labels: BTreeMap<String, String>,
+}
+
+/// A kind of route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct RouteKind {
+    /// The group. Default `gateway.networking.k8s.io`.
+    #[serde(default = "gateway_group")]
+    pub group: String,
+    /// The kind, as `HTTPRoute`.
+    pub kind: String,
+}
+
+fn secret_kind() -> String {
+    "Secret".to_owned()
+}
+fn gateway_group() -> String {
+    super::kind::GATEWAY_GROUP.to_owned()
+}
+
+/// Whether some host is taken by both `a` and `b`, each exact or `*.example.com`.
+pub fn hosts_meet(a: &str, b: &str) -> bool {
+    match (a.strip_prefix("*."), b.strip_prefix("*.")) {
+        (None, None) => a == b,
+        (Some(suffix), None) => is_below(b, suffix),
+        (None, Some(suffix)) => is_below(a, suffix),
+        (Some(a), Some(b)) => a == b || is_below(a, b) || is_below(b, a),
+    }
+}
+
+fn is_below(host: &str, suffix: &str) -> bool {
+    host.strip_suffix(suffix).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+}

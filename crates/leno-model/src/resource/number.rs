@@ -1,0 +1,112 @@
+//! Numbers that know their range: a value outside it is refused where it is read, with the range as the fix, and the
+//! schema says the same.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+macro_rules! ranged {
+    ($(#[$doc:meta])* $name:ident($int:ty) $min:literal ..= $max:literal, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[serde(transparent)]
+        pub struct $name($int);
+
+        impl $name {
+            /// The least value.
+            pub const MIN: $int = $min;
+            /// The greatest value.
+            pub const MAX: $int = $max;
+
+            /// The value if it lies in the range.
+            pub fn new(value: $int) -> Option<Self> {
+                (Self::MIN..=Self::MAX).contains(&value).then_some(Self(value))
+            }
+
+            /// The number.
+            pub fn get(self) -> $int {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                ranged(deserializer, $what, $min, $max).map(|value| Self(value as $int))
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "integer", "minimum": $min, "maximum": $max })
+            }
+        }
+    };
+}
+
+ranged! {
+    /// A TCP or UDP port, 1 to 65535.
+    Port(u16) 1..=65535, "port"
+}
+ranged! {
+    /// A share relative to the sum of its neighbours' shares, 0 to 1,000,000.
+    Weight(u32) 0..=1_000_000, "weight"
+}
+ranged! {
+    /// Tries after the first, 0 to 10.
+    Attempts(u32) 0..=10, "number of attempts"
+}
+ranged! {
+    /// A percentage, 0 to 100.
+    Percent(u32) 0..=100, "percentage"
+}
+ranged! {
+    /// An HTTP status that may be tried again, 400 to 599.
+    RetryCode(u16) 400..=599, "status to retry"
+}
+ranged! {
+    /// Seconds, 1 to 2,147,483,647.
+    Seconds(u32) 1..=2_147_483_647, "number of seconds"
+}
+ranged! {
+    /// An endpoint's share of traffic relative to the others, 0 to 10,000.
+    EndpointWeight(u32) 0..=10_000, "weight"
+}
+
+fn ranged<'de, D: Deserializer<'de>>(deserializer: D, what: &'static str, min: i64, max: i64) -> Result<i64, D::Error> {
+    struct Visitor(&'static str, i64, i64);
+    impl Visitor {
+        fn check<E: de::Error>(&self, value: impl fmt::Display + TryInto<i64> + Copy) -> Result<i64, E> {
+            match value.try_into() {
+                Ok(number) if (self.1..=self.2).contains(&number) => Ok(number),
+                _ => Err(E::custom(format_args!("out of range: {value} (a {} is {} to {})", self.0, self.1, self.2))),
+            }
+        }
+    }
+    impl de::Visitor<'_> for Visitor {
+        type Value = i64;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a whole number from {} to {}", self.1, self.2)
+        }
+        fn visit_i64<E: de::Error>(self, value: i64) -> Result<i64, E> {
+            self.check(value)
+        }
+        fn visit_u64<E: de::Error>(self, value: u64) -> Result<i64, E> {
+            self.check(value)
+        }
+    }
+    deserializer.deserialize_i64(Visitor(what, min, max))
+}

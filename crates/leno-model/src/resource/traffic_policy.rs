@@ -1,0 +1,43 @@
+//! TrafficPolicy: how traffic to a service is balanced, bounded in time and retried.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::duration::GatewayDuration;
+use super::http_route::HttpRetry;
+use super::reference::TargetRef;
+use crate::snapshot::BalancePolicy;
+
+/// How traffic to a service is balanced, bounded in time and retried. What a route says for itself comes first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct TrafficPolicySpec {
+    /// The services it is for, in its own namespace. 1 to 16.
+    #[serde(default)]
+    pub target_refs: Vec<TargetRef>,
+    /// How an endpoint is chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_balancer: Option<LoadBalancer>,
+    /// Time for a connection to be made, 1ms to 10m. Default 5s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect_timeout: Option<GatewayDuration>,
+    /// How long an unused connection is kept and a byte stream may stand still, 1s to 24h. Default 1h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<GatewayDuration>,
+    /// Time for a whole request with all tries, where its route says nothing; `0s` is without limit. Default: without
+    /// limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_timeout: Option<GatewayDuration>,
+    /// What is tried again beyond what is always safe, where the route says nothing. Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<HttpRetry>,
+}
+
+/// How an endpoint is chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct LoadBalancer {
+    /// `peakEwma`, `leastRequest`, `roundRobin` or `random`; all honour weights. Default `peakEwma`.
+    #[serde(default)]
+    pub policy: BalancePolicy,
+}

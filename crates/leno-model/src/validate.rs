@@ -1,0 +1,174 @@
+//! Whether resources make sense: each for itself, together as a set, and with what exists beside the set.
+//!
+//! Everything is checked and reported together, so that one round mends all of it. What only the world outside decides
+//! (a service that nobody registered yet) is a warning and becomes the resource's status; what can never work is an
+//! error and refuses the set. Pure: what exists comes in through [`Known`].
+
+mod conflict;
+mod filter;
+mod gateway;
+mod metadata;
+mod reference;
+mod route;
+mod service;
+mod text;
+mod traffic_policy;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::document::Written;
+use crate::fault::{self, Fault, FaultClass};
+use crate::name::ServiceName;
+use crate::resource::Spec;
+use crate::resource::gateway::GatewaySpec;
+use crate::resource::number::Port;
+use crate::resource::service::ServiceSpec;
+
+/// What exists beside the set: resources of other sets, and what the registry knows.
+pub trait Known {
+    /// A service, declared or registered.
+    fn service(&self, name: &ServiceName) -> Option<KnownService>;
+    /// A gateway.
+    fn gateway(&self, namespace: &str, name: &str) -> Option<GatewaySpec>;
+}
+
+/// Nothing exists beside the set: for `check` without a server.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Nothing;
+
+/// A service as references see it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KnownService {
+    /// Its ports, if it is declared; none for one that is only registered, which answers on any port of its instances.
+    pub declared: Option<Vec<KnownPort>>,
+}
+
+/// A port of a declared service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownPort {
+    /// The number.
+    pub number: u16,
+    /// The name, if it has one.
+    pub name: Option<Arc<str>>,
+}
+
+/// All faults of a set, in the order of reading.
+pub fn validate(set: &[Written], known: &dyn Known) -> Vec<Fault> {
+    let index = Index::of(set, known);
+    let mut faults = Vec::new();
+    for written in set {
+        let mut check = Check { written, index: &index, faults: &mut faults };
+        metadata::check(&mut check);
+        match &written.resource.spec {
+            Spec::Gateway(spec) => gateway::check(&mut check, spec),
+            Spec::HttpRoute(spec) => route::http(&mut check, spec),
+            Spec::GrpcRoute(spec) => route::grpc(&mut check, spec),
+            Spec::TcpRoute(spec) => route::l4(&mut check, &spec.parent_refs, &spec.rules),
+            Spec::TlsRoute(spec) => route::tls(&mut check, spec),
+            Spec::UdpRoute(spec) => route::udp(&mut check, spec),
+            Spec::Service(spec) => service::check(&mut check, spec),
+            Spec::TrafficPolicy(spec) => traffic_policy::check(&mut check, spec),
+        }
+    }
+    conflict::check(set, &mut faults);
+    fault::sort(&mut faults);
+    faults
+}
+
+/// What the set itself declares, and what is known beside it.
+struct Index<'a> {
+    services: BTreeMap<(&'a str, &'a str), &'a ServiceSpec>,
+    gateways: BTreeMap<(&'a str, &'a str), &'a GatewaySpec>,
+    known: &'a dyn Known,
+}
+
+/// One resource under examination.
+struct Check<'a, 'f> {
+    written: &'a Written,
+    index: &'a Index<'a>,
+    faults: &'f mut Vec<Fault>,
+}
+
+// === impl Index ===
+
+impl<'a> Index<'a> {
+    fn of(set: &'a [Written], known: &'a dyn Known) -> Self {
+        let mut index = Index { services: BTreeMap::new(), gateways: BTreeMap::new(), known };
+        for written in set {
+            let key = (&*written.resource.key.namespace, &*written.resource.key.name);
+            match &written.resource.spec {
+                Spec::Service(spec) => drop(index.services.insert(key, spec)),
+                Spec::Gateway(spec) => drop(index.gateways.insert(key, spec)),
+                _ => {}
+            }
+        }
+        index
+    }
+
+    fn service(&self, namespace: &str, name: &str) -> Option<KnownService> {
+        match self.services.get(&(namespace, name)) {
+            Some(spec) => Some(KnownService::declared(spec)),
+            None => self.known.service(&ServiceName::new(namespace, name).ok()?),
+        }
+    }
+
+    fn gateway(&self, namespace: &str, name: &str) -> Option<GatewaySpec> {
+        match self.gateways.get(&(namespace, name)) {
+            Some(spec) => Some((*spec).clone()),
+            None => self.known.gateway(namespace, name),
+        }
+    }
+}
+
+// === impl Check ===
+
+impl Check<'_, '_> {
+    fn namespace(&self) -> &str {
+        &self.written.resource.key.namespace
+    }
+
+    fn error(&mut self, class: FaultClass, path: &str, message: impl Into<String>, fix: impl Into<String>) {
+        self.faults.push(self.written.fault(class, path, message, fix));
+    }
+
+    fn warn(&mut self, class: FaultClass, path: &str, message: impl Into<String>, fix: impl Into<String>) {
+        self.faults.push(self.written.warning(class, path, message, fix));
+    }
+
+    /// Refuses a list of more than `max` entries, and one of none where `min` is 1.
+    fn count(&mut self, path: &str, what: &str, count: usize, min: usize, max: usize) {
+        if count < min {
+            let field = path.rsplit_once('.').map_or(path, |(_, field)| field).to_owned();
+            self.error(FaultClass::Empty, path, format!("no {what}"), format!("add at least one entry to `{field}`"));
+        }
+        if count > max {
+            let message = format!("{count} {what}, at most {max} are allowed");
+            self.error(FaultClass::TooMany, path, message, "split the resource");
+        }
+    }
+}
+
+// === impl Nothing ===
+
+impl Known for Nothing {
+    fn service(&self, _: &ServiceName) -> Option<KnownService> {
+        None
+    }
+    fn gateway(&self, _: &str, _: &str) -> Option<GatewaySpec> {
+        None
+    }
+}
+
+// === impl KnownService ===
+
+impl KnownService {
+    /// As a `Service` resource declares it.
+    pub fn declared(spec: &ServiceSpec) -> Self {
+        let port = |p: &crate::resource::service::ServicePort| KnownPort {
+            number: Port::get(p.port),
+            name: p.name.as_deref().map(Into::into),
+        };
+        Self { declared: Some(spec.ports.iter().map(port).collect()) }
+    }
+}

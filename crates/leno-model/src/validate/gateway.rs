@@ -1,0 +1,123 @@
+//! Gateways: their listeners, and which of them would take the same connections.
+
+use super::{Check, text};
+use crate::fault::FaultClass;
+use crate::resource::gateway::*;
+use crate::resource::kind::Kind;
+
+const LISTENERS_MAX: usize = 64;
+
+pub(super) fn check(check: &mut Check<'_, '_>, spec: &GatewaySpec) {
+    check.count("spec.listeners", "listeners", spec.listeners.len(), 1, LISTENERS_MAX);
+    for (i, listener) in spec.listeners.iter().enumerate() {
+        let at = format!("spec.listeners[{i}]");
+        text::subdomain(check, &format!("{at}.name"), &listener.name);
+        let before = &spec.listeners[..i];
+        if before.iter().any(|other| other.name == listener.name) {
+            let message = format!("another listener is named `{}`", listener.name);
+            check.error(FaultClass::DuplicateName, &format!("{at}.name"), message, "choose another name");
+        }
+        host(check, &at, listener);
+        conflict(check, &at, listener, before);
+        served(check, &at, listener);
+        allowed_routes(check, &format!("{at}.allowedRoutes"), listener);
+    }
+}
+
+fn host(check: &mut Check<'_, '_>, at: &str, listener: &GatewayListener) {
+    let Some(host) = &listener.hostname else { return };
+    let path = format!("{at}.hostname");
+    text::hostname(check, &path, host, true);
+    if matches!(listener.protocol, GatewayProtocol::Tcp | GatewayProtocol::Udp) {
+        let message = "a host name means nothing for TCP and UDP, which carry none";
+        check.warn(FaultClass::IgnoredHostnames, &path, message, "remove it");
+    }
+}
+
+/// On one port stand listeners of one protocol, told apart by host name.
+fn conflict(check: &mut Check<'_, '_>, at: &str, listener: &GatewayListener, before: &[GatewayListener]) {
+    let named = |l: &GatewayListener| !matches!(l.protocol, GatewayProtocol::Tcp | GatewayProtocol::Udp);
+    // HTTPS and TLS may share a port: both begin with a server name. TCP and UDP are different ports of one number.
+    let family = |l: &GatewayListener| match l.protocol {
+        GatewayProtocol::Https | GatewayProtocol::Tls => GatewayProtocol::Tls,
+        other => other,
+    };
+    let is_udp = |l: &GatewayListener| l.protocol == GatewayProtocol::Udp;
+    for other in before.iter().filter(|other| other.port == listener.port && is_udp(other) == is_udp(listener)) {
+        let message = if family(other) != family(listener) {
+            format!("port {} speaks another protocol in listener `{}`", listener.port, other.name)
+        } else if !named(listener) || other.hostname == listener.hostname {
+            format!("listener `{}` takes the same connections", other.name)
+        } else {
+            continue;
+        };
+        let fix = "use another port, or another `hostname` of the same protocol";
+        return check.error(FaultClass::ListenerConflict, &format!("{at}.port"), message, fix);
+    }
+}
+
+fn served(check: &mut Check<'_, '_>, at: &str, listener: &GatewayListener) {
+    let mode = listener.tls.as_ref().map(|tls| tls.mode);
+    let path = format!("{at}.protocol");
+    match (listener.protocol, mode) {
+        (GatewayProtocol::Http | GatewayProtocol::Tcp | GatewayProtocol::Udp, Some(_)) => {
+            let message = "`tls` belongs to listeners of protocol TLS or HTTPS";
+            check.error(
+                FaultClass::FilterMismatch,
+                &format!("{at}.tls"),
+                message,
+                "remove `tls`, or change `protocol`",
+            );
+        }
+        (GatewayProtocol::Https, Some(TlsMode::Passthrough)) => {
+            let message = "HTTPS cannot be passed through: the gateway has to read it";
+            check.error(FaultClass::FilterMismatch, &format!("{at}.tls.mode"), message, "use `protocol: TLS`");
+        }
+        (GatewayProtocol::Https, _) | (GatewayProtocol::Tls, None | Some(TlsMode::Terminate)) => {
+            let message = "leno does not end TLS at gateways yet: the listener stays closed";
+            check.warn(FaultClass::NotServed, &path, message, "use `protocol: TLS` with `tls: {mode: Passthrough}`");
+        }
+        (GatewayProtocol::Udp, None) => {
+            let message = "leno does not carry UDP yet: the listener stays closed";
+            check.warn(FaultClass::NotServed, &path, message, "use `protocol: TCP` where the service allows it");
+        }
+        _ => {}
+    }
+}
+
+fn allowed_routes(check: &mut Check<'_, '_>, at: &str, listener: &GatewayListener) {
+    let Some(allowed) = &listener.allowed_routes else { return };
+    for (i, kind) in allowed.kinds.iter().enumerate() {
+        let known = Kind::written(&kind.kind).filter(|known| known.is_route() && known.group() == kind.group);
+        if known.is_none() {
+            let message = format!("{} of group {:?} is no kind of route", kind.kind, kind.group);
+            let fix = "use HTTPRoute, GRPCRoute, TCPRoute, TLSRoute or UDPRoute";
+            check.error(FaultClass::UnsupportedReference, &format!("{at}.kinds[{i}].kind"), message, fix);
+        }
+    }
+    let Some(namespaces) = &allowed.namespaces else { return };
+    let path = format!("{at}.namespaces");
+    match (namespaces.from, &namespaces.selector) {
+        (FromNamespaces::Selector, None) => {
+            let fix = "add `selector: {matchLabels: {kubernetes.io/metadata.name: shop}}`";
+            check.error(FaultClass::MissingField, &path, "`from: Selector` without a `selector`", fix);
+        }
+        (FromNamespaces::Same | FromNamespaces::All, Some(_)) => {
+            let message = "a `selector` that is not used";
+            check.error(
+                FaultClass::FilterMismatch,
+                &format!("{path}.selector"),
+                message,
+                "set `from: Selector`, or remove it",
+            );
+        }
+        (FromNamespaces::Selector, Some(selector)) => {
+            for label in selector.match_labels.keys().filter(|label| *label != "kubernetes.io/metadata.name") {
+                let at = crate::document::join(&format!("{path}.selector.matchLabels"), label);
+                let fix = "use `kubernetes.io/metadata.name`, or `from: All`";
+                check.error(FaultClass::UnknownValue, &at, format!("namespaces have no label `{label}`"), fix);
+            }
+        }
+        _ => {}
+    }
+}
