@@ -142,6 +142,19 @@ pub fn matches(pattern: &HostPattern, host: &str) -> bool {
     }
 }
 
+/// Whether every host that `narrower` matches is matched by `wider` too; a pattern covers itself.
+pub fn covers(wider: &HostPattern, narrower: &HostPattern) -> bool {
+    match narrower {
+        HostPattern::Any => *wider == HostPattern::Any,
+        HostPattern::Exact(name) => matches(wider, name),
+        HostPattern::Suffix(name) => match wider {
+            HostPattern::Exact(_) => false,
+            HostPattern::Suffix(suffix) => suffix.eq_ignore_ascii_case(name) || matches(wider, name),
+            HostPattern::Any => true,
+        },
+    }
+}
+
 fn lowered(name: &Name) -> Name {
     if name.bytes().any(|b| b.is_ascii_uppercase()) { name.to_ascii_lowercase().into() } else { name.clone() }
 }

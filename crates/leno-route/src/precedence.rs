@@ -7,12 +7,17 @@
 //! What the Gateway API leaves open, decided here: a regular expression stands just before a prefix as long as its
 //! literal beginning, so that `/users/[0-9]+` is tried before `/users` and before `/`, and `/.*` after `/users`. Where
 //! both kinds of route meet on one host, rules of GRPCRoutes, the more specific protocol, are tried first.
-//! The host is not part of the key: a `RouteConfig` has a list of rules per host.
+//!
+//! The host comes before all of that and is not part of the key: a `RouteConfig` has a list of rules per host, and only
+//! the most specific host is looked at. Rules for `*.example.com` hold for `abc.example.com` as well when none of its
+//! own matches, so [`arrange`] repeats them there, behind.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
-use leno_model::snapshot::{Match, Name, PathMatch};
+use leno_model::snapshot::{HostPattern, Match, Name, PathMatch};
 
+use crate::host;
 use crate::path::trim_prefix;
 
 /// Where a rule stands among its like: the smaller is tried first.
@@ -52,6 +57,33 @@ enum Kind {
         headers: Reverse<usize>,
         query: Reverse<usize>,
     },
+}
+
+/// The rules of each host in the order in which they are tried: its own by their keys, then those of the less specific
+/// patterns that cover it, the longest first. A rule for several hosts is given once for each.
+pub fn arrange<T: Clone>(rules: impl IntoIterator<Item = (HostPattern, Key, T)>) -> Vec<(HostPattern, Vec<T>)> {
+    let mut own: BTreeMap<HostPattern, Vec<(Key, T)>> = BTreeMap::new();
+    for (pattern, key, rule) in rules {
+        own.entry(pattern).or_default().push((key, rule));
+    }
+    for rules in own.values_mut() {
+        rules.sort_by(|(a, _), (b, _)| a.cmp(b));
+    }
+    let all_of = |pattern: &HostPattern| {
+        let mut covering: Vec<&HostPattern> = own.keys().filter(|wider| host::covers(wider, pattern)).collect();
+        covering.sort_by_key(|wider| Reverse(specificity(wider)));
+        covering.into_iter().flat_map(|wider| own[wider].iter().map(|(_, rule)| rule.clone())).collect()
+    };
+    own.keys().map(|pattern| (pattern.clone(), all_of(pattern))).collect()
+}
+
+/// The more specific pattern is greater.
+fn specificity(pattern: &HostPattern) -> (u8, usize) {
+    match pattern {
+        HostPattern::Any => (0, 0),
+        HostPattern::Suffix(name) => (1, name.len()),
+        HostPattern::Exact(name) => (2, name.len()),
+    }
 }
 
 // === impl Key ===
@@ -169,5 +201,30 @@ mod tests {
             Key::http(&when(PathMatch::Exact("/".into()), true, 9, 9), age(0, "x", 0)),
         ];
         assert!(in_order.is_sorted_by(|a, b| a < b));
+    }
+
+    #[test]
+    fn a_host_has_its_own_rules_and_behind_them_those_of_the_patterns_that_cover_it() {
+        let host = |text: &str| match text.strip_prefix("*.") {
+            Some(suffix) => HostPattern::Suffix(suffix.into()),
+            None if text == "*" => HostPattern::Any,
+            None => HostPattern::Exact(text.into()),
+        };
+        let key = |path: &str| Key::http(&when(prefix(path), false, 0, 0), age(0, "x", 0));
+        let rule = |pattern: &str, path: &'static str| (host(pattern), key(path), format!("{pattern}{path}"));
+        let arranged: BTreeMap<_, _> = arrange([
+            rule("*", "/any"),
+            rule("*.com", "/com"),
+            rule("a.b.com", "/"),
+            rule("a.b.com", "/first"),
+            rule("*.b.com", "/b"),
+            rule("b.com", "/apex"),
+        ])
+        .into_iter()
+        .collect();
+        assert_eq!(arranged[&host("a.b.com")], ["a.b.com/first", "a.b.com/", "*.b.com/b", "*.com/com", "*/any"]);
+        assert_eq!(arranged[&host("*.b.com")], ["*.b.com/b", "*.com/com", "*/any"]);
+        assert_eq!(arranged[&host("b.com")], ["b.com/apex", "*.com/com", "*/any"]);
+        assert_eq!(arranged[&host("*")], ["*/any"]);
     }
 }
