@@ -9,6 +9,7 @@
 // A tool that times things with the real clock: there is no simulated time here for the seam to serve.
 #![allow(clippy::disallowed_methods)]
 
+mod bench;
 mod check;
 mod deps;
 mod install;
@@ -39,6 +40,8 @@ enum Verb {
     Deps,
     /// Smells of size in files, functions and crates; printed, never an error.
     Size,
+    /// leno beside HAProxy, nginx and Envoy.
+    Bench(bench::Options),
     /// Declared tools: installs what is missing.
     Install {
         /// Say what is missing, install nothing.
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::run(&options),
         Verb::Deps => deps::run(),
         Verb::Size => size::run(),
+        Verb::Bench(options) => bench::run(&options),
         Verb::Install { dry_run, uses } => install::run(&uses, dry_run),
     };
     process::sweep();

@@ -1,0 +1,309 @@
+//! Who is measured: how each is started, and what its processes cost.
+//!
+//! `recipe` is the one place to change a command line. Configurations are templates in `bench/`: `@LISTEN@` is a free port, `@UPSTREAM@` what is proxied to,
+//! `@UPSTREAM1@` the HTTP/1.1 upstream in every case, `@FOLDER@` a scratch folder, `@FILE@` the configuration with all of that filled in.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
+
+use super::{Case, load};
+use crate::process::{below, root, signal, which};
+use crate::test::cache;
+
+/// Longest wait for a proxy's first answer.
+const START_DEADLINE: Duration = Duration::from_secs(20);
+/// Linux reports CPU time in hundredths of a second, whatever its own clock.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// A proxy, or a chain of two of the same kind.
+pub(crate) struct Contestant {
+    pub(crate) name: &'static str,
+}
+
+/// Folder, upstreams and leno's binary of one bench run.
+pub(crate) struct Place {
+    folder: tempfile::TempDir,
+    leno: Option<PathBuf>,
+    upstream1: u16,
+    upstream2: u16,
+    _upstreams: Vec<Ended>,
+}
+
+/// A contestant that answers on `port`.
+pub(crate) struct Running {
+    pub(crate) port: u16,
+    /// From the start of the first process to the first answer through it.
+    pub(crate) started_in: Duration,
+    processes: Vec<Ended>,
+}
+
+/// How one proxy of a contestant is started.
+struct Recipe {
+    program: PathBuf,
+    arguments: &'static [&'static str],
+    /// The configuration template, below `bench/`.
+    template: &'static str,
+}
+
+/// Who takes part in a case.
+pub(crate) fn of_case(case: Case) -> Vec<Contestant> {
+    let names: &[&'static str] = match case {
+        Case::Http1 => &["leno", "tcp-copy", "haproxy", "nginx", "envoy"],
+        Case::Mesh => &["direct", "leno", "haproxy", "nginx", "envoy"],
+        _ => &["leno", "haproxy", "nginx", "envoy"],
+    };
+    names.iter().map(|name| Contestant { name }).collect()
+}
+
+fn recipe(name: &str, case: Case, place: &Place) -> Result<Recipe> {
+    let leno = || place.leno.clone().context("leno was not built");
+    let peer = |name: &str| which(name).with_context(|| format!("{name} is not installed"));
+    let recipe = |program, arguments, template| Ok(Recipe { program, arguments, template });
+    match (name, case) {
+        ("leno", Case::Tcp) | ("tcp-copy", _) => recipe(
+            leno()?,
+            &[
+                "proxy",
+                "--workers",
+                "1",
+                "--resources",
+                "@FILE@",
+                "--to",
+                "up=127.0.0.1:@LISTEN@",
+                "--outbound-listen",
+                "off",
+                "--admin-listen",
+                "off",
+            ],
+            "leno/tcp.yaml",
+        ),
+        ("leno", _) => recipe(
+            leno()?,
+            &[
+                "proxy",
+                "--workers",
+                "1",
+                "--resources",
+                "@FILE@",
+                "--outbound-listen",
+                "127.0.0.1:@LISTEN@",
+                "--admin-listen",
+                "off",
+            ],
+            if case == Case::Http2 { "leno/http2.yaml" } else { "leno/http1.yaml" },
+        ),
+        ("haproxy", _) => {
+            let templates = ["peers/haproxy-tcp.cfg", "peers/haproxy-http1.cfg", "peers/haproxy-http2.cfg"];
+            recipe(peer("haproxy")?, &["-db", "-f", "@FILE@"], by_protocol(case, templates))
+        }
+        ("nginx", _) => {
+            let templates = ["peers/nginx-tcp.conf", "peers/nginx-http1.conf", "peers/nginx-http2.conf"];
+            recipe(peer("nginx")?, &["-e", "stderr", "-c", "@FILE@"], by_protocol(case, templates))
+        }
+        ("envoy", _) => {
+            let templates = ["peers/envoy-tcp.yaml", "peers/envoy-http1.yaml", "peers/envoy-http2.yaml"];
+            let arguments = &["-c", "@FILE@", "--concurrency", "1", "--disable-hot-restart", "-l", "off"];
+            recipe(envoy()?, arguments, by_protocol(case, templates))
+        }
+        _ => bail!("nobody is called {name}"),
+    }
+}
+
+/// The Envoy that PyPI carries.
+pub(crate) fn envoy() -> Result<PathBuf> {
+    let folder = cache().join("venv/envoy/bin/envoy");
+    folder.canonicalize().with_context(|| folder.display().to_string())
+}
+
+fn by_protocol(case: Case, [tcp, http1, http2]: [&'static str; 3]) -> &'static str {
+    match case {
+        Case::Tcp => tcp,
+        Case::Http2 => http2,
+        Case::Http1 | Case::Idle | Case::Start | Case::Mesh => http1,
+    }
+}
+
+// === impl Contestant ===
+
+impl Contestant {
+    pub(crate) fn is_ours(&self) -> bool {
+        ["leno", "tcp-copy"].contains(&self.name)
+    }
+
+    /// Starts it and waits for its first answer.
+    pub(crate) fn start(&self, case: Case, place: &Place) -> Result<Running> {
+        let (mut port, mut processes) = (place.upstream(case), Vec::new());
+        let started = Instant::now();
+        let proxies = match (self.name, case) {
+            ("direct", _) => 0,
+            (_, Case::Mesh) => 2,
+            _ => 1,
+        };
+        for _ in 0..proxies {
+            let (listen, process) = self.start_one(case, place, port)?;
+            processes.push(process);
+            port = listen;
+            wait_for_answer(case, port, started + START_DEADLINE, &mut processes)?;
+        }
+        Ok(Running { port, started_in: started.elapsed(), processes })
+    }
+
+    fn start_one(&self, case: Case, place: &Place, upstream: u16) -> Result<(u16, Ended)> {
+        let recipe = recipe(self.name, case, place)?;
+        let listen = free_port()?;
+        let file = place.fill(recipe.template, listen, upstream)?;
+        let values = [("@FILE@", file.display().to_string()), ("@LISTEN@", listen.to_string())];
+        let arguments = recipe.arguments.iter().map(|argument| fill(argument, &values));
+        Ok((listen, pinned("0", &recipe.program, arguments)?))
+    }
+}
+
+/// Polls fast, for the start case measures this.
+fn wait_for_answer(case: Case, port: u16, until: Instant, processes: &mut [Ended]) -> Result<()> {
+    loop {
+        let answered = match case {
+            Case::Http2 => TcpStream::connect(("127.0.0.1", port)).is_ok(),
+            _ => load::one_request(port).is_ok(),
+        };
+        if answered {
+            return Ok(());
+        }
+        for process in processes.iter_mut() {
+            if let Some(status) = process.0.try_wait()? {
+                bail!("it ended with {status} instead of listening");
+            }
+        }
+        if Instant::now() > until {
+            bail!("no answer on port {port} after {} s", START_DEADLINE.as_secs());
+        }
+        std::thread::sleep(Duration::from_micros(500));
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    /// Starts the upstreams; they stay until the place is dropped.
+    pub(crate) fn prepare(leno: Option<PathBuf>) -> Result<Self> {
+        let (upstream1, upstream2) = (free_port()?, free_port()?);
+        let folder = tempfile::Builder::new().prefix("leno-bench-").tempdir()?;
+        let mut place = Place { folder, leno, upstream1, upstream2, _upstreams: Vec::new() };
+        let conf = place.fill("upstream/http1.conf", upstream1, 0)?;
+        let nginx = which("nginx").context("nginx is not installed")?;
+        let nghttpd = which("nghttpd").context("nghttpd is not installed")?;
+        let arguments = ["-e", "stderr", "-c"].map(str::to_owned).into_iter().chain([conf.display().to_string()]);
+        let http1 = pinned("1", &nginx, arguments)?;
+        let files = root().join("bench/upstream/files").display().to_string();
+        let arguments =
+            ["--no-tls", "-m", "1000", "-d", &files, "-a", "127.0.0.1", &upstream2.to_string()].map(str::to_owned);
+        let http2 = pinned("1", &nghttpd, arguments.into_iter())?;
+        place._upstreams = vec![http1, http2];
+        wait_for_answer(Case::Http1, upstream1, Instant::now() + START_DEADLINE, &mut place._upstreams)?;
+        wait_for_answer(Case::Http2, upstream2, Instant::now() + START_DEADLINE, &mut place._upstreams)?;
+        Ok(place)
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn upstream(&self, case: Case) -> u16 {
+        if case == Case::Http2 { self.upstream2 } else { self.upstream1 }
+    }
+
+    /// A template of `bench/` with its places filled in.
+    fn fill(&self, template: &str, listen: u16, upstream: u16) -> Result<PathBuf> {
+        let source = root().join("bench").join(template);
+        let text = fs::read_to_string(&source).with_context(|| source.display().to_string())?;
+        let values = [
+            ("@LISTEN@", listen.to_string()),
+            ("@UPSTREAM1@", self.upstream1.to_string()),
+            ("@UPSTREAM@", upstream.to_string()),
+            ("@FOLDER@", self.folder().display().to_string()),
+        ];
+        let name = source.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let file = self.folder().join(format!("{listen}-{name}"));
+        fs::write(&file, fill(&text, &values))?;
+        Ok(file)
+    }
+}
+
+// === impl Running ===
+
+impl Running {
+    /// CPU time of all its processes so far.
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        let mut ticks = 0.0;
+        for pid in self.pids() {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+            let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat has another shape")?;
+            // utime and stime are the 14th and 15th field; the name is the second.
+            let times: Vec<f64> =
+                fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
+            ticks += times.iter().sum::<f64>();
+        }
+        Ok(ticks / TICKS_PER_SECOND)
+    }
+
+    /// VmRSS of all its processes.
+    pub(crate) fn rss_mb(&self) -> Result<f64> {
+        let mut kilobytes = 0.0;
+        for pid in self.pids() {
+            let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0");
+            kilobytes +=
+                line.split_whitespace().next().and_then(|number| number.parse::<f64>().ok()).unwrap_or_default();
+        }
+        Ok(kilobytes / 1024.0)
+    }
+
+    fn pids(&self) -> Vec<i32> {
+        let own = self.processes.iter().map(Ended::pid);
+        own.flat_map(|pid| std::iter::once(pid).chain(below(pid))).collect()
+    }
+}
+
+/// A child that is ended when this is dropped.
+struct Ended(Child);
+
+impl Ended {
+    fn pid(&self) -> i32 {
+        i32::try_from(self.0.id()).unwrap_or_default()
+    }
+}
+
+impl Drop for Ended {
+    /// The parent first, so that it replaces no child.
+    fn drop(&mut self) {
+        let children = below(self.pid());
+        let _gone_already = self.0.kill();
+        let _reaped = self.0.wait();
+        for pid in children {
+            signal(pid, Signal::KILL);
+        }
+    }
+}
+
+/// Starts a program on one core; `taskset` becomes the program, so the child's id is the program's.
+fn pinned(core: &str, program: &Path, arguments: impl Iterator<Item = String>) -> Result<Ended> {
+    let mut command = Command::new("taskset");
+    command.args(["-c", core]).arg(program).args(arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let child = command.spawn().with_context(|| format!("start {}", program.display()))?;
+    Ok(Ended(child))
+}
+
+/// A port that nobody has now; what takes it a moment later fails loudly.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn fill(text: &str, values: &[(&str, String)]) -> String {
+    values.iter().fold(text.to_owned(), |text, (place, value)| text.replace(place, value))
+}
