@@ -70,20 +70,6 @@ impl Metadata {
         let wanted = package.dependencies.iter().filter(move |dependency| dev || !dependency.only_dev);
         wanted.filter_map(|dependency| self.packages.get(&dependency.id))
     }
-
-    /// Everything that is linked or built when the given package is built, itself included.
-    pub(crate) fn reachable<'a>(&'a self, from: &'a Package) -> Vec<&'a Package> {
-        let mut seen = BTreeSet::new();
-        let mut open = vec![from];
-        let mut found = Vec::new();
-        while let Some(package) = open.pop() {
-            if seen.insert((package.name.as_str(), package.version.as_str())) {
-                found.push(package);
-                open.extend(self.direct(package, false));
-            }
-        }
-        found
-    }
 }
 
 impl Package {
@@ -100,4 +86,21 @@ impl Package {
             test_targets: tests.map(str::to_owned).collect(),
         })
     }
+}
+
+/// Name and version of everything that a build of the workspace compiles, tests left out.
+///
+/// `cargo metadata` also names what is only in the lock file (an optional dependency behind a weak feature); `cargo tree` knows what is really built.
+pub(crate) fn compiled() -> Result<BTreeSet<(String, String)>> {
+    let text = output(&mut cargo(
+        "tree --workspace --locked --edges normal,build --target x86_64-unknown-linux-gnu --prefix none --format {p}"
+            .split(' '),
+    ))?;
+    let words = text.lines().map(|line| line.split_whitespace().take(2).collect::<Vec<_>>());
+    Ok(words
+        .filter_map(|words| match words[..] {
+            [name, version] => Some((name.to_owned(), version.trim_start_matches('v').to_owned())),
+            _ => None,
+        })
+        .collect())
 }
