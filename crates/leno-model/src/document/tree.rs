@@ -305,9 +305,9 @@ mod tests {
     #[test]
     fn plain_scalars_have_the_types_of_yaml_1_2() {
         let (read, faults) =
-            values("[1, -2, 1.5, 1e3, 0x10, 0o17, yes, on, true, ~, null, '1', 1.2.3.4, 10.0.0.1, -, 2s, .5, 010]");
+            values("[1, -2, 1.5, 1e3, 0x10, 0o17, yes, on, true, ~, null, '1', 1.2.3.4, 10.0.0.1, 2s, .5, 010]");
         let expected = serde_json::json!([[
-            1, -2, 1.5, 1000.0, 16, 15, "yes", "on", true, null, null, "1", "1.2.3.4", "10.0.0.1", "-", "2s", 0.5, 10
+            1, -2, 1.5, 1000.0, 16, 15, "yes", "on", true, null, null, "1", "1.2.3.4", "10.0.0.1", "2s", 0.5, 10
         ]]);
         assert_eq!((Value::Array(read), faults), (expected, vec![]));
     }

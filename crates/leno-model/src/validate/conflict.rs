@@ -46,8 +46,14 @@ fn duplicate_matches<'a>(written: &'a Written, seen: &mut Matches<'a>, faults: &
     };
     // One fault for a match is enough, whatever the number of parents and hosts that it has.
     let mut reported: Vec<&str> = Vec::new();
+    let mut parents: Vec<String> = Vec::new();
     for parent in written.resource.spec.parents() {
         let parent_words = parent_words(written, parent);
+        // A parent named twice is a fault of its own.
+        if parents.contains(&parent_words) {
+            continue;
+        }
+        parents.push(parent_words.clone());
         let hostnames = match written.resource.spec.hostnames() {
             [] => vec![String::new()],
             // Host names mean nothing for a parent that is a service, except those of TLS, by which it routes.
