@@ -155,6 +155,12 @@ pub fn covers(wider: &HostPattern, narrower: &HostPattern) -> bool {
     }
 }
 
+/// What both patterns match: the narrower of the two, if one covers the other.
+pub fn both(a: &HostPattern, b: &HostPattern) -> Option<HostPattern> {
+    let narrower = if covers(a, b) { b } else { a };
+    (covers(a, b) || covers(b, a)).then(|| narrower.clone())
+}
+
 fn lowered(name: &Name) -> Name {
     if name.bytes().any(|b| b.is_ascii_uppercase()) { name.to_ascii_lowercase().into() } else { name.clone() }
 }
@@ -227,6 +233,23 @@ mod tests {
         let long = format!("{}example.com", "a.".repeat(4000));
         assert_eq!(map(&["*.example.com"]).get(&long), None);
         assert_eq!(map(&["*.example.com", "*"]).get(&long), Some(&"*"));
+    }
+
+    #[test]
+    fn both_of_two_patterns_is_the_narrower_when_it_is_covered() {
+        for (a, b, wanted) in [
+            ("*", "*.b", Some("*.b")),
+            ("*.b", "a.b", Some("a.b")),
+            ("*.b", "*.a.b", Some("*.a.b")),
+            ("*.b", "*.B", Some("*.B")),
+            ("*.b", "b", None),
+            ("*.a.b", "*.c.b", None),
+            ("a.b", "c.b", None),
+        ] {
+            let wanted = wanted.map(pattern);
+            assert_eq!(both(&pattern(a), &pattern(b)), wanted, "{a} {b}");
+            assert_eq!(both(&pattern(b), &pattern(a)).is_some(), wanted.is_some(), "{b} {a}");
+        }
     }
 
     #[test]

@@ -59,22 +59,55 @@ enum Kind {
     },
 }
 
-/// The rules of each host in the order in which they are tried: its own by their keys, then those of the less specific
-/// patterns that cover it, the longest first. A rule for several hosts is given once for each.
-pub fn arrange<T: Clone>(rules: impl IntoIterator<Item = (HostPattern, Key, T)>) -> Vec<(HostPattern, Vec<T>)> {
-    let mut own: BTreeMap<HostPattern, Vec<(Key, T)>> = BTreeMap::new();
-    for (pattern, key, rule) in rules {
-        own.entry(pattern).or_default().push((key, rule));
+/// Rules for one host pattern before they are arranged: the pattern as the route wrote it, the key, and the rule.
+pub type Placed<T> = (HostPattern, Key, T);
+
+/// The rules of each host in the order in which they are tried: those written for the most specific pattern first,
+/// among these by their keys, and behind them those of wider patterns. A rule for several patterns is given once for
+/// each. For services; gateways have [`arrange_listeners`].
+pub fn arrange<T: Clone>(rules: Vec<Placed<T>>) -> Vec<(HostPattern, Vec<T>)> {
+    arrange_listeners(vec![(HostPattern::Any, rules)])
+}
+
+/// As [`arrange`], for the listeners of one gateway port, each with its host pattern. A host belongs to the most
+/// specific listener alone, even if that one has no rule for it (the Gateway API's listener isolation). A route's
+/// pattern is narrowed to its listener's; precedence goes by the pattern as written.
+pub fn arrange_listeners<T: Clone>(listeners: Vec<(HostPattern, Vec<Placed<T>>)>) -> Vec<(HostPattern, Vec<T>)> {
+    let mut by_listener: BTreeMap<HostPattern, Vec<Placed<T>>> = BTreeMap::new();
+    for (listener, rules) in listeners {
+        by_listener.entry(listener).or_default().extend(rules);
     }
-    for rules in own.values_mut() {
-        rules.sort_by(|(a, _), (b, _)| a.cmp(b));
-    }
-    let all_of = |pattern: &HostPattern| {
-        let mut covering: Vec<&HostPattern> = own.keys().filter(|wider| host::covers(wider, pattern)).collect();
-        covering.sort_by_key(|wider| Reverse(specificity(wider)));
-        covering.into_iter().flat_map(|wider| own[wider].iter().map(|(_, rule)| rule.clone())).collect()
+    let hidden = |listener: &HostPattern, pattern: &HostPattern| {
+        let narrower = |other: &HostPattern| other != listener && host::covers(listener, other);
+        by_listener.keys().any(|other| narrower(other) && host::covers(other, pattern))
     };
-    own.keys().map(|pattern| (pattern.clone(), all_of(pattern))).collect()
+    let mut arranged = Vec::new();
+    for (listener, rules) in &by_listener {
+        let of_listener = arrange_listener(listener, rules);
+        arranged.extend(of_listener.into_iter().filter(|(pattern, _)| !hidden(listener, pattern)));
+    }
+    arranged
+}
+
+fn arrange_listener<T: Clone>(listener: &HostPattern, rules: &[Placed<T>]) -> Vec<(HostPattern, Vec<T>)> {
+    let mut sorted: Vec<&Placed<T>> = rules.iter().collect();
+    sorted.sort_by_key(|(written, key, _)| (Reverse(specificity(written)), key));
+    let mut narrowed: BTreeMap<HostPattern, Vec<T>> = BTreeMap::from([(listener.clone(), Vec::new())]);
+    for (written, ..) in rules {
+        narrowed.extend(host::both(listener, written).map(|pattern| (pattern, Vec::new())));
+    }
+    // Exact names cover nothing but themselves: only the others, of which there are few, are tried for every host.
+    let (exact, wide): (Vec<&Placed<T>>, Vec<&Placed<T>>) =
+        sorted.into_iter().partition(|(written, ..)| matches!(written, HostPattern::Exact(_)));
+    for (written, _, rule) in exact {
+        if let Some(own) = host::both(listener, written).and_then(|pattern| narrowed.get_mut(&pattern)) {
+            own.push(rule.clone());
+        }
+    }
+    for (pattern, own) in &mut narrowed {
+        own.extend(wide.iter().filter(|(written, ..)| host::covers(written, pattern)).map(|(.., rule)| rule.clone()));
+    }
+    narrowed.into_iter().collect()
 }
 
 /// The more specific pattern is greater.
@@ -203,22 +236,28 @@ mod tests {
         assert!(in_order.is_sorted_by(|a, b| a < b));
     }
 
-    #[test]
-    fn a_host_has_its_own_rules_and_behind_them_those_of_the_patterns_that_cover_it() {
-        let host = |text: &str| match text.strip_prefix("*.") {
+    fn host(text: &str) -> HostPattern {
+        match text.strip_prefix("*.") {
             Some(suffix) => HostPattern::Suffix(suffix.into()),
             None if text == "*" => HostPattern::Any,
             None => HostPattern::Exact(text.into()),
-        };
-        let key = |path: &str| Key::http(&when(prefix(path), false, 0, 0), age(0, "x", 0));
-        let rule = |pattern: &str, path: &'static str| (host(pattern), key(path), format!("{pattern}{path}"));
-        let arranged: BTreeMap<_, _> = arrange([
-            rule("*", "/any"),
-            rule("*.com", "/com"),
-            rule("a.b.com", "/"),
-            rule("a.b.com", "/first"),
-            rule("*.b.com", "/b"),
-            rule("b.com", "/apex"),
+        }
+    }
+
+    fn placed(pattern: &str, path: &str) -> Placed<String> {
+        let key = Key::http(&when(prefix(path), false, 0, 0), age(0, "x", 0));
+        (host(pattern), key, format!("{pattern}{path}"))
+    }
+
+    #[test]
+    fn a_host_has_its_own_rules_and_behind_them_those_of_the_patterns_that_cover_it() {
+        let arranged: BTreeMap<_, _> = arrange(vec![
+            placed("*", "/any"),
+            placed("*.com", "/com"),
+            placed("a.b.com", "/"),
+            placed("a.b.com", "/first"),
+            placed("*.b.com", "/b"),
+            placed("b.com", "/apex"),
         ])
         .into_iter()
         .collect();
@@ -226,5 +265,29 @@ mod tests {
         assert_eq!(arranged[&host("*.b.com")], ["*.b.com/b", "*.com/com", "*/any"]);
         assert_eq!(arranged[&host("b.com")], ["b.com/apex", "*.com/com", "*/any"]);
         assert_eq!(arranged[&host("*")], ["*/any"]);
+    }
+
+    #[test]
+    fn patterns_narrowed_to_one_host_keep_the_precedence_of_what_was_written() {
+        let rules = vec![placed("*.com", "/longer/path"), placed("*.b.com", "/path"), placed("a.b.com", "/")];
+        let arranged = arrange_listeners(vec![(host("a.b.com"), rules)]);
+        assert_eq!(arranged.len(), 1);
+        assert_eq!(arranged[0].1, ["a.b.com/", "*.b.com/path", "*.com/longer/path"]);
+    }
+
+    #[test]
+    fn a_host_belongs_to_the_most_specific_listener_alone() {
+        let everywhere = |path| ["*", "*.com", "*.b.com", "a.b.com"].map(|pattern| placed(pattern, path)).to_vec();
+        let arranged: BTreeMap<_, _> = arrange_listeners(vec![
+            (HostPattern::Any, everywhere("/any")),
+            (host("*.com"), everywhere("/com")),
+            (host("*.b.com"), vec![]),
+        ])
+        .into_iter()
+        .collect();
+        assert_eq!(arranged[&host("*")], ["*/any"]);
+        assert_eq!(arranged[&host("*.com")], ["*.com/com", "*/com"]);
+        assert_eq!(arranged[&host("*.b.com")], [""; 0]);
+        assert!(!arranged.contains_key(&host("a.b.com")));
     }
 }
