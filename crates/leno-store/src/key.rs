@@ -55,6 +55,11 @@ pub(crate) fn check_key(key: &str) -> Result<(), Error> {
     }
 }
 
+/// A prefix may also be empty: then it is everybody's.
+pub(crate) fn check_prefix(prefix: &str) -> Result<(), Error> {
+    if prefix.is_empty() { Ok(()) } else { check_key(prefix) }
+}
+
 pub(crate) fn check_value(key: &str, value: &Bytes) -> Result<(), Error> {
     if value.len() > VALUE_MAX {
         return Err(Error::ValueTooLarge { key: key.to_owned(), length: value.len() });

@@ -5,12 +5,12 @@
 //! which makes renewals as cheap as a look-up.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Error, Key, Store};
+use crate::{Error, Store};
 
 /// The shortest lease.
 pub const LEASE_TTL_MIN: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ pub async fn drive(store: Arc<dyn Store>) {
     }
 }
 
-/// The leases of one store.
+/// The deadlines of a store's leases. Which keys hang on them is for the store to know.
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
     live: HashMap<LeaseId, Lease>,
@@ -62,7 +62,8 @@ pub(crate) struct Leases {
 struct Lease {
     ttl: Duration,
     deadline: Duration,
-    keys: BTreeSet<Key>,
+    /// Found to be over: it can be renewed no more, even if ending it has to be tried twice.
+    ending: bool,
 }
 
 // === impl Leases ===
@@ -78,36 +79,18 @@ impl Leases {
 
     pub(crate) fn insert(&mut self, id: LeaseId, ttl: Duration, now: Duration) {
         let deadline = now + ttl;
-        self.live.insert(id, Lease { ttl, deadline, keys: BTreeSet::new() });
+        self.live.insert(id, Lease { ttl, deadline, ending: false });
         self.heap.push(Reverse((deadline, id)));
     }
 
     pub(crate) fn alive(&self, id: LeaseId) -> bool {
-        self.live.contains_key(&id)
+        self.live.get(&id).is_some_and(|lease| !lease.ending)
     }
 
     pub(crate) fn keep_alive(&mut self, id: LeaseId, now: Duration) -> Result<Duration, Error> {
-        let lease = self.live.get_mut(&id).ok_or(Error::LeaseUnknown(id))?;
+        let lease = self.live.get_mut(&id).filter(|lease| !lease.ending).ok_or(Error::LeaseUnknown(id))?;
         lease.deadline = now + lease.ttl;
         Ok(lease.ttl)
-    }
-
-    pub(crate) fn attach(&mut self, id: LeaseId, key: Key) {
-        if let Some(lease) = self.live.get_mut(&id) {
-            lease.keys.insert(key);
-        }
-    }
-
-    pub(crate) fn detach(&mut self, id: LeaseId, key: &str) {
-        if let Some(lease) = self.live.get_mut(&id) {
-            lease.keys.remove(key);
-        }
-    }
-
-    /// The keys that end with a lease.
-    pub(crate) fn keys(&self, id: LeaseId) -> Result<Vec<Key>, Error> {
-        let lease = self.live.get(&id).ok_or(Error::LeaseUnknown(id))?;
-        Ok(lease.keys.iter().cloned().collect())
     }
 
     pub(crate) fn remove(&mut self, id: LeaseId) {
@@ -122,10 +105,13 @@ impl Leases {
                 break;
             }
             self.heap.pop();
-            match self.live.get(&id) {
+            match self.live.get_mut(&id) {
                 None => {}
                 Some(lease) if lease.deadline > now => self.heap.push(Reverse((lease.deadline, id))),
-                Some(_) => over.push(id),
+                Some(lease) => {
+                    lease.ending = true;
+                    over.push(id);
+                }
             }
         }
         // What is over comes up again next time, unless it is removed by then.
@@ -157,11 +143,12 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_could_not_be_ended_comes_up_again() {
+    fn a_lease_that_could_not_be_ended_comes_up_again_and_is_not_renewed() {
         let mut leases = Leases::default();
         leases.insert(LeaseId(1), SECOND, Duration::ZERO);
         assert_eq!(leases.over(SECOND), [LeaseId(1)]);
         assert_eq!(leases.over(SECOND), [LeaseId(1)]);
+        assert_eq!(leases.keep_alive(LeaseId(1), SECOND), Err(Error::LeaseUnknown(LeaseId(1))));
         leases.remove(LeaseId(1));
         assert!(leases.over(2 * SECOND).is_empty());
     }

@@ -8,7 +8,7 @@
 //! Resources, documents, persistent instances and identities live here. SQLite keeps them on one machine, memory in
 //! tests and demos, and etcd can be put behind the same trait because nothing here asks for more than it offers.
 //!
-//! Invariants, held by every implementer and checked by `suite`:
+//! Invariants, held by every implementer and checked by [`suite`]:
 //! - There is one revision for the whole store. A transaction that changes something raises it by exactly one, and
 //!   all its changes carry that revision.
 //! - A write is acknowledged only after it is committed; what was acknowledged survives a crash.
@@ -27,6 +27,11 @@ pub mod lease;
 mod txn;
 mod watch;
 
+pub mod memory;
+pub mod sqlite;
+
+pub mod suite;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,6 +39,9 @@ use futures_core::future::BoxFuture;
 
 pub use error::Error;
 pub use key::{KEY_MAX, Key, KeyValue, Range, Revision, VALUE_MAX};
+pub use memory::MemoryStore;
+pub use sqlite::SqliteStore;
+
 pub use lease::{LEASE_TTL_MAX, LEASE_TTL_MIN, LeaseId};
 pub use txn::{Compare, Op, OpResult, Order, TXN_BYTES_MAX, TXN_OPS_MAX, Txn, TxnResult};
 pub use watch::{Change, Changes, Watch};

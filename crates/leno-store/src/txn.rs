@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use crate::key::{check_key, check_value};
+use crate::key::{check_key, check_prefix, check_value};
 use crate::{Change, Error, Key, KeyValue, LeaseId, Revision};
 
 /// The most compares and operations in one transaction (etcd: `--max-txn-ops`).
@@ -110,7 +110,7 @@ pub(crate) trait View {
     /// All keys with a prefix, in order.
     fn prefix(&self, prefix: &str) -> Result<Vec<KeyValue>, Error>;
     /// Whether a lease is alive.
-    fn lease_alive(&self, lease: LeaseId) -> bool;
+    fn lease_alive(&self, lease: LeaseId) -> Result<bool, Error>;
 }
 
 /// What a transaction would do.
@@ -138,7 +138,9 @@ pub(crate) fn evaluate(view: &impl View, txn: &Txn, revision: Revision) -> Resul
 fn apply(view: &impl View, op: &Op, revision: Revision, changes: &mut Vec<Change>) -> Result<OpResult, Error> {
     Ok(match op {
         Op::Put { key, value, lease } => {
-            if let Some(lease) = lease.filter(|lease| !view.lease_alive(*lease)) {
+            if let Some(lease) = *lease
+                && !view.lease_alive(lease)?
+            {
                 return Err(Error::LeaseUnknown(lease));
             }
             let before = view.get(key)?;
@@ -310,8 +312,7 @@ impl Op {
             Self::Delete(key) | Self::Get(key) => check_key(key),
             // An empty prefix is everything, which `Range` may want to read and nobody wants to delete by mistake.
             Self::DeletePrefix(prefix) => check_key(prefix),
-            Self::Range(prefix) if prefix.is_empty() => Ok(()),
-            Self::Range(prefix) => check_key(prefix),
+            Self::Range(prefix) => check_prefix(prefix),
         }
     }
 

@@ -3,6 +3,7 @@
 //! A watcher that is slow holds nothing but the revision at which it stands. Changes come from a log that all
 //! watchers share; one that falls behind what is kept gets [`Error::Compacted`] and reads the range anew.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,8 +13,9 @@ use bytes::Bytes;
 use futures_core::Stream;
 use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
+use tokio::sync::watch as signal;
 
-use crate::{Error, Key, KeyValue, Revision};
+use crate::{Answer, Error, Key, KeyValue, Revision};
 
 /// One change to one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +38,86 @@ pub struct Changes {
 /// The changes under a prefix, in order and without a gap. Ends after an error; dropping it ends the watch.
 pub struct Watch {
     changes: BoxStream<'static, Result<Changes, Error>>,
+}
+
+/// The history of a store, as a watch reads it.
+pub(crate) trait History: Send + Sync {
+    /// What revision `revision` changed, from memory.
+    fn find(&self, revision: Revision) -> Found;
+    /// What was changed under `prefix` from revision `from` on, from wherever it is kept longer.
+    fn read<'a>(&'a self, prefix: &'a str, from: Revision) -> Answer<'a, Page>;
+    /// The newest revision, as it rises; none when the store is closed.
+    fn subscribe(&self) -> signal::Receiver<Option<Revision>>;
+}
+
+/// What memory knows about a revision.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// This is what it changed.
+    Here(Changes),
+    /// It is not there yet.
+    NotYet,
+    /// It is there no more.
+    Gone,
+}
+
+/// A piece of history.
+pub(crate) struct Page {
+    pub(crate) changes: Vec<Changes>,
+    /// Where the next piece begins.
+    pub(crate) next: Revision,
+}
+
+/// Follows the history of a store from revision `from` on.
+pub(crate) fn follow(history: Arc<dyn History>, prefix: &str, from: Revision) -> Watch {
+    let newest = history.subscribe();
+    let follower = Follower { history, newest, prefix: prefix.into(), next: from, page: VecDeque::new(), ended: false };
+    Watch::new(futures_util::stream::unfold(follower, |mut follower| async move {
+        if follower.ended {
+            return None;
+        }
+        let item = follower.step().await;
+        follower.ended = item.is_err();
+        Some((item, follower))
+    }))
+}
+
+struct Follower {
+    history: Arc<dyn History>,
+    newest: signal::Receiver<Option<Revision>>,
+    prefix: Key,
+    next: Revision,
+    page: VecDeque<Changes>,
+    ended: bool,
+}
+
+// === impl Follower ===
+
+impl Follower {
+    async fn step(&mut self) -> Result<Changes, Error> {
+        loop {
+            if let Some(changes) = self.page.pop_front() {
+                return Ok(changes);
+            }
+            match self.history.find(self.next) {
+                Found::Here(changes) => {
+                    self.next += 1;
+                    self.page.extend(changes.under(&self.prefix));
+                }
+                Found::NotYet => {
+                    let next = self.next;
+                    let reached = |newest: &Option<Revision>| newest.is_none_or(|newest| newest >= next);
+                    let newest = self.newest.wait_for(reached).await.map_or(None, |newest| *newest);
+                    newest.ok_or(Error::Closed)?;
+                }
+                Found::Gone => {
+                    let page = self.history.read(&self.prefix, self.next).await?;
+                    self.page.extend(page.changes);
+                    self.next = page.next;
+                }
+            }
+        }
+    }
 }
 
 // === impl Change ===
