@@ -18,6 +18,8 @@ pub mod version;
 
 pub mod messages;
 
+pub mod translate;
+
 pub mod provide;
 
 pub mod status;

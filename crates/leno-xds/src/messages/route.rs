@@ -58,6 +58,7 @@ pub struct Route {
 }
 
 /// What a route does.
+#[expect(clippy::large_enum_variant, reason = "nearly every route forwards, and few exist at a time")]
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub enum Action {
     #[prost(message, tag = "2")]

@@ -1,0 +1,255 @@
+//! Clusters. CDS. Their endpoints always come by EDS over the same stream.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use leno_model::instance::Protocol;
+use leno_model::name::ServiceName;
+use leno_model::snapshot::{BalancePolicy, Cluster};
+use prost::Message;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Dialect, TranslateError, by_ads, duration_of, exact_of, exact_text, note, protocol_of, service_in_name, service_of,
+    unusable, with_note,
+};
+use crate::messages::cluster::{
+    Cluster as EnvoyCluster, ClusterDiscoveryType, CommonHttpProtocolOptions, CommonLbConfig, DiscoveryType,
+    EdsClusterConfig, ExplicitHttpConfig, HttpProtocolOptions, LbPolicy, LoadBalancingPolicy, Policy, ProtocolConfig,
+    UpstreamProtocolOptions, UseDownstreamHttpConfig, WrrLocality,
+};
+use crate::messages::core::{Empty, Percent, TypedExtensionConfig, TypedStruct};
+use crate::messages::note::{ClusterNote, ProtocolNote};
+use crate::messages::urls;
+use crate::messages::wkt::Any;
+use crate::provide::Resource;
+
+/// Our balancing policy by the name under which others list theirs.
+const PEAK_EWMA: &str = "leno.mesh/peak_ewma";
+/// And by its type; gRPC looks for a policy of the name after the slash, does not find it and takes the next.
+const PEAK_EWMA_URL: &str = "type.googleapis.com/leno.mesh.PeakEwma";
+/// The key of the HTTP options among a cluster's protocol options.
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(3600);
+
+/// What the message does not say as the model means it.
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+struct Exact {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    connect_timeout: Option<Duration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    idle_timeout: Option<Duration>,
+}
+
+/// Encodes a cluster for subscribers of one dialect.
+pub fn encode(cluster: &Cluster, dialect: Dialect) -> Resource {
+    Resource::new(cluster.name.clone(), to_envoy(cluster, dialect).encode_to_vec().into())
+}
+
+/// Reads a cluster.
+pub fn decode(body: &Bytes) -> Result<Cluster, TranslateError> {
+    from_envoy(EnvoyCluster::decode(body.clone())?)
+}
+
+/// A cluster as Envoy's message.
+pub fn to_envoy(cluster: &Cluster, dialect: Dialect) -> EnvoyCluster {
+    let (lb_policy, load_balancing_policy) = balance_to(cluster.balance, dialect);
+    let mut message = EnvoyCluster {
+        name: cluster.name.to_string(),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())),
+        eds_cluster_config: Some(EdsClusterConfig { eds_config: Some(by_ads()), service_name: String::new() }),
+        // Envoy refuses 0.
+        connect_timeout: (!cluster.connect_timeout.is_zero()).then(|| cluster.connect_timeout.into()),
+        lb_policy: lb_policy.into(),
+        load_balancing_policy,
+        ..EnvoyCluster::default()
+    };
+    if let Some(options) = http_options(cluster) {
+        let options = Any::pack(urls::HTTP_PROTOCOL_OPTIONS, &options);
+        message.typed_extension_protocol_options.insert(HTTP_OPTIONS.to_owned(), options);
+    }
+    match dialect {
+        Dialect::Leno => message.metadata = with_note(urls::CLUSTER_NOTE, &note_of(cluster, &message)),
+        // Envoy's default balances over endpoints that are known to be ill when half of them are.
+        Dialect::Envoy { .. } => {
+            message.common_lb_config = Some(CommonLbConfig { healthy_panic_threshold: Some(Percent { value: 0.0 }) });
+        }
+        Dialect::Grpc => {}
+    }
+    message
+}
+
+/// Envoy's message as a cluster.
+pub fn from_envoy(message: EnvoyCluster) -> Result<Cluster, TranslateError> {
+    let note: Option<ClusterNote> = note(urls::CLUSTER_NOTE, message.metadata.as_ref())?;
+    let mut cluster = plain(message)?;
+    if let Some(note) = note {
+        let exact: Exact = exact_of(&note.exact)?;
+        cluster.service = service_of(&note.service)?;
+        cluster.port = u16::try_from(note.port).map_err(|_| unusable("metadata", "names no port"))?;
+        cluster.protocol = protocol_of(note.protocol);
+        cluster.connect_timeout = exact.connect_timeout.unwrap_or(cluster.connect_timeout);
+        cluster.idle_timeout = exact.idle_timeout.unwrap_or(cluster.idle_timeout);
+    }
+    Ok(cluster)
+}
+
+fn note_of(cluster: &Cluster, message: &EnvoyCluster) -> ClusterNote {
+    let plain = plain(message.clone()).ok();
+    let connect = plain.as_ref().map(|plain| plain.connect_timeout) != Some(cluster.connect_timeout);
+    let idle = plain.as_ref().map(|plain| plain.idle_timeout) != Some(cluster.idle_timeout);
+    let exact = Exact {
+        connect_timeout: connect.then_some(cluster.connect_timeout),
+        idle_timeout: idle.then_some(cluster.idle_timeout),
+    };
+    ClusterNote {
+        service: cluster.service.to_string(),
+        port: cluster.port.into(),
+        protocol: ProtocolNote::from(cluster.protocol).into(),
+        exact: exact_text(&exact),
+    }
+}
+
+/// What the message says to whoever does not read notes.
+fn plain(message: EnvoyCluster) -> Result<Cluster, TranslateError> {
+    if message.name.is_empty() {
+        return Err(unusable("name", "is empty"));
+    }
+    match message.cluster_discovery_type {
+        Some(ClusterDiscoveryType::Type(kind)) if kind == i32::from(DiscoveryType::Eds) => {}
+        _ => return Err(unusable("type", "leno takes endpoints by EDS only")),
+    }
+    if message.eds_cluster_config.as_ref().is_some_and(|eds| !eds.service_name.is_empty()) {
+        return Err(unusable("eds_cluster_config.service_name", "leno asks for endpoints by the cluster's name"));
+    }
+    let (service, port) = service_in_name(&message.name).unwrap_or_else(|| (foreign_service(&message.name), 0));
+    let options = match message.typed_extension_protocol_options.get(HTTP_OPTIONS) {
+        Some(any) => any.unpack::<HttpProtocolOptions>(urls::HTTP_PROTOCOL_OPTIONS).transpose()?,
+        None => None,
+    };
+    let connect = message.connect_timeout.map(|timeout| duration_of("connect_timeout", timeout)).transpose()?;
+    let idle = options.as_ref().and_then(|o| o.common_http_protocol_options).and_then(|common| common.idle_timeout);
+    let idle = idle.map(|timeout| duration_of("idle_timeout", timeout)).transpose()?;
+    Ok(Cluster {
+        service,
+        port,
+        protocol: protocol_from(options.as_ref()),
+        balance: balance_from(&message)?,
+        connect_timeout: connect.unwrap_or(CONNECT_TIMEOUT_DEFAULT),
+        idle_timeout: idle.unwrap_or(IDLE_TIMEOUT_DEFAULT),
+        name: message.name.into(),
+    })
+}
+
+/// The service of a cluster whose server does not know of services: a label made from its name.
+fn foreign_service(name: &str) -> ServiceName {
+    let mut label: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).take(63).collect();
+    label = label.trim_matches('-').to_owned();
+    let label = if label.is_empty() { "unnamed" } else { &label };
+    ServiceName { namespace: "external".into(), name: label.into() }
+}
+
+fn http_options(cluster: &Cluster) -> Option<HttpProtocolOptions> {
+    let explicit = |protocol| UpstreamProtocolOptions::Explicit(ExplicitHttpConfig { protocol_config: Some(protocol) });
+    let protocol = match cluster.protocol {
+        Protocol::Http => explicit(ProtocolConfig::Http1(Empty {})),
+        Protocol::Http2 | Protocol::Grpc => explicit(ProtocolConfig::Http2(Empty {})),
+        Protocol::Detect => UpstreamProtocolOptions::UseDownstream(UseDownstreamHttpConfig {
+            http_protocol_options: Some(Empty {}),
+            http2_protocol_options: Some(Empty {}),
+        }),
+        Protocol::Tcp | Protocol::Tls => return None,
+    };
+    Some(HttpProtocolOptions {
+        common_http_protocol_options: Some(CommonHttpProtocolOptions {
+            idle_timeout: Some(cluster.idle_timeout.into()),
+        }),
+        upstream_protocol_options: Some(protocol),
+    })
+}
+
+fn protocol_from(options: Option<&HttpProtocolOptions>) -> Protocol {
+    match options.and_then(|options| options.upstream_protocol_options) {
+        Some(UpstreamProtocolOptions::Explicit(ExplicitHttpConfig {
+            protocol_config: Some(ProtocolConfig::Http2(_)),
+        })) => Protocol::Http2,
+        Some(UpstreamProtocolOptions::Explicit(_)) => Protocol::Http,
+        Some(UpstreamProtocolOptions::UseDownstream(_)) | None => Protocol::Detect,
+    }
+}
+
+/// The policy by number, for whoever reads no lists, and the list: ours first, then one that the subscriber knows.
+fn balance_to(balance: BalancePolicy, dialect: Dialect) -> (LbPolicy, Option<LoadBalancingPolicy>) {
+    let (number, url) = match balance {
+        BalancePolicy::PeakEwma | BalancePolicy::LeastRequest => (LbPolicy::LeastRequest, urls::LEAST_REQUEST),
+        BalancePolicy::RoundRobin => (LbPolicy::RoundRobin, urls::ROUND_ROBIN),
+        BalancePolicy::Random => (LbPolicy::Random, urls::RANDOM),
+    };
+    let ours = (balance == BalancePolicy::PeakEwma).then(peak_ewma);
+    if dialect == Dialect::Grpc {
+        // Not every gRPC knows the others' numbers, and one that it does not know costs the whole cluster.
+        let theirs = (balance == BalancePolicy::LeastRequest).then(|| policy(url, &Empty {}));
+        let in_turn = policies([policy(urls::ROUND_ROBIN, &Empty {})]);
+        let in_turn = policy(urls::WRR_LOCALITY, &WrrLocality { endpoint_picking_policy: Some(in_turn) });
+        return (LbPolicy::RoundRobin, Some(policies(ours.into_iter().chain(theirs).chain([in_turn]))));
+    }
+    (number, ours.map(|ours| policies([ours, policy(url, &Empty {})])))
+}
+
+fn balance_from(message: &EnvoyCluster) -> Result<BalancePolicy, TranslateError> {
+    let listed = message.load_balancing_policy.iter().flat_map(|list| &list.policies);
+    let listed = listed.filter_map(|policy| policy.typed_extension_config.as_ref()?.typed_config.as_ref());
+    if let Some(policy) = listed.filter_map(known_policy).next() {
+        return Ok(policy);
+    }
+    match LbPolicy::try_from(message.lb_policy) {
+        Ok(LbPolicy::LeastRequest) => Ok(BalancePolicy::LeastRequest),
+        Ok(LbPolicy::RoundRobin) => Ok(BalancePolicy::RoundRobin),
+        Ok(LbPolicy::Random) => Ok(BalancePolicy::Random),
+        _ => Err(unusable("lb_policy", "leno has peak EWMA, LEAST_REQUEST, ROUND_ROBIN and RANDOM")),
+    }
+}
+
+fn known_policy(any: &Any) -> Option<BalancePolicy> {
+    match any.type_url.as_str() {
+        urls::TYPED_STRUCT => {
+            let inner: TypedStruct = any.unpack(urls::TYPED_STRUCT)?.ok()?;
+            (inner.type_url == PEAK_EWMA_URL).then_some(BalancePolicy::PeakEwma)
+        }
+        urls::LEAST_REQUEST => Some(BalancePolicy::LeastRequest),
+        urls::ROUND_ROBIN => Some(BalancePolicy::RoundRobin),
+        urls::RANDOM => Some(BalancePolicy::Random),
+        // Which endpoint, once the place is chosen, is what leno decides.
+        urls::WRR_LOCALITY => {
+            let inner: WrrLocality = any.unpack(urls::WRR_LOCALITY)?.ok()?;
+            let mut inner = inner.endpoint_picking_policy?.policies.into_iter();
+            inner.find_map(|policy| match policy.typed_extension_config?.typed_config?.type_url.as_str() {
+                urls::LEAST_REQUEST => Some(BalancePolicy::LeastRequest),
+                urls::ROUND_ROBIN => Some(BalancePolicy::RoundRobin),
+                urls::RANDOM => Some(BalancePolicy::Random),
+                _ => None,
+            })
+        }
+        _ => None,
+    }
+}
+
+fn policies(policies: impl IntoIterator<Item = Policy>) -> LoadBalancingPolicy {
+    LoadBalancingPolicy { policies: policies.into_iter().collect() }
+}
+
+fn peak_ewma() -> Policy {
+    let config = TypedStruct { type_url: PEAK_EWMA_URL.to_owned(), value: Some(Default::default()) };
+    named_policy(PEAK_EWMA, Any::pack(urls::TYPED_STRUCT, &config))
+}
+
+fn policy(url: &str, config: &impl Message) -> Policy {
+    named_policy(url.rsplit('/').next().unwrap_or(url), Any::pack(url, config))
+}
+
+fn named_policy(name: &str, config: Any) -> Policy {
+    Policy { typed_extension_config: Some(TypedExtensionConfig { name: name.to_owned(), typed_config: Some(config) }) }
+}

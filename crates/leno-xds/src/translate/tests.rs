@@ -1,0 +1,363 @@
+//! Whatever the model can say comes back as it was, and Envoy's words mean what they mean to Envoy.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use leno_model::instance::Protocol;
+use leno_model::name::ServiceName;
+use leno_model::snapshot::*;
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+
+use super::{Dialect, cluster, endpoints, listener, route};
+use crate::messages::route::{Action as EnvoyAction, PathSpecifier};
+
+const ENVOY: Dialect = Dialect::Envoy { bind: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+
+/// Names and values with the characters that mean something to one side or the other.
+fn text() -> impl Strategy<Value = Name> {
+    prop_oneof!["[a-z]{1,8}", "[a-z%*.,:/\\\\ \"{}$^()+?é-]{0,10}", Just("*".to_owned())].prop_map(Name::from)
+}
+
+fn path_text() -> impl Strategy<Value = Name> {
+    prop_oneof![Just("/".to_owned()), "(/[a-z.+]{1,4}){1,3}/?", "[a-z/?#*\\\\]{0,6}"].prop_map(Name::from)
+}
+
+fn weird_duration() -> impl Strategy<Value = Duration> {
+    prop_oneof![
+        Just(Duration::ZERO),
+        Just(Duration::from_secs(5)),
+        Just(Duration::from_secs(15)),
+        Just(Duration::from_millis(25)),
+        Just(Duration::from_secs(3600)),
+        Just(Duration::MAX),
+        (0..100_000u64, 0..1_000_000_000u32).prop_map(|(seconds, nanos)| Duration::new(seconds, nanos)),
+    ]
+}
+
+fn protocol() -> impl Strategy<Value = Protocol> {
+    use Protocol::*;
+    prop::sample::select(vec![Detect, Http, Http2, Grpc, Tcp, Tls])
+}
+
+fn service() -> impl Strategy<Value = ServiceName> {
+    ("[a-z][a-z0-9]{0,6}", "[a-z][a-z0-9]{0,6}").prop_map(|(ns, name)| ServiceName::new(&ns, &name).unwrap())
+}
+
+fn origin() -> impl Strategy<Value = Origin> {
+    (text(), any::<u32>(), option::of(text())).prop_map(|(resource, rule, name)| Origin { resource, rule, name })
+}
+
+fn host() -> impl Strategy<Value = HostPattern> {
+    let name = || prop_oneof!["[a-z]{1,3}(\\.[a-z]{1,3}){0,2}", "[a-zA-Z*.:0-9]{0,6}"].prop_map(Name::from);
+    prop_oneof![Just(HostPattern::Any), name().prop_map(HostPattern::Exact), name().prop_map(HostPattern::Suffix)]
+}
+
+fn header_change() -> impl Strategy<Value = HeaderChange> {
+    let pair = || (text(), text());
+    (vec(pair(), 0..3), vec(pair(), 0..3), vec(text(), 0..2)).prop_map(|(set, add, remove)| HeaderChange {
+        set,
+        add,
+        remove,
+    })
+}
+
+fn path_rewrite() -> impl Strategy<Value = PathRewrite> {
+    prop_oneof![path_text().prop_map(PathRewrite::Full), path_text().prop_map(PathRewrite::Prefix)]
+}
+
+fn cors() -> impl Strategy<Value = Cors> {
+    let list = || vec(text(), 0..3);
+    let origin = prop_oneof![Just("*".into()), Just("https://*.example.com:8443".into()), text()];
+    (vec(origin, 0..3), list(), list(), list(), any::<bool>(), weird_duration()).prop_map(
+        |(allow_origins, allow_methods, allow_headers, expose_headers, allow_credentials, max_age)| Cors {
+            allow_origins,
+            allow_methods,
+            allow_headers,
+            expose_headers,
+            allow_credentials,
+            max_age,
+        },
+    )
+}
+
+fn mirror() -> impl Strategy<Value = Mirror> {
+    let denominator = prop_oneof![Just(1), Just(100), Just(10_000), Just(1_000_000), 1..1000u32];
+    (text(), 0..200u32, denominator).prop_map(|(cluster, numerator, denominator)| Mirror {
+        cluster,
+        numerator,
+        denominator,
+    })
+}
+
+fn filter() -> impl Strategy<Value = RouteFilter> {
+    let rewrite = (option::of(text()), option::of(path_rewrite()));
+    prop_oneof![
+        header_change().prop_map(RouteFilter::RequestHeaders),
+        header_change().prop_map(RouteFilter::ResponseHeaders),
+        rewrite.prop_map(|(hostname, path)| RouteFilter::Rewrite(Rewrite { hostname, path })),
+        mirror().prop_map(RouteFilter::Mirror),
+        cors().prop_map(RouteFilter::Cors),
+    ]
+}
+
+fn weighted() -> impl Strategy<Value = WeightedCluster> {
+    let weight = prop_oneof![Just(0), Just(1), 0..1_000_001u32];
+    (option::of(text()), weight, vec(filter(), 0..2)).prop_map(|(cluster, weight, filters)| WeightedCluster {
+        cluster,
+        weight,
+        filters,
+    })
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let status = prop_oneof![prop::sample::select(vec![301, 302, 303, 307, 308]), any::<u16>()];
+    let redirect = (option::of(text()), option::of(text()), option::of(path_rewrite()), any::<Option<u16>>(), status)
+        .prop_map(|(scheme, hostname, path, port, status)| Redirect { scheme, hostname, path, port, status });
+    prop_oneof![
+        vec(weighted(), 0..3).prop_map(Action::Forward),
+        redirect.prop_map(Action::Redirect),
+        (any::<u16>(), text()).prop_map(|(status, reason)| Action::Refuse { status, reason }),
+    ]
+}
+
+fn matching() -> impl Strategy<Value = Match> {
+    let path = prop_oneof![
+        path_text().prop_map(PathMatch::Exact),
+        path_text().prop_map(PathMatch::Prefix),
+        text().prop_map(PathMatch::Regex)
+    ];
+    let value = || prop_oneof![text().prop_map(ValueMatch::Exact), text().prop_map(ValueMatch::Regex)];
+    let name = prop_oneof![text(), Just(":method".into())];
+    let key = move |name| (name, value()).prop_map(|(name, value)| KeyMatch { name, value });
+    (path, option::of(text()), vec(key(name.boxed()), 0..3), vec(key(text().boxed()), 0..2))
+        .prop_map(|(path, method, headers, query)| Match { path, method, headers, query })
+}
+
+fn retry() -> impl Strategy<Value = Retry> {
+    (0..6u32, vec(any::<u16>(), 0..4), weird_duration()).prop_map(|(attempts, codes, backoff)| Retry {
+        attempts,
+        codes,
+        backoff,
+    })
+}
+
+fn rule() -> impl Strategy<Value = Rule> {
+    let timeout = || option::of(weird_duration());
+    (origin(), matching(), vec(filter(), 0..4), action(), timeout(), timeout(), option::of(retry())).prop_map(
+        |(origin, when, filters, action, request_timeout, try_timeout, retry)| Rule {
+            origin,
+            when,
+            filters,
+            action,
+            request_timeout,
+            try_timeout,
+            retry,
+        },
+    )
+}
+
+fn route_config() -> impl Strategy<Value = RouteConfig> {
+    let host = (vec(host(), 0..4), vec(rule(), 0..4)).prop_map(|(hostnames, rules)| VirtualHost { hostnames, rules });
+    ("[a-z.:@]{1,12}", vec(host, 0..3)).prop_map(|(name, hosts)| RouteConfig { name: name.into(), hosts })
+}
+
+fn a_listener() -> impl Strategy<Value = Listener> {
+    let tls = (vec(host(), 0..3), vec(weighted(), 0..3), origin()).prop_map(|(hostnames, clusters, origin)| TlsRule {
+        hostnames,
+        clusters,
+        origin,
+    });
+    let way = (option::of(text()), vec(weighted(), 0..3), vec(tls, 0..3), weird_duration());
+    ("[a-z.:]{1,12}", option::of(service()), any::<u16>(), any::<bool>(), protocol(), way).prop_map(
+        |(name, service, port, bind, protocol, (http, tcp, tls, idle_timeout))| Listener {
+            name: name.into(),
+            service,
+            port,
+            bind,
+            protocol,
+            http,
+            tcp,
+            tls,
+            idle_timeout,
+        },
+    )
+}
+
+fn a_cluster() -> impl Strategy<Value = Cluster> {
+    use BalancePolicy::*;
+    let balance = prop::sample::select(vec![PeakEwma, LeastRequest, RoundRobin, Random]);
+    ("[a-z.:@]{1,12}", service(), any::<u16>(), protocol(), balance, weird_duration(), weird_duration()).prop_map(
+        |(name, service, port, protocol, balance, connect_timeout, idle_timeout)| Cluster {
+            name: name.into(),
+            service,
+            port,
+            protocol,
+            balance,
+            connect_timeout,
+            idle_timeout,
+        },
+    )
+}
+
+fn some_endpoints() -> impl Strategy<Value = Endpoints> {
+    use EndpointHealth::*;
+    let ip = prop_oneof![
+        any::<u32>().prop_map(|bits| IpAddr::V4(Ipv4Addr::from(bits))),
+        any::<u128>().prop_map(|bits| IpAddr::V6(Ipv6Addr::from(bits)))
+    ];
+    let address = (ip, any::<u16>()).prop_map(|(ip, port)| SocketAddr::new(ip, port)).boxed();
+    let place = || option::of("[a-z0-9]{1,5}".prop_map(Name::from));
+    let weight = prop_oneof![Just(0), Just(100), any::<u32>()];
+    let health = prop::sample::select(vec![Healthy, Unhealthy, Draining]);
+    let rest = (address.clone(), option::of(address), weight, health, option::of(text()), place(), place());
+    ("[a-z]{1,5}", btree_map("[a-z0-9:.-]{1,12}", rest, 0..8)).prop_map(|(cluster, members)| {
+        let endpoint = |(id, (address, proxy, weight, health, version, zone, region)): (String, _)| Endpoint {
+            id: id.into(),
+            address,
+            proxy,
+            weight,
+            health,
+            version,
+            zone,
+            region,
+        };
+        Endpoints { cluster: cluster.into(), endpoints: members.into_iter().map(endpoint).collect() }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_listener_comes_back_as_it_was(model in a_listener()) {
+        let resource = listener::encode(&model, Dialect::Leno).unwrap();
+        prop_assert_eq!(listener::decode(&resource.body).unwrap(), model);
+    }
+
+    #[test]
+    fn a_route_configuration_comes_back_as_it_was(model in route_config()) {
+        let resource = route::encode(&model, Dialect::Leno);
+        prop_assert_eq!(route::decode(&resource.body).unwrap(), model);
+    }
+
+    #[test]
+    fn a_cluster_comes_back_as_it_was(model in a_cluster()) {
+        let resource = cluster::encode(&model, Dialect::Leno);
+        prop_assert_eq!(cluster::decode(&resource.body).unwrap(), model);
+    }
+
+    #[test]
+    fn endpoints_come_back_as_they_were(model in some_endpoints()) {
+        let resource = endpoints::encode(&model, Dialect::Leno);
+        prop_assert_eq!(endpoints::decode(&resource.body).unwrap(), model);
+    }
+
+    #[test]
+    fn any_bytes_decode_or_are_refused(bytes in vec(any::<u8>(), 0..200)) {
+        let bytes = bytes.into();
+        let _ = listener::decode(&bytes);
+        let _ = route::decode(&bytes);
+        let _ = cluster::decode(&bytes);
+        let _ = endpoints::decode(&bytes);
+    }
+}
+
+/// A rule as people write them.
+fn usual_rule(path: PathMatch, filters: Vec<RouteFilter>) -> Rule {
+    let share = |cluster: &str, weight| WeightedCluster { cluster: Some(cluster.into()), weight, filters: Vec::new() };
+    Rule {
+        origin: Origin { resource: "httproute/shop/cart".into(), rule: 0, name: None },
+        when: Match { path, ..Match::default() },
+        filters,
+        action: Action::Forward(vec![share("a", 90), share("b", 10)]),
+        request_timeout: Some(Duration::from_millis(1500)),
+        try_timeout: None,
+        retry: Some(Retry { attempts: 2, codes: vec![502, 503], backoff: Duration::from_millis(25) }),
+    }
+}
+
+fn config_of(rule: Rule) -> RouteConfig {
+    let host = VirtualHost { hostnames: vec![HostPattern::Exact("cart.shop.mesh".into())], rules: vec![rule] };
+    RouteConfig { name: "cart.shop.mesh:80".into(), hosts: vec![host] }
+}
+
+fn envoy_path(from: &str, to: &str) -> (String, Option<(String, String)>) {
+    let rewrite = Rewrite { hostname: None, path: Some(PathRewrite::Prefix(to.into())) };
+    let rule = usual_rule(PathMatch::Prefix(from.into()), vec![RouteFilter::Rewrite(rewrite)]);
+    let message = route::to_envoy(&config_of(rule), ENVOY);
+    match message.virtual_hosts[0].routes[0].action.clone().unwrap() {
+        EnvoyAction::Route(action) => {
+            let regex = action.regex_rewrite.map(|regex| (regex.pattern.unwrap().regex, regex.substitution));
+            (action.prefix_rewrite, regex)
+        }
+        _ => unreachable!("the rule forwards"),
+    }
+}
+
+#[test]
+fn what_people_write_needs_no_exact_note() {
+    let change = HeaderChange { set: vec![("x-a".into(), "50 %".into())], ..HeaderChange::default() };
+    let rule = usual_rule(PathMatch::Prefix("/api".into()), vec![RouteFilter::RequestHeaders(change)]);
+    let bytes = route::encode(&config_of(rule), Dialect::Leno).body;
+    assert!(!bytes.windows(7).any(|window| window == b"\"action" || window == b"\"filter" || window == b"\"tries\""));
+}
+
+#[test]
+fn an_other_servers_resources_are_read_without_notes() {
+    let rule = usual_rule(PathMatch::Prefix("/api".into()), Vec::new());
+    let read = route::decode(&route::encode(&config_of(rule.clone()), ENVOY).body).unwrap();
+    let read = &read.hosts[0].rules[0];
+    assert_eq!((&read.when, &read.action, &read.request_timeout), (&rule.when, &rule.action, &rule.request_timeout));
+    assert_eq!(read.retry, rule.retry);
+    assert_eq!(&*read.origin.resource, "httproute/shop/cart/0");
+}
+
+#[test]
+fn prefixes_are_rewritten_for_envoy_as_the_gateway_api_says() {
+    assert_eq!(envoy_path("/a", "/x"), ("/x".into(), None));
+    assert_eq!(envoy_path("/a/", "/x/"), ("/x".into(), None));
+    assert_eq!(envoy_path("/", "/x"), ("/x/".into(), None));
+    assert_eq!(envoy_path("/a.b", "/"), (String::new(), Some((r"^/a\.b/?".into(), "/".into()))));
+}
+
+#[test]
+fn grpc_gets_only_what_it_does_not_refuse() {
+    let mut rule = usual_rule(PathMatch::Prefix("/shop.Cart".into()), Vec::new());
+    rule.filters.push(RouteFilter::Cors(Cors::default()));
+    let message = route::to_envoy(&config_of(rule), Dialect::Grpc);
+    let host = &message.virtual_hosts[0];
+    assert_eq!(host.domains, ["cart.shop.mesh", "cart.shop.mesh:80"]);
+    let path = host.routes[0].r#match.as_ref().and_then(|m| m.path_specifier.clone());
+    assert_eq!(path, Some(PathSpecifier::Prefix("/shop.Cart/".into())));
+    assert!(host.routes[0].typed_per_filter_config.is_empty());
+}
+
+#[test]
+fn foreign_proxies_reach_an_endpoint_through_its_proxy_and_never_one_without_weight() {
+    let endpoint = |id: &str, weight| Endpoint {
+        id: id.into(),
+        address: "10.0.0.1:8080".parse().unwrap(),
+        proxy: Some("10.0.0.1:15006".parse().unwrap()),
+        weight,
+        health: EndpointHealth::Healthy,
+        version: None,
+        zone: None,
+        region: None,
+    };
+    let model = Endpoints { cluster: "c".into(), endpoints: vec![endpoint("a", 7), endpoint("b", 0)] };
+    let read = endpoints::decode(&endpoints::encode(&model, ENVOY).body).unwrap();
+    assert_eq!(read.endpoints.len(), 1);
+    assert_eq!((read.endpoints[0].address.port(), read.endpoints[0].weight), (15006, 7));
+}
+
+#[test]
+fn what_leno_does_not_have_is_refused_with_its_place() {
+    let rule = usual_rule(PathMatch::Prefix("/a".into()), Vec::new());
+    let mut message = route::to_envoy(&config_of(rule), ENVOY);
+    let route = &mut message.virtual_hosts[0].routes[0];
+    route.r#match.as_mut().unwrap().runtime_fraction = Some(Default::default());
+    let error = route::from_envoy(message).unwrap_err().to_string();
+    assert_eq!(error, "virtual_hosts[0].routes[0].match.runtime_fraction: leno splits by weighted clusters");
+}
