@@ -55,7 +55,7 @@ pub fn decide(cors: &Cors, request: &CorsRequest<'_>) -> CorsVerdict {
     let preflight = request.method == "OPTIONS" && request.request_method.is_some();
     match (preflight, allowed) {
         (false, false) => CorsVerdict::Forward,
-        (false, true) => CorsVerdict::Decorate(actual_fields(cors, origin)),
+        (false, true) => CorsVerdict::Decorate(CorsFields(origin_fields(cors, origin))),
         (true, false) => CorsVerdict::Answer(CorsFields::default()),
         (true, true) => CorsVerdict::Answer(preflight_fields(cors, origin, request)),
     }
@@ -81,16 +81,6 @@ impl CorsFields {
     }
 }
 
-fn actual_fields(cors: &Cors, origin: &str) -> CorsFields {
-    let mut fields = origin_fields(cors, origin);
-    // With credentials a `*` would mean a field of that name: nothing can be said.
-    let unsayable = cors.allow_credentials && has_star(&cors.expose_headers);
-    if !cors.expose_headers.is_empty() && !unsayable {
-        fields.push((field::EXPOSE_HEADERS, cors.expose_headers.join(", ")));
-    }
-    CorsFields(fields)
-}
-
 fn preflight_fields(cors: &Cors, origin: &str, request: &CorsRequest<'_>) -> CorsFields {
     let mut fields = origin_fields(cors, origin);
     if let Some(methods) = allowed_list(&cors.allow_methods, cors.allow_credentials, request.request_method) {
@@ -103,15 +93,22 @@ fn preflight_fields(cors: &Cors, origin: &str, request: &CorsRequest<'_>) -> Cor
     CorsFields(fields)
 }
 
+/// What both a preflight and an actual request are told. (Browsers ignore `expose` on preflights; the Gateway API's
+/// conformance suite wants it there.)
 fn origin_fields(cors: &Cors, origin: &str) -> Vec<(&'static str, String)> {
     let everyone = has_star(&cors.allow_origins) && !cors.allow_credentials;
-    let mut fields = Vec::with_capacity(6);
+    let mut fields = Vec::with_capacity(8);
     fields.push((field::ALLOW_ORIGIN, if everyone { "*".to_owned() } else { origin.to_owned() }));
     if cors.allow_credentials {
         fields.push((field::ALLOW_CREDENTIALS, "true".to_owned()));
     }
     if !everyone {
         fields.push((field::VARY, "Origin".to_owned()));
+    }
+    // With credentials a `*` would mean a field of that name: nothing can be said.
+    let unsayable = cors.allow_credentials && has_star(&cors.expose_headers);
+    if !cors.expose_headers.is_empty() && !unsayable {
+        fields.push((field::EXPOSE_HEADERS, cors.expose_headers.join(", ")));
     }
     fields
 }
@@ -193,10 +190,12 @@ mod tests {
         cors.allow_methods = vec!["GET".into(), "PUT".into()];
         cors.allow_headers = vec!["x-a".into()];
         cors.allow_credentials = true;
+        cors.expose_headers = vec!["x-c".into(), "x-d".into()];
         let wanted = [
             ("access-control-allow-origin", "https://a.com"),
             ("access-control-allow-credentials", "true"),
             ("vary", "Origin"),
+            ("access-control-expose-headers", "x-c, x-d"),
             ("access-control-allow-methods", "GET, PUT"),
             ("access-control-allow-headers", "x-a"),
             ("access-control-max-age", "5"),
