@@ -243,7 +243,7 @@ mod tests {
         let (let_go, wait) = sync_channel(1);
         let queue = LineQueue::to_writer("lines", Blocked(wait)).unwrap();
         let taken = (0..3 * QUEUE_LINES).filter(|_| queue.push(b"line\n".to_vec())).count();
-        assert!(taken < 3 * QUEUE_LINES && taken >= QUEUE_LINES);
+        assert!((QUEUE_LINES..3 * QUEUE_LINES).contains(&taken));
         assert_eq!(queue.dropped() as usize, 3 * QUEUE_LINES - taken);
         assert!(!queue.flush(Duration::from_millis(1)));
         drop(let_go);
