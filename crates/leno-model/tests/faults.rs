@@ -81,7 +81,7 @@ fn of_every_kind(kind: Kind) -> Vec<Case> {
         base.replacen(from, to, 1)
     };
     let api = format!("apiVersion: {}\n", kind.api_version());
-    let spec = &base[base.find("spec:\n").unwrap()..];
+    let spec = &base[base.find("spec:\n").expect("every resource has a spec")..];
     let lower = format!("kind: {}", kind.as_str().to_lowercase());
     let labels: Vec<String> = (0..65).map(|i| format!("l{i}: a")).collect();
     let first = kind.api_version();
@@ -608,7 +608,7 @@ fn of_byte_routes() -> Vec<Case> {
             TooMany,
             "spec.rules",
             "split",
-            base.replace("  rules:\n", "  rules:\n  ¦- backendRefs: [{name: one}]\n"),
+            base.replace("  rules:\n", "  rules:\n  - ¦backendRefs: [{name: one}]\n"),
         ));
     }
     cases.push(case(NotServed, "kind", "TCPRoute", valid(Kind::UdpRoute).replace("kind: UDP", "kind: ¦UDP")));
