@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::error::{Error, ErrorKind, Result, Side};
 use crate::fields::Fields;
+use crate::h1;
 
 /// A body to be read.
 #[derive(Default)]
@@ -23,6 +24,8 @@ enum Inner {
     #[default]
     Empty,
     Full(Bytes),
+    H1Server(h1::server::Incoming),
+    H1Client(h1::client::Incoming),
     Stream(Pin<Box<dyn Source>>),
 }
 
@@ -76,11 +79,21 @@ impl Body {
         Body { inner: Inner::Stream(Box::pin(source)) }
     }
 
+    pub(crate) fn h1_server(incoming: h1::server::Incoming) -> Body {
+        Body { inner: Inner::H1Server(incoming) }
+    }
+
+    pub(crate) fn h1_client(incoming: h1::client::Incoming) -> Body {
+        Body { inner: Inner::H1Client(incoming) }
+    }
+
     /// What is known about the length of what is left.
     pub fn length(&self) -> BodyLength {
         match &self.inner {
             Inner::Empty => BodyLength::Empty,
             Inner::Full(bytes) => BodyLength::Known(bytes.len() as u64),
+            Inner::H1Server(incoming) => incoming.length(),
+            Inner::H1Client(incoming) => incoming.length(),
             Inner::Stream(source) => source.length(),
         }
     }
@@ -94,6 +107,8 @@ impl Body {
                 self.inner = Inner::Empty;
                 Poll::Ready(Some(Ok(Frame::Data(bytes))))
             }
+            Inner::H1Server(incoming) => incoming.poll_frame(cx),
+            Inner::H1Client(incoming) => incoming.poll_frame(cx),
             Inner::Stream(source) => source.as_mut().poll_frame(cx),
         }
     }

@@ -1,6 +1,7 @@
 //! The client side of a connection.
 
 use std::future::Future;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use crate::body::{Body, BodyLength};
 use crate::error::Result;
 use crate::fields::Fields;
+use crate::h1;
 use crate::limits::{Limits, Strikes};
 use crate::message::{RequestHead, ResponseHead, Version};
 use crate::tunnel::Tunnel;
@@ -34,21 +36,27 @@ pub struct Connection {
 }
 
 #[derive(Clone)]
-enum Inner {}
+enum Inner {
+    H1(Rc<h1::client::Conn>),
+}
 
 /// The body of a request, being written; the verbs are those of [`crate::server::ReplyBody`].
 pub struct RequestBody {
     inner: BodyInner,
 }
 
-enum BodyInner {}
+enum BodyInner {
+    H1(h1::client::Outgoing),
+}
 
 /// The answer to come. Dropped before it came, the exchange is given up: a reset, or the connection is closed.
 pub struct ResponseFuture {
     inner: FutureInner,
 }
 
-enum FutureInner {}
+enum FutureInner {
+    H1(h1::client::Awaited),
+}
 
 /// What came.
 pub enum Answer {
@@ -75,34 +83,34 @@ pub struct Response {
 
 impl Connection {
     /// HTTP/1 over this stream.
-    pub fn h1(stream: Stream, options: &ClientOptions) -> Connection {
-        let _ = (stream, options);
-        unimplemented!()
-    }
-
-    /// HTTP/2 over this stream, and the future that drives it, to be spawned.
-    pub async fn h2(stream: Stream, options: &ClientOptions) -> Result<(Connection, impl Future<Output = ()> + use<>)> {
-        let _ = (stream, options);
-        if true { unimplemented!() }
-        Ok((unimplemented!(), async {}))
+    pub fn h1(stream: Stream, options: &Rc<ClientOptions>) -> Connection {
+        Connection { inner: Inner::H1(h1::client::Conn::new(stream, options.clone())) }
     }
 
     /// Sends a request. The head is written with the first piece of the body, or at once when there is none.
     ///
     /// The framing follows `length`; `Upgrade` is sent as the fields say.
     pub async fn send(&self, head: &RequestHead, length: BodyLength) -> Result<(RequestBody, ResponseFuture)> {
-        let _ = (head, length);
-        match self.inner {}
+        match &self.inner {
+            Inner::H1(conn) => {
+                let (body, response) = conn.send(head, length).await?;
+                Ok((RequestBody { inner: BodyInner::H1(body) }, ResponseFuture { inner: FutureInner::H1(response) }))
+            }
+        }
     }
 
     /// The version it speaks.
     pub fn version(&self) -> Version {
-        match self.inner {}
+        match &self.inner {
+            Inner::H1(_) => Version::Http11,
+        }
     }
 
     /// Whether it takes a further request now.
     pub fn is_open(&self) -> bool {
-        match self.inner {}
+        match &self.inner {
+            Inner::H1(conn) => conn.is_usable(),
+        }
     }
 }
 
@@ -111,29 +119,35 @@ impl Connection {
 impl RequestBody {
     /// Writes a piece; waits while the peer does not take it.
     pub async fn data(&mut self, data: Bytes) -> Result<()> {
-        let _ = data;
-        match self.inner {}
+        match &mut self.inner {
+            BodyInner::H1(body) => body.data(data).await,
+        }
     }
 
     /// Ends the body with trailers.
     pub async fn trailers(self, trailers: Fields) -> Result<()> {
-        let _ = trailers;
-        match self.inner {}
+        match self.inner {
+            BodyInner::H1(body) => body.end(Some(trailers)).await,
+        }
     }
 
     /// Ends the body.
     pub async fn end(self) -> Result<()> {
-        match self.inner {}
+        match self.inner {
+            BodyInner::H1(body) => body.end(None).await,
+        }
     }
 
     /// Writes what was kept back.
     pub async fn flush(&mut self) -> Result<()> {
-        match self.inner {}
+        match &mut self.inner {
+            BodyInner::H1(body) => body.flush().await,
+        }
     }
 
     /// Gives the request up: a reset.
     pub fn abort(self) {
-        match self.inner {}
+        drop(self);
     }
 }
 
@@ -142,14 +156,16 @@ impl RequestBody {
 impl ResponseFuture {
     /// Fails with a timeout when the final head has not come by then. Costs no timer of its own on HTTP/1.
     pub fn set_deadline(&mut self, deadline: Instant) {
-        let _ = deadline;
-        match self.inner {}
+        match &mut self.inner {
+            FutureInner::H1(response) => response.set_deadline(deadline),
+        }
     }
 
     /// The next head, informational or final.
     pub fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer>> {
-        let _ = cx;
-        match self.inner {}
+        match &mut self.inner {
+            FutureInner::H1(response) => response.poll_answer(cx),
+        }
     }
 
     /// The next head, informational or final.
@@ -157,14 +173,25 @@ impl ResponseFuture {
         std::future::poll_fn(|cx| self.poll_answer(cx)).await
     }
 
-    /// The final response, with the informationals that came before it.
+    /// The final response, with the informationals that came before it (but 100).
     pub async fn response(mut self) -> Result<Response> {
         let mut informationals = Vec::new();
         loop {
             match self.answer().await? {
+                Answer::Informational(head) if head.status == 100 => {}
                 Answer::Informational(head) => informationals.push(head),
                 Answer::Final(response) => return Ok(Response { informationals, ..response }),
             }
         }
+    }
+}
+
+impl IntoFuture for ResponseFuture {
+    type Output = Result<Response>;
+    type IntoFuture = std::pin::Pin<Box<dyn Future<Output = Result<Response>>>>;
+
+    /// As [`ResponseFuture::response`], boxed.
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.response())
     }
 }

@@ -12,6 +12,7 @@ pub struct Error {
     kind: ErrorKind,
     side: Side,
     processed: Processed,
+    retry: Retry,
 }
 
 /// What happened.
@@ -34,8 +35,8 @@ pub enum ErrorKind {
     #[error("body is longer than {0} bytes")]
     TooLong(usize),
     /// The writer gave more or fewer bytes than the length it announced.
-    #[error("body does not have the {0} bytes that were announced")]
-    LengthMismatch(u64),
+    #[error("body does not have the length that was announced")]
+    LengthMismatch,
     /// HTTP/2: the stream was reset with this code.
     #[error("stream reset with code {0}")]
     Reset(u32),
@@ -109,11 +110,35 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub(crate) fn new(kind: impl Into<ErrorKind>, side: Side) -> Error {
-        Error { kind: kind.into(), side, processed: Processed::Maybe }
+        let kind = kind.into();
+        let retry = match kind {
+            _ if side != Side::Upstream => Retry::Never,
+            ErrorKind::Closed(Part::ResponseHead) => Retry::Same,
+            ErrorKind::Io(Part::RequestHead | Part::RequestBody | Part::ResponseHead, _) => Retry::Same,
+            _ => Retry::Never,
+        };
+        Error { kind, side, processed: Processed::Maybe, retry }
     }
 
     pub(crate) fn unprocessed(mut self) -> Error {
         self.processed = Processed::No;
+        self.retry = match self.kind {
+            ErrorKind::Busy | ErrorKind::GoAway(_) => Retry::Same,
+            _ => Retry::Other,
+        };
+        self
+    }
+
+    /// A pooled connection had been closed before anything was sent.
+    pub(crate) fn stale(mut self) -> Error {
+        self.processed = Processed::No;
+        self.retry = Retry::Same;
+        self
+    }
+
+    /// It was the first request on its connection, so that its being closed has another reason than having been idle.
+    pub(crate) fn on_fresh_connection(mut self) -> Error {
+        self.retry = Retry::Never;
         self
     }
 
@@ -143,14 +168,7 @@ impl Error {
 
     /// Whether, and where, the request may be sent once more.
     pub fn retry(&self) -> Retry {
-        match (&self.kind, self.side, self.processed) {
-            (_, Side::Downstream | Side::Us, _) => Retry::Never,
-            (ErrorKind::Busy | ErrorKind::GoAway(_), _, Processed::No) => Retry::Same,
-            (_, _, Processed::No) => Retry::Other,
-            (ErrorKind::Closed(Part::ResponseHead), _, _) => Retry::Same,
-            (ErrorKind::Io(Part::RequestHead | Part::RequestBody | Part::ResponseHead, _), _, _) => Retry::Same,
-            _ => Retry::Never,
-        }
+        self.retry
     }
 
     /// The flag of the access log, in Envoy's spelling where it has one.

@@ -233,7 +233,10 @@ impl Fields {
 
     /// Writes name and value to `own`.
     fn write(&mut self, name: &[u8], value: &[u8]) -> Option<Entry> {
-        let value = value.trim_ascii();
+        let is_text = |b: &u8| *b > b' ' && *b != 0x7f;
+        let start = value.iter().position(is_text).unwrap_or(value.len());
+        let end = value.iter().rposition(is_text).map_or(start, |last| last + 1);
+        let value = &value[start..end];
         let total = self.own.len() + name.len() + value.len();
         if !valid_name(name) || name.len() > u16::MAX as usize || total >= OWN as usize {
             return None;
@@ -291,6 +294,11 @@ impl Entry {
             name_len: name.len() as u16,
             known,
         }
+    }
+
+    /// Where the value is, of an entry that was made by `in_block`.
+    pub(crate) fn value_range(&self) -> std::ops::Range<usize> {
+        self.value_at as usize..self.value_at as usize + self.value_len as usize
     }
 }
 

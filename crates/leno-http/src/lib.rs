@@ -14,15 +14,18 @@
 
 #![warn(missing_docs)]
 
-pub mod message;
-pub mod fields;
 pub mod body;
-pub mod error;
-pub mod limits;
-pub mod server;
+mod buffer;
 pub mod client;
-pub mod pump;
+pub mod error;
+pub mod fields;
+mod h1;
+pub mod limits;
+pub mod message;
 pub mod pool;
+pub mod pump;
+pub mod server;
+mod timer;
 pub mod tunnel;
 
 pub use body::{Body, BodyLength, Frame};
@@ -33,5 +36,5 @@ pub use limits::{Limits, Malformed, Strikes};
 pub use message::{Method, RequestHead, ResponseHead, Scheme, TargetForm, Text, Version};
 pub use pool::{Pool, PoolOptions};
 pub use pump::{Pumped, Sink, pump, pump_with};
-pub use server::{Handler, Reply, ReplyBody, ServerOptions, Spawn, SpawnLocal, serve_connection};
+pub use server::{Handler, Reply, ReplyBody, Served, ServerOptions, Spawn, SpawnLocal, serve_connection};
 pub use tunnel::Tunnel;

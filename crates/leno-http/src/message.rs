@@ -203,9 +203,8 @@ impl fmt::Display for Text {
 impl Method {
     /// The method spelt so; `None` when it is not a token.
     pub fn parse(bytes: &[u8]) -> Option<Method> {
-        Method::known(bytes).or_else(|| {
-            crate::fields::valid_name(bytes).then(|| Method::Other(Text(Bytes::copy_from_slice(bytes))))
-        })
+        Method::known(bytes)
+            .or_else(|| crate::fields::valid_name(bytes).then(|| Method::Other(Text(Bytes::copy_from_slice(bytes)))))
     }
 
     /// One of the nine, or `None`.
@@ -242,10 +241,7 @@ impl Method {
 
     /// Whether doing it twice is doing it once (RFC 9110 section 9.2.2).
     pub fn is_idempotent(&self) -> bool {
-        matches!(
-            self,
-            Method::Get | Method::Head | Method::Put | Method::Delete | Method::Options | Method::Trace
-        )
+        matches!(self, Method::Get | Method::Head | Method::Put | Method::Delete | Method::Options | Method::Trace)
     }
 }
 

@@ -1,16 +1,17 @@
 //! The server side of a connection: one call serves it, HTTP/1 or HTTP/2, until it closes or drains.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use leno_net::Stream;
 
 use crate::body::{Body, BodyLength};
 use crate::error::Result;
 use crate::fields::Fields;
+use crate::h1;
 use crate::limits::{Limits, Malformed, Strikes};
 use crate::message::{RequestHead, ResponseHead};
 use crate::tunnel::Tunnel;
@@ -69,7 +70,9 @@ pub struct Reply {
     inner: ReplyInner,
 }
 
-pub(crate) enum ReplyInner {}
+enum ReplyInner {
+    H1(h1::server::H1Reply),
+}
 
 /// The body of an answer, being written.
 ///
@@ -79,7 +82,9 @@ pub struct ReplyBody {
     inner: ReplyBodyInner,
 }
 
-pub(crate) enum ReplyBodyInner {}
+enum ReplyBodyInner {
+    H1(h1::server::H1ReplyBody),
+}
 
 /// Serves a connection until it closes. `first` is what was read from it already.
 ///
@@ -92,8 +97,8 @@ pub async fn serve_connection<H: Handler>(
     handler: Rc<H>,
     drain: impl Future<Output = ()>,
 ) -> Served {
-    let _ = (stream, first, options, handler, drain);
-    Served::Closed
+    let mut drain = pin!(drain);
+    h1::server::serve(stream, BytesMut::from(first), options.clone(), handler, drain.as_mut()).await
 }
 
 // === impl SpawnLocal, ServerOptions ===
@@ -120,17 +125,24 @@ impl Default for ServerOptions {
 // === impl Reply ===
 
 impl Reply {
+    pub(crate) fn h1(reply: h1::server::H1Reply) -> Reply {
+        Reply { inner: ReplyInner::H1(reply) }
+    }
+
     /// Starts the answer. What `length` says decides the framing; `Content-Length`, `Transfer-Encoding`, `Connection` and
     /// `Keep-Alive` in the fields are written anew (but `Content-Length` stays in answers to HEAD and in 304).
     pub async fn send(self, head: ResponseHead, length: BodyLength) -> Result<ReplyBody> {
-        let _ = (head, length);
-        match self.inner {}
+        let inner = match self.inner {
+            ReplyInner::H1(reply) => ReplyBodyInner::H1(reply.send(&head, length).await?),
+        };
+        Ok(ReplyBody { inner })
     }
 
     /// Sends a 1xx before the answer; 100 is dropped, because reading the body sends it.
     pub async fn informational(&mut self, head: &ResponseHead) -> Result<()> {
-        let _ = head;
-        match self.inner {}
+        match &mut self.inner {
+            ReplyInner::H1(reply) => reply.informational(head).await,
+        }
     }
 
     /// The whole answer.
@@ -145,8 +157,9 @@ impl Reply {
 
     /// Turns the connection into a tunnel: 101 for `Upgrade` over HTTP/1, 2xx for CONNECT.
     pub async fn upgrade(self, head: ResponseHead) -> Result<Tunnel> {
-        let _ = head;
-        match self.inner {}
+        match self.inner {
+            ReplyInner::H1(reply) => reply.upgrade(&head).await,
+        }
     }
 }
 
@@ -155,28 +168,34 @@ impl Reply {
 impl ReplyBody {
     /// Writes a piece; waits while the peer does not take it.
     pub async fn data(&mut self, data: Bytes) -> Result<()> {
-        let _ = data;
-        match self.inner {}
+        match &mut self.inner {
+            ReplyBodyInner::H1(body) => body.data(data).await,
+        }
     }
 
     /// Ends the body with trailers; where the version has none, they are dropped.
     pub async fn trailers(self, trailers: Fields) -> Result<()> {
-        let _ = trailers;
-        match self.inner {}
+        match self.inner {
+            ReplyBodyInner::H1(body) => body.end(Some(trailers)).await,
+        }
     }
 
     /// Ends the body.
     pub async fn end(self) -> Result<()> {
-        match self.inner {}
+        match self.inner {
+            ReplyBodyInner::H1(body) => body.end(None).await,
+        }
     }
 
     /// Writes what was kept back.
     pub async fn flush(&mut self) -> Result<()> {
-        match self.inner {}
+        match &mut self.inner {
+            ReplyBodyInner::H1(body) => body.flush().await,
+        }
     }
 
     /// Cuts the message off: a reset.
     pub fn abort(self) {
-        match self.inner {}
+        drop(self);
     }
 }

@@ -58,10 +58,7 @@ impl Fields {
             .flatten();
         let trailers = self.has_token("te", "trailers");
         self.retain_entries(|_, e| {
-            matches!(
-                e.known,
-                Known::Other | Known::ContentLength | Known::Cookie | Known::Expect | Known::Host
-            )
+            matches!(e.known, Known::Other | Known::ContentLength | Known::Cookie | Known::Expect | Known::Host)
         });
         if trailers {
             self.append_valid(b"te", b"trailers");
@@ -71,6 +68,11 @@ impl Fields {
             self.append_valid(b"Upgrade", &tokens);
         }
         Ok(())
+    }
+
+    /// Drops from trailers what must not stand there: framing, routing, what proxies and handlers rely upon.
+    pub(crate) fn strip_trailers(&mut self) {
+        self.retain_entries(|fields, e| e.known == Known::Other && !is_protected(fields.name(e)));
     }
 
     /// The tokens of `Upgrade` without `h2c`; `None` when nothing is left.
