@@ -13,7 +13,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
-use crate::process::{is_root, root, run as run_command, which};
+use crate::interop::USER;
+use crate::process::{is_root, output, root, run as run_command, which};
 use crate::test::cache;
 
 const DOWNLOAD_DEADLINE: Duration = Duration::from_secs(10 * 60);
@@ -59,6 +60,7 @@ const PACKAGES: &[Package] = &[
     apt("libwww-perl", "/usr/share/perl5/LWP/UserAgent.pm", &[Use::Interop]),
     apt("php-cli", "php", &[Use::Interop]),
     apt("php-curl", "/usr/share/doc/php-curl", &[Use::Interop]),
+    apt("php-mysql", "/usr/share/doc/php-mysql", &[Use::Interop]),
     apt("redis-server", "redis-server", &[Use::Interop]),
     apt("redis-tools", "redis-cli", &[Use::Interop]),
     apt("postgresql-15", "/usr/lib/postgresql/15/bin/postgres", &[Use::Interop]),
@@ -140,6 +142,7 @@ pub(crate) fn run(uses: &[Use], dry_run: bool) -> Result<()> {
         environment.make()?;
     }
     if wanted(&[Use::Interop]) {
+        user()?;
         build()?;
     }
     println!("install: every declared tool is present");
@@ -170,6 +173,16 @@ fn apt_install(packages: &[&str]) -> Result<()> {
     run_command(&mut apt(&["update"]), DOWNLOAD_DEADLINE)?;
     let mut install = apt(&["install", "--yes", "--no-install-recommends"]);
     run_command(install.args(packages), DOWNLOAD_DEADLINE)
+}
+
+/// The user without rights that programs under test run as when we are root.
+fn user() -> Result<()> {
+    let known = output(Command::new("getent").args(["passwd", USER])).is_ok();
+    if known || !is_root() {
+        return Ok(());
+    }
+    let mut add = Command::new("useradd");
+    run_command(add.args(["--system", "--no-create-home", "--shell", "/usr/sbin/nologin", USER]), DOWNLOAD_DEADLINE)
 }
 
 fn build() -> Result<()> {

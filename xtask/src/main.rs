@@ -13,6 +13,7 @@ mod bench;
 mod check;
 mod deps;
 mod install;
+mod interop;
 mod metadata;
 mod process;
 mod scan;
@@ -42,6 +43,8 @@ enum Verb {
     Size,
     /// leno beside HAProxy, nginx and Envoy.
     Bench(bench::Options),
+    /// Real programs talking to each other.
+    Interop(interop::Options),
     /// Declared tools: installs what is missing.
     Install {
         /// Say what is missing, install nothing.
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Verb::Deps => deps::run(),
         Verb::Size => size::run(),
         Verb::Bench(options) => bench::run(&options),
+        Verb::Interop(options) => interop::run(&options),
         Verb::Install { dry_run, uses } => install::run(&uses, dry_run),
     };
     process::sweep();

@@ -17,7 +17,7 @@ use clap::ValueEnum;
 
 use crate::metadata::Metadata;
 use crate::process::{cargo, run_seeing, sweep};
-use crate::{check, install};
+use crate::{check, install, interop};
 
 /// One stage's limit; all of them together stay below thirty minutes on two cores.
 const STAGE_DEADLINE: Duration = Duration::from_secs(20 * 60);
@@ -43,6 +43,8 @@ enum Stage {
     Units,
     /// Tests that start the leno binary.
     Binary,
+    /// Real programs talking to each other.
+    Interop,
 }
 
 impl Stage {
@@ -55,6 +57,7 @@ impl Stage {
             Stage::Check => check::lint().map(|()| Counts::passed("check")),
             Stage::Units => units(),
             Stage::Binary => binary(),
+            Stage::Interop => interop::direct(&[]),
         }
     }
 }
@@ -199,6 +202,12 @@ impl Counts {
             bail!("{} failed", self.failed);
         }
         Ok(())
+    }
+
+    /// Reads a line that `Display` wrote in another process.
+    pub(crate) fn read_summary(&mut self, line: &str) {
+        self.passed += number_before(line, " passed");
+        self.failed += number_before(line, " failed");
     }
 
     /// Reads a line of libtest's output: a result, a failed test or an ignored one.
