@@ -32,12 +32,20 @@ const CHANNELS_MAX: usize = 256;
 /// How long the program may take to end when the supervisor is gone.
 const ORPHAN_GRACE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
-/// The program, the one who watches it, and those who ask for sockets.
+/// Those who ask for sockets, and once it runs, the program.
 pub(super) struct Agent<'a> {
     control: &'a UnixStream,
+    command: &'a Command,
     children: OwnedFd,
+    /// The signal mask as it was, which the program gets back.
+    mask: libc::sigset_t,
     channels: Vec<UnixStream>,
-    program: Pid,
+    program: Option<Program>,
+}
+
+/// The program that runs.
+struct Program {
+    pid: Pid,
     group: Group,
 }
 
@@ -62,24 +70,14 @@ enum Event {
 // === impl Agent ===
 
 impl<'a> Agent<'a> {
-    /// Starts the program. `channel` is the first one over which sockets are asked for.
-    pub(super) fn start(control: &'a UnixStream, channel: UnixStream, command: &Command) -> Result<Self, CaptureError> {
-        let children = block_signals().map_err(|error| CaptureError::step("block signals", error))?;
-        let group = Group::choose();
-        let spawned = spawn(command, &group).map_err(|source| CaptureError::Execute {
-            program: command.program.to_string_lossy().into_owned(),
-            source,
-        });
-        let program = match spawned {
-            Ok(program) => program,
-            Err(error) => {
-                group.take_terminal_back();
-                return Err(error);
-            }
-        };
-        // A supervisor that is gone is noticed by the loop.
-        let _ = wire::write(control, Frame::new(Kind::Started, program.as_raw_nonzero().get()), "", &[]);
-        Ok(Agent { control, children, channels: vec![channel], program, group })
+    /// An agent that waits for the word to start `command`; `channel` is the first one over which sockets are asked for.
+    pub(super) fn new(
+        control: &'a UnixStream,
+        channel: UnixStream,
+        command: &'a Command,
+    ) -> Result<Self, CaptureError> {
+        let (children, mask) = block_signals().map_err(|error| CaptureError::step("block signals", error))?;
+        Ok(Agent { control, command, children, mask, channels: vec![channel], program: None })
     }
 
     /// Stays until the program has ended, and tells how.
@@ -89,22 +87,40 @@ impl<'a> Agent<'a> {
             let event = self.next_event(orphaned).map_err(|error| CaptureError::step("wait inside", error))?;
             match event {
                 Event::Children => {
-                    if let Some(ended) = self.reap() {
-                        return Ok(self.finish(ended));
+                    if let Some(ended) = self.program.as_ref().and_then(|program| program.reap(&self.children)) {
+                        self.tell(ended);
+                        return Ok(ended);
                     }
                 }
                 Event::Channel(index) => self.serve_channel(index),
                 Event::Control => match wire::read(self.control) {
-                    Ok(Some(Frame { kind: Kind::Signal, value, .. })) => self.signal(value),
-                    Ok(Some(_)) => {}
+                    Ok(Some(frame)) => self.obey(frame)?,
                     Ok(None) | Err(_) => {
                         orphaned = true;
-                        self.signal(libc::SIGTERM);
+                        match &self.program {
+                            Some(program) => program.signal(libc::SIGTERM),
+                            None => return Ok(Ended::Exited(0)),
+                        }
                     }
                 },
-                Event::Timeout => self.signal(libc::SIGKILL),
+                Event::Timeout => self.program.iter().for_each(|program| program.signal(libc::SIGKILL)),
             }
         }
+    }
+
+    fn obey(&mut self, frame: Frame) -> Result<(), CaptureError> {
+        match (frame.kind, &self.program) {
+            (Kind::Go, None) => {
+                let program = Program::start(self.command, self.mask)?;
+                // A supervisor that is gone is noticed by the loop.
+                let _ =
+                    wire::write(self.control, Frame::new(Kind::Started, program.pid.as_raw_nonzero().get()), "", &[]);
+                self.program = Some(program);
+            }
+            (Kind::Signal, Some(program)) => program.signal(frame.value),
+            _ => {}
+        }
+        Ok(())
     }
 
     fn next_event(&self, orphaned: bool) -> io::Result<Event> {
@@ -129,59 +145,13 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// How the program ended, if it did; a stop of the program becomes leno's.
-    fn reap(&self) -> Option<Ended> {
-        let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
-        // Only empties the descriptor: several ends can hide behind one signal, so waitpid is asked in any case.
-        let _ = rustix::io::read(&self.children, &mut info[..]);
-        let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
-        while let Ok(Some((_, status))) = rustix::process::waitpid(Some(self.program), options) {
-            if let Some(ended) = ended(status) {
-                return Some(ended);
-            }
-            if let Some(signal) = status.stopping_signal() {
-                self.stop_with_the_program(signal);
-            }
-        }
-        None
-    }
-
-    /// Gives the terminal back, stops as the program did, and when continued, continues the program.
-    fn stop_with_the_program(&self, signal: i32) {
-        let by_terminal = matches!(signal, libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU);
-        if !by_terminal || matches!(self.group, Group::Shared) {
-            return;
-        }
-        self.group.take_terminal_back();
-        // Returns when this group is continued, or at once where no shell could ever continue it (an orphaned group).
-        let _ = rustix::process::kill_current_process_group(Signal::TSTP);
-        self.group.give_terminal(self.program);
-        self.signal(libc::SIGCONT);
-    }
-
-    fn signal(&self, number: i32) {
-        let Some(signal) = Signal::from_named_raw(number) else { return };
-        let send = |signal| match self.group {
-            Group::Shared => rustix::process::kill_process(self.program, signal),
-            Group::Foreground(_) | Group::Own => rustix::process::kill_process_group(self.program, signal),
-        };
-        // The only possible error is that nobody is left.
-        let _ = send(signal);
-        if signal == Signal::TERM || signal == Signal::HUP {
-            // A stopped program would not hear it.
-            let _ = send(Signal::CONT);
-        }
-    }
-
-    fn finish(self, ended: Ended) -> Ended {
-        self.group.take_terminal_back();
+    fn tell(&self, ended: Ended) {
         let frame = match ended {
             Ended::Exited(status) => Frame::new(Kind::Exited, status),
             Ended::Killed(signal) => Frame::new(Kind::Killed, signal),
-            Ended::Lost => return ended,
+            Ended::Lost => return,
         };
         let _ = wire::write(self.control, frame, "", &[]);
-        ended
     }
 
     /// Answers one question; a channel that ended or broke is dropped.
@@ -222,6 +192,66 @@ impl<'a> Agent<'a> {
     }
 }
 
+// === impl Program ===
+
+impl Program {
+    fn start(command: &Command, mask: libc::sigset_t) -> Result<Self, CaptureError> {
+        let group = Group::choose();
+        match spawn(command, &group, mask) {
+            Ok(pid) => Ok(Program { pid, group }),
+            Err(source) => {
+                group.take_terminal_back();
+                Err(CaptureError::Execute { program: command.program.to_string_lossy().into_owned(), source })
+            }
+        }
+    }
+
+    /// How the program ended, if it did; a stop of the program becomes leno's.
+    fn reap(&self, children: &OwnedFd) -> Option<Ended> {
+        let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
+        // Only empties the descriptor: several ends can hide behind one signal, so waitpid is asked in any case.
+        let _ = rustix::io::read(children, &mut info[..]);
+        let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
+        while let Ok(Some((_, status))) = rustix::process::waitpid(Some(self.pid), options) {
+            if let Some(ended) = ended(status) {
+                self.group.take_terminal_back();
+                return Some(ended);
+            }
+            if let Some(signal) = status.stopping_signal() {
+                self.stop_with_the_program(signal);
+            }
+        }
+        None
+    }
+
+    /// Gives the terminal back, stops as the program did, and when continued, continues the program.
+    fn stop_with_the_program(&self, signal: i32) {
+        let by_terminal = matches!(signal, libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU);
+        if !by_terminal || matches!(self.group, Group::Shared) {
+            return;
+        }
+        self.group.take_terminal_back();
+        // Returns when this group is continued, or at once where no shell could ever continue it (an orphaned group).
+        let _ = rustix::process::kill_current_process_group(Signal::TSTP);
+        self.group.give_terminal(self.pid);
+        self.signal(libc::SIGCONT);
+    }
+
+    fn signal(&self, number: i32) {
+        let Some(signal) = Signal::from_named_raw(number) else { return };
+        let send = |signal| match self.group {
+            Group::Shared => rustix::process::kill_process(self.pid, signal),
+            Group::Foreground(_) | Group::Own => rustix::process::kill_process_group(self.pid, signal),
+        };
+        // The only possible error is that nobody is left.
+        let _ = send(signal);
+        if signal == Signal::TERM || signal == Signal::HUP {
+            // A stopped program would not hear it.
+            let _ = send(Signal::CONT);
+        }
+    }
+}
+
 fn ended(status: WaitStatus) -> Option<Ended> {
     status.exit_status().map(Ended::Exited).or_else(|| status.terminating_signal().map(Ended::Killed))
 }
@@ -236,8 +266,8 @@ fn make_sockets(domain: Domain, count: u8) -> io::Result<Vec<OwnedFd>> {
     (0..count.min(wire::SOCKETS_MAX)).map(|_| make()).collect()
 }
 
-/// Blocks what the supervisor decides on, and returns the descriptor that tells of children.
-fn block_signals() -> io::Result<OwnedFd> {
+/// Blocks what the supervisor decides on; returns the descriptor that tells of children, and the mask as it was.
+fn block_signals() -> io::Result<(OwnedFd, libc::sigset_t)> {
     const BLOCKED: [libc::c_int; 9] = [
         libc::SIGHUP,
         libc::SIGINT,
@@ -250,8 +280,9 @@ fn block_signals() -> io::Result<OwnedFd> {
         libc::SIGCHLD,
     ];
     let blocked = signal_set(&BLOCKED);
-    // SAFETY: the set is initialised; no old set is asked for.
-    if unsafe { libc::sigprocmask(libc::SIG_BLOCK, &blocked, std::ptr::null_mut()) } != 0 {
+    let mut before = signal_set(&[]);
+    // SAFETY: both sets are initialised.
+    if unsafe { libc::sigprocmask(libc::SIG_BLOCK, &blocked, &mut before) } != 0 {
         return Err(io::Error::last_os_error());
     }
     let children = signal_set(&[libc::SIGCHLD]);
@@ -259,7 +290,7 @@ fn block_signals() -> io::Result<OwnedFd> {
     match unsafe { libc::signalfd(-1, &children, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) } {
         -1 => Err(io::Error::last_os_error()),
         // SAFETY: the descriptor is new and nobody else's.
-        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        fd => Ok((unsafe { OwnedFd::from_raw_fd(fd) }, before)),
     }
 }
 
@@ -275,8 +306,8 @@ fn signal_set(signals: &[libc::c_int]) -> libc::sigset_t {
     }
 }
 
-/// Starts the program with this process's standard streams, environment and folder. std resets its signal mask.
-fn spawn(command: &Command, group: &Group) -> io::Result<Pid> {
+/// Starts the program with this process's standard streams, environment and folder, and with `mask`.
+fn spawn(command: &Command, group: &Group, mask: libc::sigset_t) -> io::Result<Pid> {
     let mut starting = process::Command::new(&command.program);
     starting.args(&command.arguments);
     if !matches!(group, Group::Shared) {
@@ -291,27 +322,19 @@ fn spawn(command: &Command, group: &Group) -> io::Result<Pid> {
         starting.pre_exec(move || {
             // When this agent is killed, the program is told to end, as it can reach nothing any more.
             rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
-            match terminal {
-                // The descriptor is open in the child until exec closes it.
-                Some(terminal) => take_terminal(BorrowedFd::borrow_raw(terminal)),
-                None => Ok(()),
+            if let Some(terminal) = terminal {
+                // The descriptor is open in the child until exec closes it; SIGTTOU is still blocked.
+                let terminal = BorrowedFd::borrow_raw(terminal);
+                rustix::termios::tcsetpgrp(terminal, rustix::process::getpgrp())?;
+            }
+            match libc::sigprocmask(libc::SIG_SETMASK, &mask, std::ptr::null_mut()) {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
             }
         });
     }
     let child = starting.spawn()?;
     Pid::from_raw(child.id() as i32).ok_or_else(|| io::ErrorKind::InvalidData.into())
-}
-
-/// Makes the caller's group the foreground one; from the background that needs SIGTTOU blocked.
-fn take_terminal(terminal: BorrowedFd<'_>) -> io::Result<()> {
-    let blocked = signal_set(&[libc::SIGTTOU]);
-    let mut before = MaybeUninit::uninit();
-    // SAFETY: `blocked` is initialised, `before` is written by the call.
-    unsafe { libc::sigprocmask(libc::SIG_BLOCK, &blocked, before.as_mut_ptr()) };
-    let result = rustix::termios::tcsetpgrp(terminal, rustix::process::getpgrp());
-    // SAFETY: `before` was written by the call above.
-    unsafe { libc::sigprocmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
-    Ok(result?)
 }
 
 // === impl Group ===

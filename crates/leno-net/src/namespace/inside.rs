@@ -44,12 +44,7 @@ fn capture_and_run(control: &UnixStream, capture: &Capture, command: &Command) -
     // The listeners live outside from here on; what is not held here cannot leak into the program.
     drop((listeners, channel));
 
-    match wire::read(control) {
-        Ok(Some(Frame { kind: Kind::Go, .. })) => {}
-        // The supervisor gave up before the program started.
-        _ => return Ok(Ended::Exited(0)),
-    }
-    Agent::start(control, agents_end, command)?.run()
+    Agent::new(control, agents_end, command)?.run()
 }
 
 /// Everything that listens inside.
