@@ -382,14 +382,16 @@ impl Outcome {
         }
     }
 
-    /// One bit that is always set, 6 of the flag, 5 of the gRPC status, 10 of the status.
-    fn pack(self) -> u32 {
+    /// In 32 bits, never 0, for tables in memory: one bit that is always set, 6 of the flag, 5 of the gRPC status, 10 of
+    /// the status. Numbers of flags change between versions, so this form is never stored or sent.
+    pub fn pack(self) -> u32 {
         let flag = self.flag.map_or(63, |flag| u32::from(flag.number()));
         let grpc = u32::from(self.grpc_status.unwrap_or(31).min(31));
         1 << 31 | flag << 15 | grpc << 10 | u32::from(self.status.min(1023))
     }
 
-    fn unpack(packed: u32) -> Self {
+    /// Reads what [`Outcome::pack`] made.
+    pub fn unpack(packed: u32) -> Self {
         let grpc = (packed >> 10 & 31) as u8;
         Self {
             status: (packed & 1023) as u16,
