@@ -9,9 +9,10 @@ use std::net::IpAddr;
 
 use leno_model::instance::{Instance, InstanceStatus, ProbeResult};
 use leno_model::seam::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-/// The count of changes to the catalogue that watchers see. Starts at 1 with each process.
+/// The count of changes to the catalogue that watchers see. It starts from the time of day of the start, so that it
+/// goes on rising when the process is restarted.
 pub type Revision = u64;
 
 /// An instance as the registry knows it.
@@ -27,12 +28,15 @@ pub struct Registered {
     pub probe: ProbeResult,
     /// When it was first registered.
     pub since: Timestamp,
+    /// Which registration this is: another one when address, ports or health check changed.
+    pub registration: u64,
     /// The revision of its last change.
     pub revision: Revision,
 }
 
 /// Where a registration came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Origin {
     /// From this machine, over loopback or a Unix socket: the instance may be probed on loopback.
     Local,
@@ -139,8 +143,7 @@ mod tests {
         for (status, lease, probe, routable) in table {
             assert_eq!(Routable::of(status, lease, probe), routable, "{status:?} {lease:?} {probe:?}");
         }
-        for (status, routable) in
-            [(Starting, Routable::Starting), (Draining, Routable::Draining), (Out, Routable::Out)]
+        for (status, routable) in [(Starting, Routable::Starting), (Draining, Routable::Draining), (Out, Routable::Out)]
         {
             for lease in [Persistent, Valid, Unrenewed, Expired] {
                 for probe in [Unknown, Passing, Failing] {

@@ -27,6 +27,23 @@
 
 #![warn(missing_docs)]
 
+mod catalogue;
+mod error;
 pub mod instance;
+mod lease;
+mod record;
+mod registry;
+mod validate;
+pub mod watch;
 
+pub use catalogue::{INSTANCES_MAX, INSTANCES_PER_SERVICE_MAX, InstanceKey, SERVICES_MAX, ServiceSummary};
+pub use error::Error;
 pub use instance::{LeaseState, Origin, Registered, Revision, Routable};
+pub use lease::{PRESERVED_LATE_PERCENT, PRESERVED_LEASES_MIN, PRESERVED_MAX};
+pub use record::OpenError;
+pub use registry::{Driver, Options, Registry, SAVE_INTERVAL};
+pub use validate::{
+    ID_MAX, LEASE_MAX, LEASE_MIN, METADATA_BYTES_MAX, METADATA_ENTRIES_MAX, PORTS_MAX, WEIGHT_MAX, check_address,
+    check_id, validate,
+};
+pub use watch::{Dirty, Watch};
