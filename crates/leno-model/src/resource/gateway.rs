@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::kind::Kind;
 use super::number::Port;
 
 /// Ports that a gateway opens.
@@ -161,6 +162,49 @@ fn secret_kind() -> String {
 }
 fn gateway_group() -> String {
     super::kind::GATEWAY_GROUP.to_owned()
+}
+
+/// The label under which a namespace has its own name, as in Kubernetes.
+pub const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
+
+// === impl GatewayListener ===
+
+impl GatewayListener {
+    /// Whether routes of `kind` may belong to it, by its protocol and by what it allows.
+    pub fn takes_kind(&self, kind: Kind) -> bool {
+        let by_protocol = match self.protocol {
+            GatewayProtocol::Http | GatewayProtocol::Https => matches!(kind, Kind::HttpRoute | Kind::GrpcRoute),
+            GatewayProtocol::Tls => matches!(kind, Kind::TlsRoute | Kind::TcpRoute),
+            GatewayProtocol::Tcp => kind == Kind::TcpRoute,
+            GatewayProtocol::Udp => kind == Kind::UdpRoute,
+        };
+        let kinds = self.allowed_routes.as_ref().map(|allowed| allowed.kinds.as_slice()).unwrap_or_default();
+        by_protocol && (kinds.is_empty() || kinds.iter().any(|allowed| allowed.kind == kind.as_str()))
+    }
+
+    /// Whether routes of namespace `route` may belong to it, if its gateway is in namespace `own`.
+    pub fn takes_namespace(&self, own: &str, route: &str) -> bool {
+        match self.allowed_routes.as_ref().and_then(|allowed| allowed.namespaces.as_ref()) {
+            None => own == route,
+            Some(namespaces) => match namespaces.from {
+                FromNamespaces::Same => own == route,
+                FromNamespaces::All => true,
+                FromNamespaces::Selector => namespaces.selector.as_ref().is_some_and(|selector| {
+                    selector.match_labels.iter().all(|(label, value)| label == NAMESPACE_LABEL && value == route)
+                }),
+            },
+        }
+    }
+
+    /// Whether leno opens it: what needs certificates or carries packets stays closed.
+    pub fn is_served(&self) -> bool {
+        let passes_through = self.tls.as_ref().is_some_and(|tls| tls.mode == TlsMode::Passthrough);
+        match self.protocol {
+            GatewayProtocol::Http | GatewayProtocol::Tcp => true,
+            GatewayProtocol::Tls => passes_through,
+            GatewayProtocol::Https | GatewayProtocol::Udp => false,
+        }
+    }
 }
 
 /// Whether some host is taken by both `a` and `b`, each exact or `*.example.com`.

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::filter::{GrpcFilter, HttpFilter};
+use super::gateway::GatewayListener;
 use super::kind::{GATEWAY_GROUP, LENO_GROUP};
 use super::number::{Port, Weight};
 
@@ -194,6 +195,12 @@ impl ParentRef {
     /// Whether the parent is a gateway.
     pub fn is_gateway(&self) -> bool {
         self.kind == "Gateway" && self.group == GATEWAY_GROUP
+    }
+
+    /// Whether it means this listener of its gateway.
+    pub fn selects(&self, listener: &GatewayListener) -> bool {
+        let named = self.section_name.as_ref().is_none_or(|section| *section == listener.name);
+        named && self.port.is_none_or(|port| port == listener.port)
     }
 }
 

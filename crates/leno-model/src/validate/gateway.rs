@@ -112,7 +112,7 @@ fn allowed_routes(check: &mut Check<'_, '_>, at: &str, listener: &GatewayListene
             );
         }
         (FromNamespaces::Selector, Some(selector)) => {
-            for label in selector.match_labels.keys().filter(|label| *label != "kubernetes.io/metadata.name") {
+            for label in selector.match_labels.keys().filter(|label| *label != NAMESPACE_LABEL) {
                 let at = crate::document::join(&format!("{path}.selector.matchLabels"), label);
                 let fix = "use `kubernetes.io/metadata.name`, or `from: All`";
                 check.error(FaultClass::UnknownValue, &at, format!("namespaces have no label `{label}`"), fix);

@@ -3,14 +3,12 @@
 use super::{Check, KnownPort, KnownService, text};
 use crate::fault::{FaultClass, closest};
 use crate::name;
-use crate::resource::gateway::{FromNamespaces, GatewayListener, GatewayProtocol, GatewaySpec};
+use crate::resource::gateway::{GatewayListener, GatewayProtocol};
 use crate::resource::kind::{GATEWAY_GROUP, Kind};
 use crate::resource::reference::{BackendView, ParentRef, TargetRef};
 
 const PARENTS_MAX: usize = 32;
 const HOSTNAMES_MAX: usize = 16;
-/// The label under which a namespace has its own name, as in Kubernetes.
-const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// Parents and host names of a route.
 pub(super) fn parents(check: &mut Check<'_, '_>, parents: &[ParentRef], hostnames: &[String]) {
@@ -110,15 +108,15 @@ fn gateway_parent(check: &mut Check<'_, '_>, path: &str, parent: &ParentRef, hos
         return check.error(FaultClass::UnknownPort, &format!("{path}.port"), message, fix);
     }
     let kind = check.written.resource.key.kind;
-    let chosen = listeners_of(&gateway, parent);
-    let fitting: Vec<&GatewayListener> = chosen.iter().copied().filter(|l| fits(kind, l)).collect();
+    let chosen: Vec<&GatewayListener> = gateway.listeners.iter().filter(|listener| parent.selects(listener)).collect();
+    let fitting: Vec<&GatewayListener> = chosen.iter().copied().filter(|l| l.takes_kind(kind)).collect();
     if fitting.is_empty() {
         let takes: Vec<String> = chosen.iter().map(|l| format!("{} ({})", l.name, protocol(l.protocol))).collect();
         let message = format!("no listener of {whole} takes {kind}s: {}", takes.join(", "));
         let fix = format!("use a listener with protocol {}", protocols(kind));
         return check.error(FaultClass::UnsupportedReference, path, message, fix);
     }
-    if !fitting.iter().any(|listener| allows(listener, &namespace, check.namespace())) {
+    if !fitting.iter().any(|listener| listener.takes_namespace(&namespace, check.namespace())) {
         let message = format!("{whole} takes no routes of namespace `{}`", check.namespace());
         let fix = "set `allowedRoutes: {namespaces: {from: All}}` on its listener, or move the route";
         return check.error(FaultClass::CrossNamespace, path, message, fix);
@@ -132,37 +130,6 @@ fn gateway_parent(check: &mut Check<'_, '_>, path: &str, parent: &ParentRef, hos
             message,
             "use names that the listener's `hostname` covers",
         );
-    }
-}
-
-/// The listeners of a gateway that `parent` names.
-pub(super) fn listeners_of<'a>(gateway: &'a GatewaySpec, parent: &ParentRef) -> Vec<&'a GatewayListener> {
-    let named = |l: &&GatewayListener| parent.section_name.as_ref().is_none_or(|section| *section == l.name);
-    let ported = |l: &&GatewayListener| parent.port.is_none_or(|port| port == l.port);
-    gateway.listeners.iter().filter(named).filter(ported).collect()
-}
-
-fn fits(kind: Kind, listener: &GatewayListener) -> bool {
-    let by_protocol = match listener.protocol {
-        GatewayProtocol::Http | GatewayProtocol::Https => matches!(kind, Kind::HttpRoute | Kind::GrpcRoute),
-        GatewayProtocol::Tls => matches!(kind, Kind::TlsRoute | Kind::TcpRoute),
-        GatewayProtocol::Tcp => kind == Kind::TcpRoute,
-        GatewayProtocol::Udp => kind == Kind::UdpRoute,
-    };
-    let kinds = listener.allowed_routes.as_ref().map(|allowed| allowed.kinds.as_slice()).unwrap_or_default();
-    by_protocol && (kinds.is_empty() || kinds.iter().any(|allowed| allowed.kind == kind.as_str()))
-}
-
-fn allows(listener: &GatewayListener, own: &str, route: &str) -> bool {
-    match listener.allowed_routes.as_ref().and_then(|allowed| allowed.namespaces.as_ref()) {
-        None => own == route,
-        Some(namespaces) => match namespaces.from {
-            FromNamespaces::Same => own == route,
-            FromNamespaces::All => true,
-            FromNamespaces::Selector => namespaces.selector.as_ref().is_some_and(|selector| {
-                selector.match_labels.iter().all(|(label, value)| label == NAMESPACE_LABEL && value == route)
-            }),
-        },
     }
 }
 
@@ -226,9 +193,8 @@ pub(super) fn backend(check: &mut Check<'_, '_>, path: &str, backend: BackendVie
     if !text::label(check, FaultClass::InvalidName, &name_path, service) {
         return;
     }
-    if let Some(version) = version.filter(|version| !is_version(version)) {
-        let fix = "use 1 to 63 letters, digits, `-`, `_` and `.`, as `reviews@v2`";
-        return check.error(FaultClass::InvalidVersion, &name_path, format!("{version:?} is not a version"), fix);
+    if version.is_some_and(|version| !text::label(check, FaultClass::InvalidVersion, &name_path, version)) {
+        return;
     }
     let own = check.namespace().to_owned();
     let namespace = backend.namespace.unwrap_or(&own);
@@ -278,10 +244,6 @@ fn unsupported_backend(check: &mut Check<'_, '_>, path: &str, backend: BackendVi
         _ => "use `kind: Service`, or `group: leno.mesh` and `kind: ServiceVersion`",
     };
     check.error(FaultClass::UnsupportedReference, &format!("{path}.kind"), message, fix);
-}
-
-pub(super) fn is_version(text: &str) -> bool {
-    (1..=63).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
 /// Targets of a policy.
