@@ -14,15 +14,27 @@ use leno_model::resource::{Resource, Spec};
 use leno_model::snapshot::*;
 use leno_route::precedence::{Age, Key, Placed};
 
+/// A gateway and one of its ports.
+type Port = (String, u16);
+
+/// What belongs to a gateway's port, by the host of the listener.
+type Listeners<T> = BTreeMap<HostPattern, Vec<Placed<T>>>;
+
+/// A rule with the namespace of its route and the only port of the service that it is for.
+type MeshRule = (String, Option<u16>, Placed<Rule>);
+
+/// The gateways: their namespaces and listeners.
+type Gateways<'a> = BTreeMap<String, (&'a str, &'a [GatewayListener])>;
+
 /// Rules by the port to which they belong.
 #[derive(Default)]
 pub(crate) struct Ports {
     /// HTTP and gRPC on gateways: by gateway and port, per listener.
-    pub(crate) gateways: BTreeMap<(String, u16), BTreeMap<HostPattern, Vec<Placed<Rule>>>>,
+    pub(crate) gateways: BTreeMap<Port, Listeners<Rule>>,
     /// TLS and TCP on gateways, alike; TCP has no names.
-    pub(crate) streams: BTreeMap<(String, u16), BTreeMap<HostPattern, Vec<Placed<Name>>>>,
+    pub(crate) streams: BTreeMap<Port, Listeners<Name>>,
     /// HTTP and gRPC in the mesh: routes by `namespace/service`, each with its own namespace and port.
-    pub(crate) services: BTreeMap<String, Vec<(String, Option<u16>, Placed<Rule>)>>,
+    pub(crate) services: BTreeMap<String, Vec<MeshRule>>,
     /// Routes that belong to something, as `Kind/namespace/name`.
     pub(crate) accepted: Vec<String>,
     /// The first port of each gateway.
@@ -42,8 +54,7 @@ impl Ports {
     /// The resources with the number of the set in which they were applied, and the services that exist.
     pub(crate) fn new(resources: &[(u64, &Resource)], services: &[String]) -> Self {
         let mut ports = Self::default();
-        let gateways: BTreeMap<String, (&str, &[GatewayListener])> =
-            resources.iter().filter_map(|(_, resource)| gateway(resource)).collect();
+        let gateways: Gateways<'_> = resources.iter().filter_map(|(_, resource)| gateway(resource)).collect();
         for (name, (_, listeners)) in &gateways {
             ports.first_port.insert(name.clone(), listeners[0].port.get());
             for listener in *listeners {
@@ -72,7 +83,7 @@ impl Ports {
     fn attach(
         &mut self,
         route: &Route<'_>,
-        gateways: &BTreeMap<String, (&str, &[GatewayListener])>,
+        gateways: &Gateways<'_>,
         rules: impl Fn(&dyn Fn(u32, u32) -> Age) -> Vec<(Key, Rule)>,
     ) {
         let rules = rules(&|rule, alternative| route.age(rule, alternative));
@@ -100,7 +111,7 @@ impl Ports {
     fn attach_stream(
         &mut self,
         route: &Route<'_>,
-        gateways: &BTreeMap<String, (&str, &[GatewayListener])>,
+        gateways: &Gateways<'_>,
         backends: &[BackendRef],
         services: &[String],
     ) {
@@ -110,7 +121,7 @@ impl Ports {
                 self.accepted.push(route.words());
                 for (number, backend) in backends.iter().enumerate() {
                     let name = format!("{}/{}", route.namespace(), backend.name);
-                    let known = services.contains(&name).then_some(name).unwrap_or_default();
+                    let known = if services.contains(&name) { name } else { String::new() };
                     let key = Key::http(&Match::default(), route.age(0, number as u32));
                     let share: Name = format!("{known}={}", backend.weight.map_or(1, |w| w.get())).into();
                     let placed = hosts.iter().map(|host| (host.clone(), key.clone(), share.clone()));
@@ -141,9 +152,9 @@ impl Route<'_> {
     fn listeners(
         &self,
         parent: &ParentRef,
-        gateways: &BTreeMap<String, (&str, &[GatewayListener])>,
+        gateways: &Gateways<'_>,
         speaks: impl Fn(GatewayProtocol) -> bool,
-    ) -> Vec<((String, u16), HostPattern, Vec<HostPattern>)> {
+    ) -> Vec<(Port, HostPattern, Vec<HostPattern>)> {
         let Some((namespace, listeners)) = gateways.get(&parent.name).filter(|_| parent.is_gateway()) else {
             return vec![];
         };
