@@ -24,4 +24,10 @@ pub mod provide;
 
 pub mod status;
 
+pub mod delta;
+mod session;
+pub mod sotw;
+
 pub mod client;
+
+pub use session::{Bounds, Now};

@@ -1,7 +1,6 @@
 //! Versions are hashes of content: two servers that hold the same resource give it the same version, so a proxy that
 //! moves from one to the other is sent nothing that it has.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -13,27 +12,45 @@ pub type Version = Arc<str>;
 ///
 /// Not a proof against someone who crafts collisions: whoever could, writes the resource anyway.
 pub fn of_bytes(bytes: &[u8]) -> Version {
-    hex(&Sha256::digest(bytes))
+    format!("{:016x}", first_64_bits(Sha256::new_with_prefix(bytes))).into()
 }
 
-/// The version of a set of resources, as state-of-the-world answers carry it. The order of `resources` matters.
-pub fn of_set<'a>(resources: impl Iterator<Item = (&'a str, &'a str)>) -> Version {
+/// The version of a set of resources, as state-of-the-world answers carry it: a sum over the members, so that it
+/// follows one change without a look at the others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SetVersion(u64);
+
+// === impl SetVersion ===
+
+impl SetVersion {
+    /// The set with one more member.
+    pub fn insert(&mut self, name: &str, version: &str) {
+        self.0 = self.0.wrapping_add(member(name, version));
+    }
+
+    /// The set without a member that was in it.
+    pub fn remove(&mut self, name: &str, version: &str) {
+        self.0 = self.0.wrapping_sub(member(name, version));
+    }
+
+    /// As text; never empty, which would mean "nothing received yet".
+    pub fn text(self) -> String {
+        format!("{:016x}", self.0)
+    }
+}
+
+fn member(name: &str, version: &str) -> u64 {
     let mut digest = Sha256::new();
-    for (name, version) in resources {
-        for part in [name, version] {
-            digest.update((part.len() as u64).to_be_bytes());
-            digest.update(part.as_bytes());
-        }
+    for part in [name, version] {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part.as_bytes());
     }
-    hex(&digest.finalize())
+    first_64_bits(digest)
 }
 
-fn hex(digest: &[u8]) -> Version {
-    let mut text = String::with_capacity(16);
-    for byte in &digest[..8] {
-        write!(text, "{byte:02x}").expect("writing to a String does not fail");
-    }
-    text.into()
+fn first_64_bits(digest: Sha256) -> u64 {
+    let bytes = digest.finalize();
+    bytes.iter().take(8).fold(0, |bits, byte| bits << 8 | u64::from(*byte))
 }
 
 #[cfg(test)]
@@ -44,8 +61,18 @@ mod tests {
     fn versions_follow_content() {
         assert_eq!(&*of_bytes(b""), "e3b0c44298fc1c14");
         assert_ne!(of_bytes(b"a"), of_bytes(b"b"));
-        let one = of_set([("a", "1"), ("b", "2")].into_iter());
-        assert_eq!(one, of_set([("a", "1"), ("b", "2")].into_iter()));
-        assert_ne!(one, of_set([("a", "1b"), ("", "2")].into_iter()));
+    }
+
+    #[test]
+    fn the_version_of_a_set_depends_on_its_members_and_not_on_how_they_came() {
+        let (mut one, mut other) = (SetVersion::default(), SetVersion::default());
+        one.insert("a", "1");
+        one.insert("b", "2");
+        other.insert("b", "2");
+        other.insert("c", "3");
+        other.insert("a", "1");
+        assert_ne!(one, other);
+        other.remove("c", "3");
+        assert_eq!(one.text(), other.text());
     }
 }
