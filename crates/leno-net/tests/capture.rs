@@ -2,6 +2,8 @@
 //!
 //! One executable plays all the parts: the test, the process inside (`__inside`) and the captured program (`__program`).
 
+#![allow(clippy::unwrap_used)] // the whole file is a test
+
 use std::ffi::OsString;
 use std::future::Future;
 use std::io::{Read, Write};
