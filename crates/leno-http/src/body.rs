@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::error::{Error, ErrorKind, Result, Side};
 use crate::fields::Fields;
-use crate::h1;
+use crate::{h1, h2};
 
 /// A body to be read.
 #[derive(Default)]
@@ -26,6 +26,7 @@ enum Inner {
     Full(Bytes),
     H1Server(h1::server::Incoming),
     H1Client(h1::client::Incoming),
+    H2(Box<h2::stream::Incoming>),
     Stream(Pin<Box<dyn Source>>),
 }
 
@@ -87,6 +88,10 @@ impl Body {
         Body { inner: Inner::H1Client(incoming) }
     }
 
+    pub(crate) fn h2(incoming: h2::stream::Incoming) -> Body {
+        Body { inner: Inner::H2(Box::new(incoming)) }
+    }
+
     /// What is known about the length of what is left.
     pub fn length(&self) -> BodyLength {
         match &self.inner {
@@ -94,6 +99,7 @@ impl Body {
             Inner::Full(bytes) => BodyLength::Known(bytes.len() as u64),
             Inner::H1Server(incoming) => incoming.length(),
             Inner::H1Client(incoming) => incoming.length(),
+            Inner::H2(incoming) => incoming.length(),
             Inner::Stream(source) => source.length(),
         }
     }
@@ -109,6 +115,7 @@ impl Body {
             }
             Inner::H1Server(incoming) => incoming.poll_frame(cx),
             Inner::H1Client(incoming) => incoming.poll_frame(cx),
+            Inner::H2(incoming) => incoming.poll_frame(cx),
             Inner::Stream(source) => source.as_mut().poll_frame(cx),
         }
     }

@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use crate::body::{Body, BodyLength};
 use crate::error::Result;
 use crate::fields::Fields;
-use crate::h1;
 use crate::limits::{Limits, Strikes};
 use crate::message::{RequestHead, ResponseHead, Version};
 use crate::tunnel::Tunnel;
+use crate::{h1, h2};
 
 /// What client connections are made with.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +38,7 @@ pub struct Connection {
 #[derive(Clone)]
 enum Inner {
     H1(Rc<h1::client::Conn>),
+    H2(Rc<h2::client::Conn>),
 }
 
 /// The body of a request, being written; the verbs are those of [`crate::server::ReplyBody`].
@@ -47,6 +48,7 @@ pub struct RequestBody {
 
 enum BodyInner {
     H1(h1::client::Outgoing),
+    H2(h2::client::H2Outgoing),
 }
 
 /// The answer to come. Dropped before it came, the exchange is given up: a reset, or the connection is closed.
@@ -56,6 +58,7 @@ pub struct ResponseFuture {
 
 enum FutureInner {
     H1(h1::client::Awaited),
+    H2(Box<h2::client::Awaited>),
 }
 
 /// What came.
@@ -87,6 +90,15 @@ impl Connection {
         Connection { inner: Inner::H1(h1::client::Conn::new(stream, options.clone())) }
     }
 
+    /// HTTP/2 over this stream, and the future that drives it, to be spawned; it ends with the connection.
+    pub async fn h2(
+        stream: Stream,
+        options: &Rc<ClientOptions>,
+    ) -> Result<(Connection, impl Future<Output = ()> + use<>)> {
+        let (conn, driver) = h2::client::connect(stream, options).await?;
+        Ok((Connection { inner: Inner::H2(conn) }, driver))
+    }
+
     /// Sends a request. The head is written with the first piece of the body, or at once when there is none.
     ///
     /// The framing follows `length`; `Upgrade` is sent as the fields say.
@@ -96,6 +108,11 @@ impl Connection {
                 let (body, response) = conn.send(head, length).await?;
                 Ok((RequestBody { inner: BodyInner::H1(body) }, ResponseFuture { inner: FutureInner::H1(response) }))
             }
+            Inner::H2(conn) => {
+                let (body, response) = conn.send(head, length).await?;
+                let inner = FutureInner::H2(Box::new(response));
+                Ok((RequestBody { inner: BodyInner::H2(body) }, ResponseFuture { inner }))
+            }
         }
     }
 
@@ -103,6 +120,7 @@ impl Connection {
     pub fn version(&self) -> Version {
         match &self.inner {
             Inner::H1(_) => Version::Http11,
+            Inner::H2(_) => Version::Http2,
         }
     }
 
@@ -110,6 +128,7 @@ impl Connection {
     pub fn is_open(&self) -> bool {
         match &self.inner {
             Inner::H1(conn) => conn.is_usable(),
+            Inner::H2(conn) => conn.is_usable(),
         }
     }
 }
@@ -121,6 +140,7 @@ impl RequestBody {
     pub async fn data(&mut self, data: Bytes) -> Result<()> {
         match &mut self.inner {
             BodyInner::H1(body) => body.data(data).await,
+            BodyInner::H2(body) => body.data(data).await,
         }
     }
 
@@ -128,6 +148,7 @@ impl RequestBody {
     pub async fn trailers(self, trailers: Fields) -> Result<()> {
         match self.inner {
             BodyInner::H1(body) => body.end(Some(trailers)).await,
+            BodyInner::H2(body) => body.end(Some(trailers)).await,
         }
     }
 
@@ -135,6 +156,7 @@ impl RequestBody {
     pub async fn end(self) -> Result<()> {
         match self.inner {
             BodyInner::H1(body) => body.end(None).await,
+            BodyInner::H2(body) => body.end(None).await,
         }
     }
 
@@ -142,6 +164,7 @@ impl RequestBody {
     pub async fn flush(&mut self) -> Result<()> {
         match &mut self.inner {
             BodyInner::H1(body) => body.flush().await,
+            BodyInner::H2(body) => body.flush().await,
         }
     }
 
@@ -158,6 +181,7 @@ impl ResponseFuture {
     pub fn set_deadline(&mut self, deadline: Instant) {
         match &mut self.inner {
             FutureInner::H1(response) => response.set_deadline(deadline),
+            FutureInner::H2(response) => response.set_deadline(deadline),
         }
     }
 
@@ -165,6 +189,7 @@ impl ResponseFuture {
     pub fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer>> {
         match &mut self.inner {
             FutureInner::H1(response) => response.poll_answer(cx),
+            FutureInner::H2(response) => response.poll_answer(cx),
         }
     }
 

@@ -20,6 +20,7 @@ pub mod client;
 pub mod error;
 pub mod fields;
 mod h1;
+mod h2;
 pub mod limits;
 pub mod message;
 pub mod pool;

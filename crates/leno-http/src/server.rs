@@ -1,9 +1,10 @@
 //! The server side of a connection: one call serves it, HTTP/1 or HTTP/2, until it closes or drains.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use leno_net::Stream;
@@ -11,10 +12,11 @@ use leno_net::Stream;
 use crate::body::{Body, BodyLength};
 use crate::error::Result;
 use crate::fields::Fields;
-use crate::h1;
 use crate::limits::{Limits, Malformed, Strikes};
 use crate::message::{RequestHead, ResponseHead};
+use crate::timer::Timer;
 use crate::tunnel::Tunnel;
+use crate::{buffer, h1, h2};
 
 /// What answers requests. Shared by all connections of a listener; runs on the connection's thread.
 pub trait Handler: 'static {
@@ -72,6 +74,7 @@ pub struct Reply {
 
 enum ReplyInner {
     H1(h1::server::H1Reply),
+    H2(h2::server::H2Reply),
 }
 
 /// The body of an answer, being written.
@@ -84,6 +87,7 @@ pub struct ReplyBody {
 
 enum ReplyBodyInner {
     H1(h1::server::H1ReplyBody),
+    H2(h2::server::H2ReplyBody),
 }
 
 /// Serves a connection until it closes. `first` is what was read from it already.
@@ -98,7 +102,65 @@ pub async fn serve_connection<H: Handler>(
     drain: impl Future<Output = ()>,
 ) -> Served {
     let mut drain = pin!(drain);
-    h1::server::serve(stream, BytesMut::from(first), options.clone(), handler, drain.as_mut()).await
+    let mut first = BytesMut::from(first);
+    let http2 = match (options.http1, options.http2) {
+        (true, true) => match detect(&stream, &mut first, &options.limits, drain.as_mut()).await {
+            Ok(http2) => http2,
+            Err(served) => return served,
+        },
+        (_, http2) => http2,
+    };
+    let options = options.clone();
+    if http2 {
+        // Boxed, so that an idle HTTP/1 connection is not as large as an HTTP/2 one.
+        Box::pin(h2::server::serve(stream, first, options, handler, drain)).await
+    } else {
+        h1::server::serve(stream, first, options, handler, drain).await
+    }
+}
+
+/// Reads until it is clear whether the client sends the preface of HTTP/2.
+async fn detect(
+    stream: &Stream,
+    first: &mut BytesMut,
+    limits: &Limits,
+    mut drain: Pin<&mut impl Future<Output = ()>>,
+) -> Result<bool, Served> {
+    let mut timer = Timer::default();
+    poll_fn(|cx| {
+        loop {
+            let known = first.len().min(h2::server::PREFACE.len());
+            if first[..known] != h2::server::PREFACE[..known] {
+                return Poll::Ready(Ok(false));
+            }
+            if known == h2::server::PREFACE.len() {
+                return Poll::Ready(Ok(true));
+            }
+            if let Poll::Ready(ready) = stream.poll_read_ready(cx) {
+                buffer::take_inbound(first);
+                match ready.and_then(|()| stream.try_read(first)) {
+                    Ok(0) => return Poll::Ready(Err(Served::Closed)),
+                    Ok(_) => {
+                        timer.done();
+                        continue;
+                    }
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                        if first.is_empty() {
+                            buffer::give_inbound(first);
+                        }
+                        continue;
+                    }
+                    Err(_) => return Poll::Ready(Err(Served::Broken)),
+                }
+            }
+            if first.is_empty() && drain.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(Served::Drained));
+            }
+            let wait = if first.is_empty() { limits.idle_timeout } else { limits.head_timeout };
+            return timer.poll(cx, wait).map(|()| Err(Served::Idle));
+        }
+    })
+    .await
 }
 
 // === impl SpawnLocal, ServerOptions ===
@@ -129,11 +191,16 @@ impl Reply {
         Reply { inner: ReplyInner::H1(reply) }
     }
 
+    pub(crate) fn h2(reply: h2::server::H2Reply) -> Reply {
+        Reply { inner: ReplyInner::H2(reply) }
+    }
+
     /// Starts the answer. What `length` says decides the framing; `Content-Length`, `Transfer-Encoding`, `Connection` and
     /// `Keep-Alive` in the fields are written anew (but `Content-Length` stays in answers to HEAD and in 304).
     pub async fn send(self, head: ResponseHead, length: BodyLength) -> Result<ReplyBody> {
         let inner = match self.inner {
             ReplyInner::H1(reply) => ReplyBodyInner::H1(reply.send(&head, length).await?),
+            ReplyInner::H2(reply) => ReplyBodyInner::H2(reply.send(&head, length)?),
         };
         Ok(ReplyBody { inner })
     }
@@ -142,6 +209,7 @@ impl Reply {
     pub async fn informational(&mut self, head: &ResponseHead) -> Result<()> {
         match &mut self.inner {
             ReplyInner::H1(reply) => reply.informational(head).await,
+            ReplyInner::H2(reply) => reply.informational(head),
         }
     }
 
@@ -159,6 +227,7 @@ impl Reply {
     pub async fn upgrade(self, head: ResponseHead) -> Result<Tunnel> {
         match self.inner {
             ReplyInner::H1(reply) => reply.upgrade(&head).await,
+            ReplyInner::H2(reply) => reply.upgrade(&head),
         }
     }
 }
@@ -170,6 +239,7 @@ impl ReplyBody {
     pub async fn data(&mut self, data: Bytes) -> Result<()> {
         match &mut self.inner {
             ReplyBodyInner::H1(body) => body.data(data).await,
+            ReplyBodyInner::H2(body) => body.data(data).await,
         }
     }
 
@@ -177,6 +247,7 @@ impl ReplyBody {
     pub async fn trailers(self, trailers: Fields) -> Result<()> {
         match self.inner {
             ReplyBodyInner::H1(body) => body.end(Some(trailers)).await,
+            ReplyBodyInner::H2(body) => body.end(Some(trailers)).await,
         }
     }
 
@@ -184,6 +255,7 @@ impl ReplyBody {
     pub async fn end(self) -> Result<()> {
         match self.inner {
             ReplyBodyInner::H1(body) => body.end(None).await,
+            ReplyBodyInner::H2(body) => body.end(None).await,
         }
     }
 
@@ -191,6 +263,7 @@ impl ReplyBody {
     pub async fn flush(&mut self) -> Result<()> {
         match &mut self.inner {
             ReplyBodyInner::H1(body) => body.flush().await,
+            ReplyBodyInner::H2(body) => body.flush().await,
         }
     }
 

@@ -4,11 +4,14 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use ::h2::{Reason, RecvStream, SendStream};
 use bytes::{Buf, Bytes, BytesMut};
 use leno_net::Stream;
 
 use crate::buffer;
 use crate::error::{Error, ErrorKind, Part, Result, Side};
+use crate::h2;
+use crate::h2::client::Open;
 use crate::timer::Timer;
 
 /// A connection, or a stream of one, that carries bytes and no messages any more.
@@ -22,6 +25,7 @@ pub struct Tunnel {
 
 enum Inner {
     Stream { stream: Stream, first: Bytes, buffer: BytesMut },
+    H2 { send: SendStream<Bytes>, receive: RecvStream, unreleased: usize, _open: Option<Open> },
 }
 
 /// What a pair of joined tunnels carried.
@@ -44,10 +48,22 @@ impl Tunnel {
         Tunnel { inner, side, idle, read_timer: Timer::default(), write_timer: Timer::default() }
     }
 
+    pub(crate) fn h2(
+        send: SendStream<Bytes>,
+        receive: RecvStream,
+        open: Option<Open>,
+        side: Side,
+        idle: Duration,
+    ) -> Tunnel {
+        let inner = Inner::H2 { send, receive, unreleased: 0, _open: open };
+        Tunnel { inner, side, idle, read_timer: Timer::default(), write_timer: Timer::default() }
+    }
+
     /// The stream itself and what was read from it already, where nobody else uses it (HTTP/1).
     pub fn into_stream(self) -> Result<(Stream, Bytes), Tunnel> {
         match self.inner {
             Inner::Stream { stream, first, .. } => Ok((stream, first)),
+            inner => Err(Tunnel { inner, ..self }),
         }
     }
 
@@ -67,6 +83,22 @@ impl Tunnel {
             Inner::Stream { stream, buffer, .. } => {
                 let read = ready!(poll_stream(stream, buffer, cx));
                 Poll::Ready(read.map(|r| r.map_err(|e| self.error(e))))
+            }
+            Inner::H2 { receive, unreleased, .. } => {
+                if *unreleased > 0 {
+                    let _ = receive.flow_control().release_capacity(std::mem::take(unreleased));
+                }
+                loop {
+                    return Poll::Ready(match ready!(receive.poll_data(cx)) {
+                        Some(Ok(bytes)) if bytes.is_empty() => continue,
+                        Some(Ok(bytes)) => {
+                            *unreleased = bytes.len();
+                            Some(Ok(bytes))
+                        }
+                        Some(Err(error)) => Some(Err(h2::error(error, Part::Tunnel, self.side))),
+                        None => None,
+                    });
+                }
             }
         }
     }
@@ -94,6 +126,17 @@ impl Tunnel {
         while !bytes.is_empty() {
             let written = match &mut self.inner {
                 Inner::Stream { stream, .. } => ready!(stream.poll_write(cx, bytes)).map_err(|e| self.error(e))?,
+                Inner::H2 { send, .. } => {
+                    let gone = || Error::new(ErrorKind::Closed(Part::Tunnel), self.side);
+                    send.reserve_capacity(bytes.len());
+                    let capacity = match send.capacity() {
+                        0 => ready!(send.poll_capacity(cx)).ok_or_else(gone)?.map_err(|_| gone())?,
+                        capacity => capacity,
+                    };
+                    let piece = bytes.split_to(capacity.min(bytes.len()));
+                    send.send_data(piece, false).map_err(|_| gone())?;
+                    0
+                }
             };
             bytes.advance(written);
         }
@@ -109,6 +152,9 @@ impl Tunnel {
     pub fn shutdown_write(&mut self) -> Result<()> {
         match &mut self.inner {
             Inner::Stream { stream, .. } => stream.shutdown_write().map_err(|e| self.error(e)),
+            Inner::H2 { send, .. } => {
+                send.send_data(Bytes::new(), true).map_err(|e| h2::error(e, Part::Tunnel, self.side))
+            }
         }
     }
 
@@ -116,6 +162,7 @@ impl Tunnel {
     pub fn reset(self) {
         match self.inner {
             Inner::Stream { stream, .. } => stream.reset_on_close(),
+            Inner::H2 { mut send, .. } => send.send_reset(Reason::CANCEL),
         }
     }
 

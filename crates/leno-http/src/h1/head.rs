@@ -495,7 +495,8 @@ impl Facts {
     }
 }
 
-fn parse_length(value: &[u8]) -> Result<u64, Malformed> {
+/// The value of `Content-Length`: digits, and no more of them than fit.
+pub(crate) fn parse_length(value: &[u8]) -> Result<u64, Malformed> {
     if value.is_empty() || value.len() > 19 {
         return Err(Malformed::ContentLength);
     }

@@ -107,3 +107,21 @@ pub async fn read_until(stream: &mut TcpStream, end: &[u8]) -> Vec<u8> {
 pub async fn connect(address: SocketAddr) -> Stream {
     Stream::from(TcpStream::connect(address).await.unwrap())
 }
+
+/// A client connection of this version; an HTTP/2 one is driven by a task.
+pub async fn client(address: SocketAddr, version: leno_http::Version) -> leno_http::Connection {
+    let options = Rc::new(leno_http::client::ClientOptions::default());
+    let stream = connect(address).await;
+    if version != leno_http::Version::Http2 {
+        return leno_http::Connection::h1(stream, &options);
+    }
+    let (connection, driver) = leno_http::Connection::h2(stream, &options).await.unwrap();
+    tokio::task::spawn_local(driver);
+    connection
+}
+
+/// Runs a test once for HTTP/1 and once for HTTP/2.
+pub fn both<F: Future<Output = ()>>(test: impl Fn(leno_http::Version) -> F) {
+    run(test(leno_http::Version::Http11));
+    run(test(leno_http::Version::Http2));
+}

@@ -1,0 +1,268 @@
+//! The client side of an HTTP/2 connection, shared by as many exchanges as the server allows.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use ::h2::client::{ResponseFuture, SendRequest};
+use ::h2::{Reason, RecvStream, SendStream};
+use bytes::Bytes;
+use leno_net::Stream;
+use tokio::time::Instant;
+
+use super::convert;
+use super::meter::{Meter, Shared, Verdict};
+use super::stream::{Incoming, Outgoing};
+use crate::body::{Body, BodyLength};
+use crate::client::{Answer, ClientOptions, Response};
+use crate::error::{Error, ErrorKind, Part, Result, Side};
+use crate::fields::Fields;
+use crate::limits::{Limits, Malformed};
+use crate::message::{Method, RequestHead};
+use crate::timer::Timer;
+use crate::tunnel::Tunnel;
+
+/// One connection.
+pub(crate) struct Conn {
+    sender: RefCell<SendRequest<Bytes>>,
+    options: Rc<ClientOptions>,
+    open: Rc<Cell<usize>>,
+    closed: Rc<Cell<bool>>,
+}
+
+/// Counts a stream as long as any part of it lives.
+pub(crate) struct Open(Rc<Cell<usize>>);
+
+/// The request being written.
+pub(crate) struct H2Outgoing {
+    stream: Option<SendStream<Bytes>>,
+    outgoing: Outgoing,
+    options: Rc<ClientOptions>,
+}
+
+/// The response that is awaited.
+pub(crate) struct Awaited {
+    response: ResponseFuture,
+    options: Rc<ClientOptions>,
+    open: Option<Open>,
+    /// Of CONNECT: what is sent through the tunnel.
+    tunnel: Option<SendStream<Bytes>>,
+    deadline: Option<Instant>,
+    timer: Timer,
+    informationals: usize,
+}
+
+/// Opens the connection; the future drives it and has to be spawned.
+pub(crate) async fn connect(
+    stream: Stream,
+    options: &Rc<ClientOptions>,
+) -> Result<(Rc<Conn>, impl Future<Output = ()> + use<>)> {
+    let limits = &options.limits;
+    let stream: Shared = Rc::new(RefCell::new(stream));
+    let (meter, verdict) = Meter::new(stream, Bytes::new(), 0, limits);
+    let handshake = builder(limits).handshake(meter);
+    let (sender, engine) = match tokio::time::timeout(limits.head_timeout, handshake).await {
+        Ok(Ok(pair)) => pair,
+        Ok(Err(error)) => return Err(super::error(error, Part::Connect, Side::Upstream).unprocessed()),
+        Err(_) => return Err(Error::new(ErrorKind::Timeout(Part::Connect), Side::Upstream).unprocessed()),
+    };
+    let closed = Rc::new(Cell::new(false));
+    let driver = drive(engine, verdict, options.clone(), closed.clone());
+    let conn = Conn { sender: RefCell::new(sender), options: options.clone(), open: Rc::default(), closed };
+    Ok((Rc::new(conn), driver))
+}
+
+async fn drive(
+    engine: ::h2::client::Connection<Meter, Bytes>,
+    verdict: Rc<Verdict>,
+    options: Rc<ClientOptions>,
+    closed: Rc<Cell<bool>>,
+) {
+    let mut engine = Box::pin(engine);
+    poll_fn(|cx| match verdict.poll(cx) {
+        Some(flood) => {
+            options.strikes.count(flood);
+            Poll::Ready(())
+        }
+        None => engine.as_mut().poll(cx).map(|_| ()),
+    })
+    .await;
+    closed.set(true);
+}
+
+fn builder(limits: &Limits) -> ::h2::client::Builder {
+    let mut builder = ::h2::client::Builder::new();
+    builder
+        .enable_push(false)
+        .initial_window_size(limits.h2_stream_window)
+        .initial_connection_window_size(limits.h2_connection_window)
+        .initial_max_send_streams(limits.h2_streams as usize)
+        .max_header_list_size(limits.h2_field_list_bytes)
+        .max_local_error_reset_streams(Some(limits.h2_error_resets))
+        .max_send_buffer_size(limits.buffer_bytes.max(64 * 1024));
+    builder
+}
+
+// === impl Conn ===
+
+impl Conn {
+    pub(crate) async fn send(&self, head: &RequestHead, length: BodyLength) -> Result<(H2Outgoing, Awaited)> {
+        let connect = head.method == Method::Connect;
+        let end = !connect && matches!(length, BodyLength::Empty | BodyLength::Known(0));
+        let request = convert::to_request(head, length)?;
+        let mut sender = self.sender.borrow().clone();
+        poll_fn(|cx| sender.poll_ready(cx)).await.map_err(|e| self.refused(e))?;
+        let (response, stream) = sender.send_request(request, end).map_err(|e| self.refused(e))?;
+        let (stream, tunnel) = if connect { (None, Some(stream)) } else { ((!end).then_some(stream), None) };
+        let options = self.options.clone();
+        self.open.set(self.open.get() + 1);
+        let awaited = Awaited {
+            response,
+            options: options.clone(),
+            open: Some(Open(self.open.clone())),
+            tunnel,
+            deadline: None,
+            timer: Timer::default(),
+            informationals: 0,
+        };
+        Ok((H2Outgoing { stream, outgoing: Outgoing::new(length), options }, awaited))
+    }
+
+    fn refused(&self, error: ::h2::Error) -> Error {
+        self.closed.set(true);
+        super::error(error, Part::RequestHead, Side::Upstream).unprocessed()
+    }
+
+    /// Whether it takes requests at all.
+    pub(crate) fn is_usable(&self) -> bool {
+        if !self.closed.get() {
+            let ready = self.sender.borrow_mut().poll_ready(&mut Context::from_waker(Waker::noop()));
+            self.closed.set(matches!(ready, Poll::Ready(Err(_))));
+        }
+        !self.closed.get()
+    }
+
+    /// Whether fewer than this share (in percent) of the streams that the server allows are open.
+    pub(crate) fn has_room(&self, percent: u32) -> bool {
+        let most = self.sender.borrow().current_max_send_streams().min(u32::MAX as usize) as u64;
+        (self.open.get() as u64) * 100 < most * u64::from(percent)
+    }
+
+    pub(crate) fn open_streams(&self) -> usize {
+        self.open.get()
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+// === impl H2Outgoing ===
+
+impl H2Outgoing {
+    pub(crate) async fn data(&mut self, data: Bytes) -> Result<()> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        self.write(false).await?;
+        self.outgoing.hold(data).map_err(|kind| Error::new(kind, Side::Us))
+    }
+
+    pub(crate) async fn flush(&mut self) -> Result<()> {
+        if self.stream.is_none() { Ok(()) } else { self.write(false).await }
+    }
+
+    pub(crate) async fn end(mut self, trailers: Option<Fields>) -> Result<()> {
+        if self.stream.is_none() {
+            return Ok(());
+        }
+        if !self.outgoing.is_complete() {
+            return Err(Error::new(ErrorKind::LengthMismatch, Side::Us));
+        }
+        self.write(trailers.is_none()).await?;
+        let stream = self.stream.take();
+        if let (Some(trailers), Some(mut stream)) = (trailers, stream) {
+            stream
+                .send_trailers(convert::to_trailers(&trailers))
+                .map_err(|e| super::error(e, Part::RequestBody, Side::Upstream))?;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, end: bool) -> Result<()> {
+        let Some(stream) = &mut self.stream else { return Err(Error::misuse("the request is over")) };
+        let (outgoing, idle) = (&mut self.outgoing, self.options.limits.stream_idle_timeout);
+        poll_fn(|cx| outgoing.poll_flush(stream, cx, idle, end)).await.map_err(|kind| Error::new(kind, Side::Upstream))
+    }
+}
+
+impl Drop for H2Outgoing {
+    /// Dropped before its end: the request is cut off.
+    fn drop(&mut self) {
+        if let Some(mut stream) = self.stream.take() {
+            stream.send_reset(Reason::CANCEL);
+        }
+    }
+}
+
+// === impl Awaited ===
+
+impl Awaited {
+    pub(crate) fn set_deadline(&mut self, deadline: Instant) {
+        self.deadline = Some(deadline);
+    }
+
+    pub(crate) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer>> {
+        if let Poll::Ready(Some(informational)) = self.response.poll_informational(cx) {
+            return Poll::Ready(self.informational(informational));
+        }
+        match Pin::new(&mut self.response).poll(cx) {
+            Poll::Ready(Ok(response)) => Poll::Ready(self.answer(response)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.broken(error))),
+            Poll::Pending => {
+                match self.deadline {
+                    Some(deadline) => ready!(self.timer.poll_until(cx, deadline)),
+                    None => ready!(self.timer.poll(cx, self.options.limits.stream_idle_timeout)),
+                }
+                Poll::Ready(Err(Error::new(ErrorKind::Timeout(Part::ResponseHead), Side::Upstream)))
+            }
+        }
+    }
+
+    fn informational(&mut self, head: Result<http::Response<()>, ::h2::Error>) -> Result<Answer> {
+        let head = head.map_err(|e| self.broken(e))?;
+        self.informationals += 1;
+        if self.informationals > self.options.limits.informationals {
+            return Err(self.malformed(Malformed::Informationals));
+        }
+        let head = convert::response_head(head.into_parts().0).map_err(|what| self.malformed(what))?;
+        Ok(Answer::Informational(head))
+    }
+
+    fn answer(&mut self, response: http::Response<RecvStream>) -> Result<Answer> {
+        let (parts, receive) = response.into_parts();
+        let head = convert::response_head(parts).map_err(|what| self.malformed(what))?;
+        let (open, idle) = (self.open.take(), self.options.limits.stream_idle_timeout);
+        let (body, tunnel) = match self.tunnel.take() {
+            Some(send) if (200..300).contains(&head.status) => {
+                (Body::empty(), Some(Tunnel::h2(send, receive, open, Side::Upstream, idle)))
+            }
+            _ if receive.is_end_stream() => (Body::empty(), None),
+            _ => (Body::h2(Incoming::new(receive, &head.fields, Side::Upstream, idle, open)), None),
+        };
+        Ok(Answer::Final(Response { head, body, informationals: Vec::new(), tunnel }))
+    }
+
+    fn malformed(&self, what: Malformed) -> Error {
+        self.options.strikes.count(what);
+        Error::new(what, Side::Upstream)
+    }
+
+    fn broken(&self, error: ::h2::Error) -> Error {
+        super::error(error, Part::ResponseHead, Side::Upstream)
+    }
+}

@@ -1,0 +1,233 @@
+//! HTTP/2 frame by frame: floods and faults end the connection with GOAWAY or the stream with a reset.
+
+mod kit;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use leno_http::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+struct Ok200;
+
+impl Handler for Ok200 {
+    async fn handle(&self, _: RequestHead, _: Body, reply: Reply) {
+        let _ = reply.respond(ResponseHead::new(200), Bytes::from_static(b"ok")).await;
+    }
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = payload.len() as u32;
+    let mut bytes = length.to_be_bytes()[1..].to_vec();
+    bytes.extend([kind, flags]);
+    bytes.extend(stream.to_be_bytes());
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+/// `:method GET`, `:scheme http`, `:path /`, and `:authority x`, as the static table has them; then these bytes.
+fn headers(stream: u32, end: bool, more: &[u8]) -> Vec<u8> {
+    let mut block = vec![0x82, 0x86, 0x84, 0x01, 0x01, b'x'];
+    block.extend_from_slice(more);
+    frame(1, 4 | u8::from(end), stream, &block)
+}
+
+/// A literal field without indexing.
+fn field(name: &str, value: &str) -> Vec<u8> {
+    let mut bytes = vec![0, name.len() as u8];
+    bytes.extend_from_slice(name.as_bytes());
+    bytes.push(value.len() as u8);
+    bytes.extend_from_slice(value.as_bytes());
+    bytes
+}
+
+async fn open(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    stream.write_all(&frame(4, 0, 0, &[])).await.unwrap();
+    stream
+}
+
+/// Kind, stream and payload of the next frame.
+async fn next(stream: &mut TcpStream) -> Option<(u8, u32, Vec<u8>)> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.ok()?;
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    let mut payload = vec![0; length as usize];
+    stream.read_exact(&mut payload).await.ok()?;
+    Some((head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
+}
+
+/// Sends these bytes again and again, reading the answers, until the server ends the connection; the code of its
+/// GOAWAY.
+async fn flood(address: SocketAddr, mut bytes: impl FnMut(u32) -> Vec<u8>, times: u32) -> Option<u32> {
+    let (mut reader, mut writer) = open(address).await.into_split();
+    let sender = async {
+        for n in 0..times {
+            if writer.write_all(&bytes(n)).await.is_err() {
+                break;
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    };
+    let receiver = async {
+        let mut all = Vec::new();
+        let _ = reader.read_to_end(&mut all).await;
+        let (mut at, mut code) = (0, None);
+        while all.len() >= at + 9 {
+            let length = u32::from_be_bytes([0, all[at], all[at + 1], all[at + 2]]) as usize;
+            if all[at + 3] == 7 && all.len() >= at + 17 {
+                code = Some(u32::from_be_bytes(all[at + 13..at + 17].try_into().unwrap()));
+            }
+            at += 9 + length;
+        }
+        code
+    };
+    tokio::select! {
+        code = receiver => code,
+        () = sender => None,
+    }
+}
+
+const ENHANCE_YOUR_CALM: Option<u32> = Some(11);
+
+#[test]
+fn floods_of_frames_that_carry_nothing_end_with_goaway() {
+    let kinds: [(&str, Vec<u8>); 5] = [
+        ("PING", frame(6, 0, 0, &[0; 8])),
+        ("SETTINGS", frame(4, 0, 0, &[])),
+        ("PRIORITY", frame(2, 0, 1, &[0, 0, 0, 0, 1])),
+        ("WINDOW_UPDATE", frame(8, 0, 0, &[0, 0, 0, 1])),
+        ("unknown", frame(0x42, 0, 0, &[])),
+    ];
+    for (name, bytes) in kinds {
+        kit::run(async {
+            let options = kit::options();
+            let address = kit::serve(Ok200, &options).await;
+            assert_eq!(flood(address, |_| bytes.clone(), 20_000).await, ENHANCE_YOUR_CALM, "{name}");
+            assert_eq!(options.strikes.get(Malformed::ControlFlood), 1, "{name}");
+        });
+    }
+}
+
+#[test]
+fn rapid_resets_end_with_goaway() {
+    kit::run(async {
+        let address = kit::serve(Ok200, &kit::options()).await;
+        let pair = |n: u32| {
+            let stream = n * 2 + 1;
+            let mut bytes = headers(stream, true, &[]);
+            bytes.extend(frame(3, 0, stream, &8u32.to_be_bytes()));
+            bytes
+        };
+        assert_eq!(flood(address, pair, 20_000).await, ENHANCE_YOUR_CALM);
+    });
+}
+
+#[test]
+fn empty_data_and_endless_continuations_end_with_goaway() {
+    kit::run(async {
+        let address = kit::serve(Ok200, &kit::options()).await;
+        let data = |n| if n == 0 { headers(1, false, &[]) } else { frame(0, 0, 1, &[]) };
+        assert!(flood(address, data, 20_000).await.is_some());
+        let continuation = |n| if n == 0 { frame(1, 0, 1, &[0x82]) } else { frame(9, 0, 1, &field("x", "y")) };
+        assert!(flood(address, continuation, 20_000).await.is_some());
+    });
+}
+
+#[test]
+fn malformed_requests_are_reset_and_reach_no_handler() {
+    struct Never;
+    impl Handler for Never {
+        async fn handle(&self, head: RequestHead, _: Body, _: Reply) {
+            panic!("{head:?} reached the handler");
+        }
+    }
+    let cases: &[(&str, Vec<u8>)] = &[
+        ("connection", field("connection", "close")),
+        ("upper case", field("X-Up", "1")),
+        ("te", field("te", "gzip")),
+        ("line break", field("x", "a\r\nb")),
+        ("NUL", field("x", "a\0b")),
+        ("empty name", field("", "a")),
+        ("two methods", vec![0x82]),
+        ("other host", field("host", "y")),
+        ("two lengths", [field("content-length", "1"), field("content-length", "2")].concat()),
+        ("bad length", field("content-length", "+1")),
+        ("transfer-encoding", field("transfer-encoding", "chunked")),
+        ("bad host", field("host", "a@b")),
+    ];
+    for (name, fields) in cases {
+        kit::run(async {
+            let address = kit::serve(Never, &kit::options()).await;
+            let mut stream = open(address).await;
+            stream.write_all(&headers(1, false, fields)).await.unwrap();
+            loop {
+                match next(&mut stream).await {
+                    Some((3, 1, code)) => break assert_eq!(code, 1u32.to_be_bytes(), "{name}"),
+                    Some((7, 0, _)) | None => break,
+                    Some(_) => {}
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn a_body_of_another_length_than_announced_is_an_error() {
+    struct Reads;
+    impl Handler for Reads {
+        async fn handle(&self, _: RequestHead, body: Body, _: Reply) {
+            assert!(body.collect(100).await.is_err());
+        }
+    }
+    kit::run(async {
+        let address = kit::serve(Reads, &kit::options()).await;
+        let mut stream = open(address).await;
+        stream.write_all(&headers(1, false, &field("content-length", "5"))).await.unwrap();
+        stream.write_all(&frame(0, 1, 1, b"abc")).await.unwrap();
+        while let Some((kind, id, _)) = next(&mut stream).await {
+            if kind == 3 {
+                return assert_eq!(id, 1);
+            }
+        }
+    });
+}
+
+#[test]
+fn many_streams_share_one_connection() {
+    kit::run(async {
+        let address = kit::serve(Ok200, &kit::options()).await;
+        let connection = kit::client(address, Version::Http2).await;
+        let mut all = Vec::new();
+        for _ in 0..300 {
+            let connection = connection.clone();
+            all.push(tokio::task::spawn_local(async move {
+                let (_, response) =
+                    connection.send(&RequestHead::new(Method::Get, "x", "/"), BodyLength::Empty).await.unwrap();
+                response.response().await.unwrap().body.collect(10).await.unwrap()
+            }));
+        }
+        for task in all {
+            assert_eq!(task.await.unwrap(), "ok");
+        }
+    });
+}
+
+#[test]
+fn an_idle_connection_is_told_to_go() {
+    kit::run(async {
+        let mut options = ServerOptions::default();
+        options.limits.idle_timeout = Duration::from_millis(20);
+        let address = kit::serve(Ok200, &std::rc::Rc::new(options)).await;
+        let mut stream = open(address).await;
+        while let Some((kind, _, _)) = next(&mut stream).await {
+            if kind == 7 {
+                return;
+            }
+        }
+        panic!("closed without GOAWAY");
+    });
+}
