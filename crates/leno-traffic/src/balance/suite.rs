@@ -117,7 +117,7 @@ fn nobody_is_picked_when_nobody_is_eligible() {
         let mut one = members(&[1]);
         one[0].eligible = false;
         assert_eq!(counts(policy, &one, &[], 10), [0], "{policy:?}");
-        assert_eq!(counts(policy, &[], &[], 10), [], "{policy:?}");
+        assert!(counts(policy, &[], &[], 10).is_empty(), "{policy:?}");
     });
 }
 
