@@ -19,7 +19,7 @@ use leno_model::name::ServiceName;
 use leno_model::seam::Timestamp;
 
 use crate::lease::{Holders, Lease, Leases, Slot, Verdict};
-use crate::validate::{WEIGHT_MAX, validate};
+use crate::validate::{WEIGHT_MAX, check_origin, validate};
 use crate::watch::{Dirty, DirtyLog};
 use crate::{Error, LeaseState, Origin, Registered, Revision};
 
@@ -108,8 +108,9 @@ impl Catalogue {
     }
 
     /// Refuses what [`Catalogue::register`] would refuse.
-    pub(crate) fn check(&self, instance: &Instance) -> Result<(), Error> {
+    pub(crate) fn check(&self, instance: &Instance, origin: Origin) -> Result<(), Error> {
         validate(instance)?;
+        check_origin(instance, origin)?;
         let service = self.services.get(&instance.service);
         if let Some(before) = service.and_then(|ids| ids.get(&instance.id)).and_then(|slot| self.entries.get(*slot)) {
             let owner = &before.registered.instance.source;
@@ -134,7 +135,7 @@ impl Catalogue {
         origin: Origin,
         now: Now,
     ) -> Result<Arc<Registered>, Error> {
-        self.check(&instance)?;
+        self.check(&instance, origin)?;
         let Some(slot) = self.slot(&instance.service, &instance.id) else {
             return Ok(self.add(instance, origin, now.wall, ProbeResult::Unknown, now));
         };
@@ -169,7 +170,7 @@ impl Catalogue {
 
     /// Puts back what was kept on disk; its lease begins anew.
     pub(crate) fn restore(&mut self, kept: Registered, now: Now) -> Result<(), Error> {
-        self.check(&kept.instance)?;
+        self.check(&kept.instance, kept.origin)?;
         let key = InstanceKey { service: kept.instance.service.clone(), id: kept.instance.id.clone() };
         self.add(kept.instance, kept.origin, kept.since, kept.probe, now);
         self.unsaved.remove(&key);

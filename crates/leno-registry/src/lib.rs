@@ -27,14 +27,23 @@
 
 #![warn(missing_docs)]
 
-mod catalogue;
-mod error;
 pub mod instance;
-mod lease;
-mod record;
-mod registry;
 mod validate;
+
+mod catalogue;
+mod lease;
+
+mod registry;
+
+mod record;
+
+pub mod health;
+
 pub mod watch;
+
+pub mod api;
+
+mod error;
 
 pub use catalogue::{INSTANCES_MAX, INSTANCES_PER_SERVICE_MAX, InstanceKey, SERVICES_MAX, ServiceSummary};
 pub use error::Error;
@@ -44,6 +53,6 @@ pub use record::OpenError;
 pub use registry::{Driver, Options, Registry, SAVE_INTERVAL};
 pub use validate::{
     ID_MAX, LEASE_MAX, LEASE_MIN, METADATA_BYTES_MAX, METADATA_ENTRIES_MAX, PORTS_MAX, WEIGHT_MAX, check_address,
-    check_id, validate,
+    check_id, check_origin, validate,
 };
 pub use watch::{Dirty, Watch};

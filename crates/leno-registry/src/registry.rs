@@ -105,7 +105,7 @@ impl Registry {
     pub async fn register(&self, instance: Instance, origin: Origin) -> Result<Arc<Registered>, Error> {
         let was_persistent = {
             let catalogue = self.shared.lock();
-            catalogue.check(&instance)?;
+            catalogue.check(&instance, origin)?;
             let before = catalogue.get(&instance.service, &instance.id);
             before.is_some_and(|before| before.instance.lease.is_none())
         };
@@ -372,7 +372,7 @@ impl Shared {
         let catalogue = self.lock();
         let before = catalogue.get(&key.service, &key.id);
         if let Change::Register(instance, origin) = change {
-            catalogue.check(instance)?;
+            catalogue.check(instance, *origin)?;
             return Ok(Some(Record::new(instance, *origin, before.as_deref(), now.wall)));
         }
         let before = before.ok_or_else(|| Error::unknown(&key.service, &key.id))?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use leno_model::instance::{HealthCheck, Instance, Probe, Visibility};
 use leno_model::name::check_label;
 
-use crate::Error;
+use crate::{Error, Origin};
 
 /// The longest id.
 pub const ID_MAX: usize = 128;
@@ -65,6 +65,18 @@ pub fn validate(instance: &Instance) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses a health check on loopback for what was registered from elsewhere: it would let a stranger ask what listens
+/// on the server's own machine.
+pub fn check_origin(instance: &Instance, origin: Origin) -> Result<(), Error> {
+    let asked = [Some(instance.address), instance.proxy_address];
+    let loopback = asked.iter().flatten().any(|address| address.to_canonical().is_loopback());
+    if instance.health_check.is_some() && loopback && origin == Origin::Remote {
+        let problem = "loopback is not probed for an instance that was registered from elsewhere";
+        return refuse("healthCheck", problem, "give the address at which others reach the instance, or no health check");
+    }
+    Ok(())
 }
 
 /// Refuses an id that no instance can have.
@@ -259,6 +271,14 @@ mod tests {
             assert_eq!(refused(|i| i.address = address.parse().unwrap()), "address", "{address}");
             assert_eq!(refused(|i| i.proxy_address = Some(address.parse().unwrap())), "proxyAddress", "{address}");
         }
+    }
+
+    #[test]
+    fn a_stranger_does_not_have_loopback_probed() {
+        let local = Instance { address: [127, 0, 0, 1].into(), ..instance("cart", "a") };
+        assert!(check_origin(&local, Origin::Remote).is_err());
+        assert!(check_origin(&local, Origin::Local).is_ok());
+        assert!(check_origin(&Instance { health_check: None, ..local }, Origin::Remote).is_ok());
     }
 
     #[test]
