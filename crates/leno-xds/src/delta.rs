@@ -50,7 +50,7 @@ impl DeltaSession {
         // Other kinds, such as secrets, are not served: leno's resources refer to none.
         let Some(kind) = Kind::from_type_url(&request.type_url) else { return };
         let session = &mut self.session;
-        let first = session.open(kind, provide);
+        let first = session.open(kind, now, provide);
         if !request.response_nonce.is_empty() {
             session.answered(kind, &request.response_nonce, request.error_detail.as_ref(), now);
         }

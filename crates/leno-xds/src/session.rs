@@ -73,14 +73,17 @@ pub(crate) struct Session {
     seen: u64,
     batches: VecDeque<Batch>,
     nonce: u64,
+    /// When the first request came.
+    started: Duration,
     /// Changes wait until then.
     next_push: Duration,
     /// Some do.
     waits_for_turn: bool,
     /// Since when something waits for the client to accept something else.
     held_back: Option<Duration>,
-    /// New clusters whose endpoints an all-taking client has not accepted yet.
-    warming: BTreeSet<Name>,
+    /// New clusters whose endpoints an all-taking client has not accepted yet, with the last nonce before they were
+    /// sent: an answer to older endpoints is about a cluster of that name that has gone.
+    warming: BTreeMap<Name, u64>,
     /// New destinations are let in at this pace (the theoretical arrival time of a leaky bucket).
     paced_until: Duration,
     /// New destinations that wait to be let in.
@@ -184,10 +187,11 @@ impl Session {
             seen: 0,
             batches: VecDeque::new(),
             nonce: 0,
+            started: Duration::ZERO,
             next_push: Duration::ZERO,
             waits_for_turn: false,
             held_back: None,
-            warming: BTreeSet::new(),
+            warming: BTreeMap::new(),
             paced_until: Duration::ZERO,
             delayed: VecDeque::new(),
         }
@@ -198,10 +202,11 @@ impl Session {
     }
 
     /// Opens a kind; true the first time.
-    pub(crate) fn open(&mut self, kind: Kind, provide: &dyn Provide) -> bool {
+    pub(crate) fn open(&mut self, kind: Kind, now: Now, provide: &dyn Provide) -> bool {
         // Whatever was dirty before the first request is part of its answer.
         if self.kinds.iter().all(|subscription| !subscription.opened) {
             self.seen = provide.revision();
+            self.started = now.monotonic;
         }
         !std::mem::replace(&mut self.kinds[kind.index()].opened, true)
     }
@@ -223,7 +228,8 @@ impl Session {
         let known: Vec<Name> = all.iter().chain(subscription.held.keys()).cloned().collect();
         subscription.all = all;
         for name in known {
-            subscription.mark(name, Mark::asked(false));
+            let has_one = subscription.held.get(&name).is_some_and(|held| held.version.is_some());
+            subscription.mark(name, Mark { asked: !has_one, ..Mark::asked(false) });
         }
     }
 
@@ -307,7 +313,7 @@ impl Session {
     }
 
     /// If what the subscriber is to have of a kind has this version as a set, it has it, and nothing need be sent.
-    pub(crate) fn has_set(&mut self, kind: Kind, version: &str, provide: &dyn Provide) -> bool {
+    pub(crate) fn has_set(&mut self, kind: Kind, version: &str, provide: &dyn Provide) {
         let subscription = &self.kinds[kind.index()];
         let wanted: Vec<Name> = subscription.names.union(&subscription.all).cloned().collect();
         let resources: Vec<Resource> =
@@ -315,7 +321,9 @@ impl Session {
         let mut set = SetVersion::default();
         resources.iter().for_each(|resource| set.insert(&resource.name, &resource.version));
         if set.text() != version {
-            return false;
+            // It has older ones that will do until what the new ones point at has been accepted.
+            self.kinds[kind.index()].dirty.values_mut().for_each(|mark| mark.asked = false);
+            return;
         }
         let keep_body = self.lists_all(kind);
         let subscription = &mut self.kinds[kind.index()];
@@ -323,7 +331,6 @@ impl Session {
             subscription.hold(resource.name.clone(), Held::of(&resource, keep_body));
         }
         subscription.must_answer = false;
-        true
     }
 
     /// The answer to a message: accepted, or refused with words. True if the nonce is that of the last message.
@@ -345,9 +352,7 @@ impl Session {
             }
         }
         if kind == Kind::Endpoints {
-            message.names.iter().for_each(|name| {
-                self.warming.remove(name);
-            });
+            self.warming.retain(|name, sent| message.nonce <= *sent || !message.names.contains(name));
         }
         nonce == self.kinds[kind.index()].last_nonce
     }
@@ -490,7 +495,9 @@ impl Session {
     fn due(&mut self, kind: Kind, now: Duration, patience_is_over: bool, provide: &dyn Provide) -> Due {
         let mut due = Due::default();
         let may_update = patience_is_over || self.may_update(kind);
-        let may_remove = patience_is_over || self.may_remove(kind);
+        let may_remove = patience_is_over || self.may_remove(kind, now);
+        // Who takes all clusters gets no route before the clusters, even the first time.
+        let answers_at_once = kind != Kind::Route || !self.kinds[Kind::Cluster.index()].wildcard;
         let is_answered = self.kinds[kind.index()].unanswered.is_empty();
         let is_turn = is_answered && now >= self.next_push;
         let dirty = std::mem::take(&mut self.kinds[kind.index()].dirty);
@@ -506,7 +513,7 @@ impl Session {
             let held = self.kinds[kind.index()].held.get(&name);
             match (target, held.map(|held| held.version.as_ref())) {
                 (Some(resource), Some(Some(version))) if resource.version == *version && !mark.again => {}
-                (Some(resource), _) if mark.asked || may_update => {
+                (Some(resource), _) if may_update || mark.asked && answers_at_once => {
                     due.changed |= !mark.asked;
                     due.resources.push((resource, mark.revision));
                 }
@@ -537,10 +544,15 @@ impl Session {
     }
 
     /// Whether nothing that is on its way may still point at what is to be removed, or may be about to stop.
-    fn may_remove(&self, kind: Kind) -> bool {
+    fn may_remove(&self, kind: Kind, now: Duration) -> bool {
         let still = |kind: Kind| !self.kinds[kind.index()].is_moving();
         match kind {
-            Kind::Cluster | Kind::Endpoints => still(Kind::Listener) && still(Kind::Route),
+            // A client that comes back may have routes that it has not asked for yet.
+            Kind::Cluster | Kind::Endpoints => {
+                let has_asked = self.kinds[Kind::Route.index()].opened;
+                let has_had_time = now >= self.started.saturating_add(self.bounds.hold_max);
+                still(Kind::Listener) && still(Kind::Route) && (has_asked || has_had_time)
+            }
             Kind::Route => still(Kind::Listener),
             Kind::Listener => true,
         }
@@ -592,7 +604,7 @@ impl Session {
         }
         let had = self.kinds[kind.index()].held.get(&resource.name).is_some_and(|held| held.version.is_some());
         if self.kinds[kind.index()].wildcard && !had {
-            self.warming.insert(resource.name.clone());
+            self.warming.insert(resource.name.clone(), self.nonce);
         }
         let endpoints = &mut self.kinds[Kind::Endpoints.index()];
         if endpoints.names.contains(&resource.name) {
@@ -724,9 +736,10 @@ impl Subscription {
         self.names.iter().chain(&self.all).chain(self.held.keys()).cloned().collect()
     }
 
-    /// Subscribes to a name and has it answered.
+    /// Subscribes to a name and has it answered; at once, unless there is an older version that will do meanwhile.
     fn ask(&mut self, name: Name) {
-        self.mark(name.clone(), Mark::asked(false));
+        let has_one = self.held.get(&name).is_some_and(|held| held.version.is_some());
+        self.mark(name.clone(), Mark { asked: !has_one, ..Mark::asked(false) });
         self.names.insert(name);
     }
 

@@ -54,7 +54,7 @@ impl SotwSession {
     fn read(&mut self, now: Now, request: DiscoveryRequest, provide: &dyn Provide) {
         // Other kinds, such as secrets, are not served: leno's resources refer to none.
         let Some(kind) = Kind::from_type_url(&request.type_url) else { return };
-        let first = self.session.open(kind, provide);
+        let first = self.session.open(kind, now, provide);
         if !first && !request.response_nonce.is_empty() {
             let error = request.error_detail.as_ref();
             if !self.session.answered(kind, &request.response_nonce, error, now) {

@@ -129,9 +129,9 @@ fn a_refused_version_is_not_sent_again_until_the_content_changes() {
 #[test]
 fn a_client_that_comes_back_is_sent_only_what_it_lacks() {
     let world = World::new();
-    ["same", "changed", "new"].iter().for_each(|name| world.set(Kind::Cluster, name, "2"));
-    let versions = [("same", world.get(Kind::Cluster, "same").unwrap().version), ("changed", "old".into())];
-    let mut request = ask(Kind::Cluster, &["same", "changed", "new", "gone"]);
+    ["same", "changed", "new"].iter().for_each(|name| world.set(Kind::Listener, name, "2"));
+    let versions = [("same", world.get(Kind::Listener, "same").unwrap().version), ("changed", "old".into())];
+    let mut request = ask(Kind::Listener, &["same", "changed", "new", "gone"]);
     request.initial_resource_versions =
         versions.iter().map(|(name, version)| (name.to_string(), version.to_string())).collect();
     request.initial_resource_versions.insert("gone".into(), "1".into());
@@ -174,7 +174,7 @@ fn a_first_request_without_names_asks_for_all_and_is_answered_even_if_there_is_n
     assert_eq!(said(&second), ["+c"]);
     session.step(at(3), Some(ack(&second[0])), &world);
     world.remove(Kind::Cluster, "c");
-    assert_eq!(said(&session.step(at(30), None, &world)), ["-c"]);
+    assert_eq!(said(&session.step(at(2000), None, &world)), ["-c"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use leno_model::snapshot::Name;
 use leno_xds::kind::Kind;
-use leno_xds::node::{NodeInfo, ProxyKind, ProxyRole};
+use leno_xds::node::{NodeInfo, ProxyKind};
 use leno_xds::provide::{Dirty, Provide, Resource};
 use tokio::sync::watch;
 
@@ -91,16 +91,5 @@ impl Provide for World {
 }
 
 pub fn node(proxy: ProxyKind) -> NodeInfo {
-    NodeInfo {
-        id: "test".into(),
-        cluster: String::new(),
-        proxy,
-        role: ProxyRole::Sidecar,
-        namespace: "shop".into(),
-        service: None,
-        gateway: None,
-        region: None,
-        zone: None,
-        version: String::new(),
-    }
+    NodeInfo { proxy, ..NodeInfo::new("test") }
 }
