@@ -32,11 +32,11 @@ pub struct ClientOptions {
 /// is the same connection. Connections of a [`crate::pool::Pool`] go back there by themselves.
 #[derive(Clone)]
 pub struct Connection {
-    inner: Inner,
+    inner: Kind,
 }
 
 #[derive(Clone)]
-enum Inner {
+pub(crate) enum Kind {
     H1(Rc<h1::client::Conn>),
     H2(Rc<h2::client::Conn>),
 }
@@ -87,7 +87,7 @@ pub struct Response {
 impl Connection {
     /// HTTP/1 over this stream.
     pub fn h1(stream: Stream, options: &Rc<ClientOptions>) -> Connection {
-        Connection { inner: Inner::H1(h1::client::Conn::new(stream, options.clone())) }
+        Connection { inner: Kind::H1(h1::client::Conn::new(stream, options.clone())) }
     }
 
     /// HTTP/2 over this stream, and the future that drives it, to be spawned; it ends with the connection.
@@ -96,7 +96,7 @@ impl Connection {
         options: &Rc<ClientOptions>,
     ) -> Result<(Connection, impl Future<Output = ()> + use<>)> {
         let (conn, driver) = h2::client::connect(stream, options).await?;
-        Ok((Connection { inner: Inner::H2(conn) }, driver))
+        Ok((Connection { inner: Kind::H2(conn) }, driver))
     }
 
     /// Sends a request. The head is written with the first piece of the body, or at once when there is none.
@@ -104,11 +104,11 @@ impl Connection {
     /// The framing follows `length`; `Upgrade` is sent as the fields say.
     pub async fn send(&self, head: &RequestHead, length: BodyLength) -> Result<(RequestBody, ResponseFuture)> {
         match &self.inner {
-            Inner::H1(conn) => {
+            Kind::H1(conn) => {
                 let (body, response) = conn.send(head, length).await?;
                 Ok((RequestBody { inner: BodyInner::H1(body) }, ResponseFuture { inner: FutureInner::H1(response) }))
             }
-            Inner::H2(conn) => {
+            Kind::H2(conn) => {
                 let (body, response) = conn.send(head, length).await?;
                 let inner = FutureInner::H2(Box::new(response));
                 Ok((RequestBody { inner: BodyInner::H2(body) }, ResponseFuture { inner }))
@@ -116,19 +116,27 @@ impl Connection {
         }
     }
 
+    pub(crate) fn of(inner: Kind) -> Connection {
+        Connection { inner }
+    }
+
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.inner
+    }
+
     /// The version it speaks.
     pub fn version(&self) -> Version {
         match &self.inner {
-            Inner::H1(_) => Version::Http11,
-            Inner::H2(_) => Version::Http2,
+            Kind::H1(_) => Version::Http11,
+            Kind::H2(_) => Version::Http2,
         }
     }
 
     /// Whether it takes a further request now.
     pub fn is_open(&self) -> bool {
         match &self.inner {
-            Inner::H1(conn) => conn.is_usable(),
-            Inner::H2(conn) => conn.is_usable(),
+            Kind::H1(conn) => conn.is_usable(),
+            Kind::H2(conn) => conn.is_usable(),
         }
     }
 }

@@ -35,7 +35,7 @@ pub use error::{Error, ErrorKind, Part, Processed, Result, Retry, Side};
 pub use fields::{Fields, Upgrades};
 pub use limits::{Limits, Malformed, Strikes};
 pub use message::{Method, RequestHead, ResponseHead, Scheme, TargetForm, Text, Version};
-pub use pool::{Pool, PoolOptions};
+pub use pool::{Pool, PoolOptions, PoolSize};
 pub use pump::{Pumped, Sink, pump, pump_with};
 pub use server::{Handler, Reply, ReplyBody, Served, ServerOptions, Spawn, SpawnLocal, serve_connection};
 pub use tunnel::Tunnel;
