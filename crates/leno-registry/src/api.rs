@@ -118,7 +118,11 @@ struct Reader;
 /// A caller that may write.
 struct Writer;
 
-async fn list(_: Reader, State(registry): State<Registry>, query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>) -> Answer {
+async fn list(
+    _: Reader,
+    State(registry): State<Registry>,
+    query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
+) -> Answer {
     let Query(query) = query.map_err(|error| bad_request(error.body_text(), "give namespace, after and limit only"))?;
     let limit = query.limit.unwrap_or(LIST_DEFAULT).clamp(1, LIST_MAX);
     let revision = registry.revision();
@@ -171,7 +175,8 @@ async fn change(_: Writer, State(registry): State<Registry>, path: InstancePath,
     if let Some(status) = wanted.status {
         registry.set_status(&path.service, &path.id, status).await?;
     }
-    let registered = registry.instance(&path.service, &path.id).ok_or_else(|| Error::unknown(&path.service, &path.id))?;
+    let registered =
+        registry.instance(&path.service, &path.id).ok_or_else(|| Error::unknown(&path.service, &path.id))?;
     Ok(Json(InstanceView::of(&registered)).into_response())
 }
 
@@ -182,12 +187,15 @@ async fn deregister(_: Writer, State(registry): State<Registry>, path: InstanceP
 
 /// The instance that a body describes; its service is that of the path.
 fn instance_from(service: &ServiceName, body: &[u8]) -> Result<Instance, Refusal> {
-    let fix = r#"give an instance as {"id": "cart-1", "address": "10.0.3.7", "ports": [{"number": 8080}], "lease": 30000}"#;
+    let fix =
+        r#"give an instance as {"id": "cart-1", "address": "10.0.3.7", "ports": [{"number": 8080}], "lease": 30000}"#;
     let mut value: serde_json::Map<String, serde_json::Value> =
         parse(body).map_err(|message| bad_request(message, fix))?;
     let named = value.insert("service".to_owned(), serde_json::Value::String(service.to_string()));
     if let Some(named) = named
-        && !named.as_str().is_some_and(|named| ServiceName::from_host(named, &service.namespace).as_ref() == Some(service))
+        && !named
+            .as_str()
+            .is_some_and(|named| ServiceName::from_host(named, &service.namespace).as_ref() == Some(service))
     {
         let message = format!("service: {named} is not the {service} of the path");
         return Err(bad_request(message, "leave `service` out: the path names it"));
@@ -292,9 +300,9 @@ impl<S: Send + Sync> axum::extract::FromRequest<S> for Body {
 
     async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Refusal> {
         let json = request.headers().get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let is_json = json.and_then(|value| value.split(';').next()).is_some_and(|kind| {
-            kind.trim().eq_ignore_ascii_case("application/json")
-        });
+        let is_json = json
+            .and_then(|value| value.split(';').next())
+            .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
         if !is_json {
             // A form or plain text is what a foreign web page could send without asking.
             return Err(Refusal {

@@ -129,21 +129,13 @@ impl Catalogue {
     /// Registers an instance, or what it has become: whoever registers again with the same content only renews.
     ///
     /// Out of service stays out of service, since that is an operator's decision and not the instance's.
-    pub(crate) fn register(
-        &mut self,
-        mut instance: Instance,
-        origin: Origin,
-        now: Now,
-    ) -> Result<Arc<Registered>, Error> {
+    pub(crate) fn register(&mut self, instance: Instance, origin: Origin, now: Now) -> Result<Arc<Registered>, Error> {
         self.check(&instance, origin)?;
         let Some(slot) = self.slot(&instance.service, &instance.id) else {
             return Ok(self.add(instance, origin, now.wall, ProbeResult::Unknown, now));
         };
         let entry = self.entries.slots[slot as usize].as_mut().expect("a slot that a service names is taken");
         let before = entry.registered.clone();
-        if before.instance.status == InstanceStatus::Out && instance.status != InstanceStatus::Draining {
-            instance.status = InstanceStatus::Out;
-        }
         let same_lease = before.instance.lease == instance.lease;
         if let Some(lease) = entry.lease.as_mut().filter(|_| same_lease) {
             self.leases.renew(slot, &before.instance.source, lease, now.monotonic);
@@ -154,17 +146,15 @@ impl Catalogue {
             let begin = |duration| self.leases.begin(slot, &instance.source, duration, now.monotonic);
             entry.lease = instance.lease.map(begin);
         }
-        let lease = if instance.lease.is_some() { LeaseState::Valid } else { LeaseState::Persistent };
-        if before.instance == instance && before.origin == origin && before.lease == lease {
+        let mut registered = succeed(&before, instance, origin);
+        if registered == *before {
             return Ok(before);
         }
-        let same_target = before.origin == origin && probe_target(&before.instance) == probe_target(&instance);
-        let key = InstanceKey { service: instance.service.clone(), id: instance.id.clone() };
-        self.registrations += u64::from(!same_target);
-        let registration = if same_target { before.registration } else { self.registrations };
-        let probe = if same_target { before.probe } else { ProbeResult::Unknown };
-        let since = before.since;
-        let registered = Registered { instance, origin, lease, probe, since, registration, revision: 0 };
+        if !same_target(&before, &registered) {
+            self.registrations += 1;
+            registered.registration = self.registrations;
+        }
+        let key = InstanceKey { service: registered.instance.service.clone(), id: registered.instance.id.clone() };
         Ok(self.replace(slot, key, registered))
     }
 
@@ -391,10 +381,26 @@ impl Catalogue {
     }
 }
 
-/// What a probe is sent to: when it changes, what was found before says nothing any more.
-fn probe_target(instance: &Instance) -> impl PartialEq + '_ {
-    let ports: Vec<u16> = instance.ports.iter().map(|port| port.number).collect();
-    (instance.address, ports, &instance.health_check)
+/// What becomes of an instance that registers again, but for its revision and the number of the registration.
+pub(crate) fn succeed(before: &Registered, mut instance: Instance, origin: Origin) -> Registered {
+    if before.instance.status == InstanceStatus::Out && instance.status != InstanceStatus::Draining {
+        instance.status = InstanceStatus::Out;
+    }
+    let lease = if instance.lease.is_some() { LeaseState::Valid } else { LeaseState::Persistent };
+    let mut registered = Registered { instance, origin, lease, ..before.clone() };
+    if !same_target(before, &registered) {
+        // What was found out about another address says nothing about this one.
+        registered.probe = ProbeResult::Unknown;
+    }
+    registered
+}
+
+/// Whether probes are sent to the same place in the same way.
+fn same_target(before: &Registered, after: &Registered) -> bool {
+    let (old, new) = (&before.instance, &after.instance);
+    before.origin == after.origin
+        && (old.address, old.proxy_address, &old.health_check) == (new.address, new.proxy_address, &new.health_check)
+        && old.ports == new.ports
 }
 
 fn owned(instance: &Instance, owner: &str) -> Error {

@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
-use leno_model::instance::{Instance, InstanceStatus, ProbeResult};
+use leno_model::instance::{Instance, ProbeResult};
 use leno_model::seam::Timestamp;
 use leno_store::{Op, Store, Txn};
 use serde::{Deserialize, Serialize};
 
-use crate::catalogue::InstanceKey;
+use crate::catalogue::{InstanceKey, succeed};
 use crate::{LeaseState, Origin, Registered};
 
 /// Under what all records lie.
@@ -83,15 +83,11 @@ impl Record {
     }
 
     /// What is to be kept of a registration that follows `before`.
-    pub(crate) fn new(instance: &Instance, origin: Origin, before: Option<&Registered>, now: Timestamp) -> Self {
-        let mut instance = instance.clone();
-        if before.is_some_and(|before| before.instance.status == InstanceStatus::Out)
-            && instance.status != InstanceStatus::Draining
-        {
-            instance.status = InstanceStatus::Out;
+    pub(crate) fn following(before: Option<&Registered>, instance: Instance, origin: Origin, now: Timestamp) -> Self {
+        match before {
+            Some(before) => Self::of(&succeed(before, instance, origin)),
+            None => Self { instance, origin, probe: ProbeResult::Unknown, since: now },
         }
-        let probe = before.map(|before| before.probe).unwrap_or_default();
-        Self { instance, origin, probe, since: before.map_or(now, |before| before.since) }
     }
 
     fn registered(self) -> Registered {

@@ -349,16 +349,17 @@ impl Shared {
             return;
         }
         let done = record::write(&*self.store, ready.iter().map(|(key, record, _)| (key, record.clone()))).await;
-        for (key, _, waiting) in ready {
+        for (key, record, waiting) in ready {
             let result = match &done {
                 Err(error) => Err(error.clone().into()),
                 Ok(()) => self.change(|catalogue| {
                     let result = waiting.change.make(catalogue, now);
-                    if result.is_ok() {
-                        catalogue.saved(&key);
+                    // While it was written, a probe may have answered: then the record is written once more.
+                    let is = catalogue.get(&key.service, &key.id).as_deref().map(Record::of);
+                    if is == record {
+                        catalogue.saved(&key)
                     } else {
-                        // It was possible a moment ago; the record on disk follows what is true now.
-                        catalogue.put_back_unsaved([key]);
+                        catalogue.put_back_unsaved([key])
                     }
                     result
                 }),
@@ -373,7 +374,7 @@ impl Shared {
         let before = catalogue.get(&key.service, &key.id);
         if let Change::Register(instance, origin) = change {
             catalogue.check(instance, *origin)?;
-            return Ok(Some(Record::new(instance, *origin, before.as_deref(), now.wall)));
+            return Ok(Some(Record::following(before.as_deref(), Instance::clone(instance), *origin, now.wall)));
         }
         let before = before.ok_or_else(|| Error::unknown(&key.service, &key.id))?;
         let mut record = Record::of(&before);

@@ -74,7 +74,11 @@ pub fn check_origin(instance: &Instance, origin: Origin) -> Result<(), Error> {
     let loopback = asked.iter().flatten().any(|address| address.to_canonical().is_loopback());
     if instance.health_check.is_some() && loopback && origin == Origin::Remote {
         let problem = "loopback is not probed for an instance that was registered from elsewhere";
-        return refuse("healthCheck", problem, "give the address at which others reach the instance, or no health check");
+        return refuse(
+            "healthCheck",
+            problem,
+            "give the address at which others reach the instance, or no health check",
+        );
     }
     Ok(())
 }

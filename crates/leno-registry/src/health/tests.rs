@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use leno_model::instance::{Instance, Probe, ProbeResult};
-use leno_net::dial::{Dialling, HostDial};
 use leno_net::Address;
+use leno_net::dial::{Dialling, HostDial};
 use leno_store::MemoryStore;
 use leno_store::suite::TurnedClock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
