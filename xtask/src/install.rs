@@ -154,6 +154,13 @@ pub(crate) fn built(name: &str) -> PathBuf {
     cache().join("bin").join(name)
 }
 
+/// The Envoy that PyPI carries.
+pub(crate) fn envoy() -> Result<PathBuf> {
+    // The program itself: what stands in `bin` is a Python script that becomes it, and its start would be counted.
+    let path = cache().join("venv/envoy/lib/python3.11/site-packages/envoy/_bin/envoy");
+    path.canonicalize().with_context(|| path.display().to_string())
+}
+
 fn apt_install(packages: &[&str]) -> Result<()> {
     if packages.is_empty() {
         return Ok(());

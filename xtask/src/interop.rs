@@ -3,6 +3,7 @@
 //! `programs` says what the programs are, `place` lays them out where an unprivileged user can run them, `room` is the way without leno: one namespace in which
 //! every service's name means loopback. Each way starts the same command lines with the same environment; that is the point, and it is checked.
 
+mod envoy;
 mod place;
 mod programs;
 mod room;
@@ -17,6 +18,9 @@ use crate::test::Counts;
 use place::Place;
 pub(crate) use place::USER;
 use programs::Expect;
+
+/// The scenario in which Envoy is driven, beside the conversations.
+const ENVOY: &str = "envoy";
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -35,15 +39,28 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     match &options.inside {
         Some(folder) => converse(&Place::of(folder.clone()), &options.only)?.into_result(),
-        None => direct(&options.only)?.into_result(),
+        None => twins(&options.only)?.into_result(),
     }
 }
 
-/// The way without leno.
+/// The conversations without leno, as the gate runs them.
 pub(crate) fn direct(only: &[String]) -> Result<Counts> {
-    install::run(&[install::Use::Interop], false)?;
     let place = Place::lay_out()?;
     room::enter(&place, only)
+}
+
+/// Everything without leno.
+fn twins(only: &[String]) -> Result<Counts> {
+    install::run(&[install::Use::Interop], false)?;
+    let (envoy, talks): (Vec<_>, Vec<_>) = only.iter().cloned().partition(|name| name == ENVOY);
+    let mut counts = Counts::default();
+    if only.is_empty() || !envoy.is_empty() {
+        counts.add(envoy::twin()?);
+    }
+    if only.is_empty() || !talks.is_empty() {
+        counts.add(direct(&talks)?);
+    }
+    Ok(counts)
 }
 
 /// Starts the servers and runs each conversation; inside the room.

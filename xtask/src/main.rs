@@ -12,6 +12,7 @@
 mod bench;
 mod check;
 mod deps;
+mod http;
 mod install;
 mod interop;
 mod metadata;

@@ -9,9 +9,9 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,9 @@ use rustix::process::{Pid, Signal};
 
 /// How long an ended process may take to go before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// Scratch folders of this run, for the signal that ends it.
+static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// The workspace's root.
 pub(crate) fn root() -> &'static Path {
@@ -59,6 +62,9 @@ pub(crate) fn adopt_orphans() {
     thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
             sweep();
+            for folder in FOLDERS.lock().iter().flat_map(|folders| folders.iter()) {
+                let _gone_already = fs::remove_dir_all(folder);
+            }
             std::process::exit(128 + signal);
         }
     });
@@ -116,6 +122,20 @@ pub(crate) fn which(program: &str) -> Option<PathBuf> {
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
     folders.extend(["/usr/sbin", "/sbin"].map(PathBuf::from));
     folders.into_iter().map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
+/// A scratch folder that goes when it is dropped, or when a signal ends us.
+pub(crate) fn scratch(what: &str) -> Result<tempfile::TempDir> {
+    let folder = tempfile::Builder::new().prefix(&format!("leno-{what}-")).tempdir()?;
+    if let Ok(mut folders) = FOLDERS.lock() {
+        folders.push(folder.path().to_path_buf());
+    }
+    Ok(folder)
+}
+
+/// A port of loopback that nobody has now; what takes it a moment later fails loudly.
+pub(crate) fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// Ends every process below us and names them; empty when all had gone by themselves.

@@ -4,7 +4,7 @@
 //! `@UPSTREAM1@` the HTTP/1.1 upstream in every case, `@FOLDER@` a scratch folder, `@FILE@` the configuration with all of that filled in.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,8 +13,8 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
 use super::{Case, load};
-use crate::process::{below, root, signal, which};
-use crate::test::cache;
+use crate::install::envoy;
+use crate::process::{below, free_port, root, scratch, signal, which};
 
 /// Longest wait for a proxy's first answer.
 const START_DEADLINE: Duration = Duration::from_secs(20);
@@ -115,12 +115,6 @@ fn recipe(name: &str, case: Case, place: &Place) -> Result<Recipe> {
     }
 }
 
-/// The Envoy that PyPI carries.
-pub(crate) fn envoy() -> Result<PathBuf> {
-    let folder = cache().join("venv/envoy/bin/envoy");
-    folder.canonicalize().with_context(|| folder.display().to_string())
-}
-
 fn by_protocol(case: Case, [tcp, http1, http2]: [&'static str; 3]) -> &'static str {
     match case {
         Case::Tcp => tcp,
@@ -192,7 +186,7 @@ impl Place {
     /// Starts the upstreams; they stay until the place is dropped.
     pub(crate) fn prepare(leno: Option<PathBuf>) -> Result<Self> {
         let (upstream1, upstream2) = (free_port()?, free_port()?);
-        let folder = tempfile::Builder::new().prefix("leno-bench-").tempdir()?;
+        let folder = scratch("bench")?;
         let mut place = Place { folder, leno, upstream1, upstream2, _upstreams: Vec::new() };
         let conf = place.fill("upstream/http1.conf", upstream1, 0)?;
         let nginx = which("nginx").context("nginx is not installed")?;
@@ -297,11 +291,6 @@ fn pinned(core: &str, program: &Path, arguments: impl Iterator<Item = String>) -
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let child = command.spawn().with_context(|| format!("start {}", program.display()))?;
     Ok(Ended(child))
-}
-
-/// A port that nobody has now; what takes it a moment later fails loudly.
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 fn fill(text: &str, values: &[(&str, String)]) -> String {

@@ -1,15 +1,14 @@
 //! Who asks: wrk and h2load on core 1, and a plain client of our own that holds idle connections.
 
 use std::fs;
-use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::contestant::Place;
+use crate::http::Client;
 use crate::process::output;
 
 /// Idle keep-alive connections held open for the idle case.
@@ -17,9 +16,6 @@ pub(crate) const IDLE_CONNECTIONS: usize = 4_000;
 /// Requests a second and connections of the mesh case.
 const STEADY_RPS: usize = 1_000;
 const STEADY_CONNECTIONS: usize = 16;
-/// An answer that takes longer than this is none.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
-
 /// What a load generator saw.
 pub(crate) struct Answered {
     pub(crate) requests: u64,
@@ -90,27 +86,27 @@ fn h2load(port: u16, seconds: u64, arguments: &[&str], place: &Place) -> Result<
     Ok(Answered { requests, rps: requests as f64 / seconds as f64, p50_ms: percentile(50), p99_ms: percentile(99) })
 }
 
-/// Requests on one connection after the other.
+/// Requests on one connection, one after the other.
 pub(crate) fn some_requests(port: u16, count: usize) -> Result<()> {
-    let mut stream = connect(port)?;
+    let mut client = Client::connect(port, "up")?;
     for _ in 0..count {
-        ask(&mut stream)?;
+        ask(&mut client)?;
     }
     Ok(())
 }
 
 /// One request on a connection of its own.
 pub(crate) fn one_request(port: u16) -> Result<()> {
-    ask(&mut connect(port)?)
+    ask(&mut Client::connect(port, "up")?)
 }
 
 /// Connections that have each been answered once and are kept open.
 pub(crate) fn hold(port: u16, count: usize) -> Result<Vec<TcpStream>> {
     let mut held = Vec::with_capacity(count);
     for index in 0..count {
-        let mut stream = connect(port).with_context(|| format!("connection {index}"))?;
-        ask(&mut stream).with_context(|| format!("connection {index}"))?;
-        held.push(stream);
+        let mut client = Client::connect(port, "up").with_context(|| format!("connection {index}"))?;
+        ask(&mut client).with_context(|| format!("connection {index}"))?;
+        held.push(client.into_stream());
     }
     Ok(held)
 }
@@ -122,33 +118,10 @@ pub(crate) fn raise_descriptors() {
         setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
-fn connect(port: u16) -> Result<TcpStream> {
-    let stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(ANSWER_DEADLINE))?;
-    Ok(stream)
-}
-
-/// One keep-alive request; reads the head and the body that its length gives.
-fn ask(stream: &mut TcpStream) -> Result<()> {
-    stream.write_all(b"GET /x HTTP/1.1\r\nHost: up\r\n\r\n")?;
-    let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
-    loop {
-        let count = stream.read(&mut buffer)?;
-        if count == 0 {
-            bail!("the connection was closed before the answer's end");
-        }
-        seen.extend_from_slice(&buffer[..count]);
-        let text = String::from_utf8_lossy(&seen).to_ascii_lowercase();
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        if !head.starts_with("http/1.1 200") {
-            bail!("the answer was {}", head.lines().next().unwrap_or_default());
-        }
-        let length =
-            head.lines().find_map(|line| line.strip_prefix("content-length:")).context("an answer without a length")?;
-        if body.len() >= length.trim().parse::<usize>()? {
-            return Ok(());
-        }
+fn ask(client: &mut Client) -> Result<()> {
+    match client.get("/x")?.status {
+        200 => Ok(()),
+        status => bail!("the answer was {status}"),
     }
 }
 

@@ -9,7 +9,8 @@ use anyhow::Result;
 use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
-use super::{Case, contestant};
+use super::Case;
+use crate::install;
 use crate::process::{output, root, which};
 
 /// What one measurement gave, by name; the unit is the name's last word.
@@ -198,7 +199,7 @@ fn peers() -> Vec<String> {
         .filter(|_| which("dpkg-query").is_some())
         .map(|name| first_number(name, debian(name)))
         .collect();
-    let envoy = contestant::envoy().and_then(|path| output(Command::new(path).arg("--version"))).unwrap_or_default();
+    let envoy = install::envoy().and_then(|path| output(Command::new(path).arg("--version"))).unwrap_or_default();
     all.push(format!("envoy {}", envoy.split('/').nth(1).unwrap_or("of unknown version")));
     all
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::process::{is_root, output, root, run as run_command};
+use crate::process::{is_root, output, root, run as run_command, scratch};
 use crate::test::cache;
 
 /// The user that programs run as when we are root.
@@ -27,7 +27,7 @@ pub(crate) struct Place {
 impl Place {
     /// Copies programs, virtual environment and this tool.
     pub(crate) fn lay_out() -> Result<Self> {
-        let owned = tempfile::Builder::new().prefix("leno-interop-").tempdir()?;
+        let owned = scratch("interop")?;
         let place = Place { folder: owned.path().to_path_buf(), _owned: Some(owned) };
         fs::set_permissions(&place.folder, fs::Permissions::from_mode(0o755))?;
         let copies = [
