@@ -4,6 +4,7 @@
 //! signal ─► Drain ─► workers, listeners, tasks (guards) ─► deadline ─► stop
 //! threads: control (everything but requests) + N workers (requests), each a LocalRuntime watched by the watchdog
 //! ready: named gates ─► /ready
+//! request to a control API ─► guard ─► Principal ─► handler
 //! ```
 //!
 //! Read in the order of the `mod` lines. Invariants: a task has a name; a panic ends one task and is counted; nothing
@@ -13,6 +14,7 @@
 
 pub mod clock;
 pub mod drain;
+pub mod guard;
 pub mod random;
 pub mod ready;
 pub mod signal;

@@ -1,0 +1,202 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use leno_model::seam::Timestamp;
+use tower_service::Service;
+
+use super::*;
+
+#[derive(Default)]
+struct Hand(AtomicU64);
+
+impl Clock for Hand {
+    fn monotonic(&self) -> Duration {
+        Duration::from_secs(self.0.load(Ordering::Relaxed))
+    }
+
+    fn wall(&self) -> Timestamp {
+        Timestamp(0)
+    }
+}
+
+struct Kit {
+    guard: Arc<Guard>,
+    clock: Arc<Hand>,
+    token: String,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+fn kit() -> Kit {
+    let (clock, log, mut tokens) = (Arc::<Hand>::default(), Arc::<Mutex<Vec<String>>>::default(), TokenSet::new());
+    let token = tokens.create(ada()).unwrap();
+    let lines = log.clone();
+    let guard = Guard::new(GuardOptions {
+        tokens: Some(tokens),
+        hosts: Hosts::loopback(),
+        public: ["/", "/assets/", "/api/v1/health"].map(str::to_owned).to_vec(),
+        audit: Some(Arc::new(move |audited: &Audited<'_>| {
+            let name = audited.principal.map_or("-", |principal| principal.name.as_str());
+            lines.lock().unwrap().push(format!("{name} {} {} {}", audited.method, audited.path, audited.status));
+        })),
+        clock: clock.clone(),
+    });
+    Kit { guard: Arc::new(guard), clock, token: format!("Bearer {token}"), log }
+}
+
+fn ada() -> Principal {
+    Principal { name: "ada".to_owned(), role: Role::Operator }
+}
+
+fn get(path: &str) -> Asking<'_> {
+    Asking { method: "GET", path, host: Some("localhost:7070"), ..Asking::default() }
+}
+
+fn code<T: fmt::Debug>(result: Result<T, Refusal>) -> &'static str {
+    result.unwrap_err().code
+}
+
+#[test]
+fn a_known_token_lets_its_owner_in() {
+    let kit = kit();
+    let asking = Asking { authorization: Some(&kit.token), ..get("/api/v1/resources") };
+    assert_eq!(kit.guard.admit(&asking), Ok(Admitted::As(ada())));
+}
+
+#[test]
+fn without_a_credential_only_public_paths_are_reached() {
+    let guard = kit().guard;
+    for path in ["/", "/assets/app.js", "/api/v1/health"] {
+        assert_eq!(guard.admit(&get(path)), Ok(Admitted::Public), "{path}");
+    }
+    for path in
+        ["/api/v1/resources", "/api/v1/health/x", "/assets", "/assets/../api/v1/resources", "/assets/%2e%2e/api"]
+    {
+        assert_eq!(code(guard.admit(&get(path))), "no_credential", "{path}");
+    }
+}
+
+#[test]
+fn a_wrong_token_or_another_scheme_is_refused_even_where_a_session_would_do() {
+    let guard = kit().guard;
+    let with = |authorization| Asking { authorization: Some(authorization), ..get("/api/v1/resources") };
+    assert_eq!(code(guard.admit(&with("Bearer leno_0000"))), "unknown_token");
+    assert_eq!(code(guard.admit(&with("Basic YTpi"))), "not_bearer");
+}
+
+#[test]
+fn a_page_that_rebinds_dns_is_refused_with_or_without_a_token() {
+    let kit = kit();
+    let asking =
+        Asking { host: Some("evil.example:7070"), authorization: Some(&kit.token), ..get("/api/v1/resources") };
+    assert_eq!(code(kit.guard.admit(&asking)), "host_not_allowed");
+    assert_eq!(code(kit.guard.admit(&Asking { host: Some("evil.example"), ..get("/") })), "host_not_allowed");
+}
+
+#[test]
+fn a_page_of_another_site_is_refused_with_or_without_a_token() {
+    let kit = kit();
+    let asking = Asking { authorization: Some(&kit.token), ..get("/api/v1/resources") };
+    for origin in ["http://evil.example", "null", "http://localhost:9999", "https://localhost:7070.evil.example"] {
+        assert_eq!(code(kit.guard.admit(&Asking { origin: Some(origin), ..asking })), "cross_site", "{origin}");
+    }
+    for site in ["cross-site", "same-site"] {
+        assert_eq!(code(kit.guard.admit(&Asking { fetch_site: Some(site), ..asking })), "cross_site", "{site}");
+    }
+    let own = Asking { origin: Some("http://localhost:7070"), fetch_site: Some("same-origin"), ..asking };
+    assert!(kit.guard.admit(&own).is_ok());
+}
+
+#[test]
+fn a_link_on_another_site_may_lead_to_a_public_page_but_to_nothing_else() {
+    let guard = kit().guard;
+    let link = |path| Asking { fetch_site: Some("cross-site"), fetch_mode: Some("navigate"), ..get(path) };
+    assert_eq!(guard.admit(&link("/")), Ok(Admitted::Public));
+    assert_eq!(code(guard.admit(&link("/api/v1/resources"))), "cross_site");
+    assert_eq!(code(guard.admit(&Asking { method: "POST", ..link("/") })), "cross_site");
+}
+
+#[test]
+fn a_body_that_a_form_could_send_is_refused() {
+    let kit = kit();
+    let post = Asking { method: "POST", authorization: Some(&kit.token), has_body: true, ..get("/api/v1/resources") };
+    for form in
+        [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("multipart/form-data; boundary=x")]
+    {
+        assert_eq!(code(kit.guard.admit(&Asking { content_type: form, ..post })), "content_type", "{form:?}");
+    }
+    for taken in ["application/json", "Application/JSON; charset=utf-8", "text/yaml"] {
+        assert!(kit.guard.admit(&Asking { content_type: Some(taken), ..post }).is_ok(), "{taken}");
+    }
+}
+
+/// Exchanges a fresh code for a cookie, as a browser would send it back.
+fn log_in(kit: &Kit) -> String {
+    let query = format!("code={}", kit.guard.login_code(ada()).unwrap());
+    let Ok(Admitted::LoggedIn(cookie)) = kit.guard.admit(&Asking { query: Some(&query), ..get("/login") }) else {
+        panic!("not logged in")
+    };
+    assert!(cookie.starts_with("leno_session_7070=") && cookie.contains("; HttpOnly; SameSite=Strict"));
+    assert_eq!(code(kit.guard.admit(&Asking { query: Some(&query), ..get("/login") })), "login_code");
+    format!("theme=dark; {}", cookie.split(';').next().unwrap())
+}
+
+#[test]
+fn a_login_link_works_once_and_its_session_until_it_is_over() {
+    let kit = kit();
+    let cookie = log_in(&kit);
+    let asking = Asking { cookie: Some(&cookie), ..get("/api/v1/resources") };
+    assert_eq!(kit.guard.admit(&asking), Ok(Admitted::As(ada())));
+    kit.clock.0.store(SESSION_LIFE.as_secs(), Ordering::Relaxed);
+    assert_eq!(code(kit.guard.admit(&asking)), "session_over");
+}
+
+#[test]
+fn a_login_link_does_not_work_late() {
+    let kit = kit();
+    let query = format!("code={}", kit.guard.login_code(ada()).unwrap());
+    kit.clock.0.store(LOGIN_CODE_LIFE.as_secs(), Ordering::Relaxed);
+    assert_eq!(code(kit.guard.admit(&Asking { query: Some(&query), ..get("/login") })), "login_code");
+}
+
+#[test]
+fn a_session_ends_by_logging_out_and_with_the_token_of_its_owner() {
+    let kit = kit();
+    let (first, second) = (log_in(&kit), log_in(&kit));
+    let logout = Asking { method: "POST", cookie: Some(&first), ..get("/logout") };
+    assert!(matches!(kit.guard.admit(&logout), Ok(Admitted::LoggedOut(_))));
+    assert_eq!(code(kit.guard.admit(&Asking { cookie: Some(&first), ..get("/x") })), "session_over");
+    assert!(kit.guard.admit(&Asking { cookie: Some(&second), ..get("/x") }).is_ok());
+    kit.guard.change_tokens(|tokens| tokens.remove("ada"));
+    assert_eq!(code(kit.guard.admit(&Asking { cookie: Some(&second), ..get("/x") })), "session_over");
+}
+
+#[test]
+fn a_role_reaches_what_it_may_and_no_more() {
+    assert_eq!(require(&ada(), Role::Viewer), Ok(()));
+    assert_eq!(code(require(&ada(), Role::Admin)), "role");
+}
+
+#[tokio::test]
+async fn a_router_behind_the_guard_learns_who_asks_and_the_audit_log_what_was_done() {
+    use axum::body::Body;
+    let kit = kit();
+    let whoami = |axum::Extension(principal): axum::Extension<Principal>| async move { principal.name };
+    let router = axum::Router::new().route("/api/v1/me", axum::routing::get(whoami).put(whoami));
+    let mut guarded = Guarded::new(kit.guard.clone(), router);
+    let mut ask = |method: &str, token: Option<&str>| {
+        let mut request = http::Request::builder().method(method).uri("/api/v1/me").header("host", "localhost:7070");
+        if let Some(token) = token {
+            request = request.header("authorization", token);
+        }
+        // What a caller claims to be is nothing.
+        let forged = Principal { name: "mallory".to_owned(), role: Role::Admin };
+        guarded.call(request.extension(forged).body(Body::empty()).unwrap())
+    };
+    let mut statuses = Vec::new();
+    for (method, token) in [("GET", None), ("GET", Some(kit.token.as_str())), ("PUT", Some(kit.token.as_str()))] {
+        let response: http::Response<Body> = ask(method, token).await.unwrap();
+        statuses.push(response.status().as_u16());
+    }
+    assert_eq!(statuses, [401, 200, 200]);
+    assert_eq!(*kit.log.lock().unwrap(), ["- GET /api/v1/me 401", "ada PUT /api/v1/me 200"]);
+}
