@@ -1,0 +1,739 @@
+//! The control plane's heart: one state, changed by commits and by instances, read by snapshots and APIs.
+//!
+//! A commit plans on the state in memory, writes with a compare on the head, and plans again when another server was
+//! faster. What it wrote is in force here before it is answered; other servers learn of it by their watch of the store.
+//! The state is behind a mutex that is never held across an await.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::StreamExt;
+use leno_model::document::{Parsed, Written};
+use leno_model::fault::{self, Fault, FaultClass};
+use leno_model::identity::Principal;
+use leno_model::resource::kind::ResourceKey;
+use leno_model::seam::Clock;
+use leno_model::snapshot::Name;
+use leno_model::validate::validate;
+use leno_store::Store;
+use leno_xds::kind::Kind;
+use leno_xds::node::NodeInfo;
+use leno_xds::provide::{Dirty, Provide, Resource};
+use leno_xds::status::StatusTable;
+use tokio::sync::watch;
+
+use crate::audit::Audit;
+use crate::merge::{Entry, KnownWorld, Merged};
+use crate::revision::{self, Change, ChangeSummary, Revision, Stored};
+use crate::serve::Served;
+use crate::source::SourceStatus;
+use crate::status::{self, ResourceStatus};
+use crate::{Directory, Error};
+
+/// How often a commit is planned again because others were faster.
+const TRIES_MAX: u32 = 8;
+
+/// What control needs from outside.
+pub struct Options {
+    /// Where resources are kept.
+    pub store: Arc<dyn Store>,
+    /// The registry.
+    pub directory: Arc<dyn Directory>,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// What subscribers have; the xDS server writes it.
+    pub subscribers: StatusTable,
+}
+
+/// The control plane. A handle: clones share the state.
+#[derive(Clone)]
+pub struct Control {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<dyn Store>,
+    directory: Arc<dyn Directory>,
+    clock: Arc<dyn Clock>,
+    subscribers: StatusTable,
+    audit: Audit,
+    state: Mutex<State>,
+    changed: watch::Sender<u64>,
+    sources: Mutex<BTreeMap<Arc<str>, SourceStatus>>,
+}
+
+/// Everything in memory.
+struct State {
+    merged: Merged,
+    served: Served,
+    /// The number of the newest revision.
+    number: u64,
+    /// The store's revision of the head, for compare-and-swap.
+    head_mod: u64,
+    /// Up to this store revision, every change to resources is in `merged`.
+    through: u64,
+}
+
+/// What runs beside the handle: follows the store and the registry. Without it, nothing that others change is seen.
+pub struct Driver {
+    control: Control,
+    changes: futures_core::stream::BoxStream<'static, crate::directory::Changed>,
+}
+
+/// A set to apply.
+#[derive(Debug, Clone)]
+pub struct Apply {
+    /// Who asks.
+    pub principal: Principal,
+    /// To which set the resources belong.
+    pub set: Arc<str>,
+    /// The resources, as read, with the faults of reading.
+    pub parsed: Parsed,
+    /// Whether resources of the set that are not among these are deleted.
+    pub prune: bool,
+    /// Plan only.
+    pub dry_run: bool,
+    /// The revision in which the caller last saw these resources, 0 for none; refused when they changed since.
+    pub expected: Option<u64>,
+    /// Why, in a few words.
+    pub summary: Option<String>,
+}
+
+/// Resources to delete.
+#[derive(Debug, Clone)]
+pub struct Delete {
+    /// Who asks.
+    pub principal: Principal,
+    /// The set they belong to.
+    pub set: Arc<str>,
+    /// The resources.
+    pub resources: Vec<ResourceKey>,
+    /// Plan only.
+    pub dry_run: bool,
+    /// The revision in which the caller last saw them.
+    pub expected: Option<u64>,
+}
+
+/// An earlier state to go back to.
+#[derive(Debug, Clone)]
+pub struct Rollback {
+    /// Who asks.
+    pub principal: Principal,
+    /// The set whose resources go back; those of others stay.
+    pub set: Arc<str>,
+    /// The revision after which things stood as they shall stand again.
+    pub revision: u64,
+    /// Only this resource.
+    pub resource: Option<ResourceKey>,
+    /// Plan only.
+    pub dry_run: bool,
+}
+
+/// What came of a change.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// The revision of resources, the one before if nothing changed.
+    pub revision: u64,
+    /// The revision of snapshots from which on proxies are told: `StatusTable::wait` takes it.
+    pub snapshot: u64,
+    /// What was done to each resource.
+    pub changes: Vec<Changed>,
+    /// What is not wrong enough to refuse it.
+    pub warnings: Vec<Fault>,
+}
+
+/// What was done to one resource.
+#[derive(Debug, Clone)]
+pub struct Changed {
+    /// The resource and what was done.
+    pub summary: ChangeSummary,
+    /// The difference, as people read it.
+    pub diff: String,
+}
+
+/// What a commit is to do, planned on one state.
+struct Plan {
+    set: Arc<str>,
+    summary: String,
+    changes: Vec<Change>,
+    warnings: Vec<Fault>,
+}
+
+// === impl Control ===
+
+impl Control {
+    /// Reads the resources in the store.
+    pub async fn open(options: Options) -> Result<(Self, Driver), Error> {
+        let Options { store, directory, clock, subscribers } = options;
+        let audit = Audit::open(store.clone(), clock.clone()).await?;
+        let mut state = State { merged: Merged::default(), served: Served::new(), number: 0, head_mod: 0, through: 0 };
+        state.read(&*store).await?;
+        let (changed, _) = watch::channel(state.served.revision());
+        let changes = directory.watch();
+        let (state, sources) = (Mutex::new(state), Mutex::default());
+        let inner = Inner { store, directory, clock, subscribers, audit, state, changed, sources };
+        let control = Self { inner: Arc::new(inner) };
+        Ok((control.clone(), Driver { control, changes }))
+    }
+
+    /// All faults of a set beside what is in force; nothing is changed.
+    pub fn check(&self, parsed: &Parsed) -> Vec<Fault> {
+        let state = self.state();
+        let known = KnownWorld { merged: &state.merged, directory: &*self.inner.directory };
+        let mut faults = parsed.faults.clone();
+        faults.extend(validate(&parsed.resources, &known));
+        fault::sort(&mut faults);
+        faults
+    }
+
+    /// Applies a set: whole or not at all.
+    pub async fn apply(&self, apply: Apply) -> Result<Applied, Error> {
+        let object = match &apply.parsed.resources[..] {
+            [only] => only.resource.key.to_string(),
+            several => format!("{} resources of {}", several.len(), apply.set),
+        };
+        let plan = |state: &State| self.plan_apply(state, &apply);
+        self.commit(&apply.principal, "apply", &object, apply.dry_run, plan).await
+    }
+
+    /// Deletes resources: all or none.
+    pub async fn delete(&self, delete: Delete) -> Result<Applied, Error> {
+        let names: Vec<String> = delete.resources.iter().map(ToString::to_string).collect();
+        let object = names.join(", ");
+        let plan = |state: &State| plan_delete(state, &delete);
+        self.commit(&delete.principal, "delete", &object, delete.dry_run, plan).await
+    }
+
+    /// Restores an earlier state as a new revision.
+    pub async fn rollback(&self, rollback: Rollback) -> Result<Applied, Error> {
+        let object = match &rollback.resource {
+            Some(resource) => format!("{resource} to revision {}", rollback.revision),
+            None => format!("{} to revision {}", rollback.set, rollback.revision),
+        };
+        for _ in 0..TRIES_MAX {
+            let (undo, upto) = match self.changes_after(rollback.revision).await {
+                Ok(found) => found,
+                Err(error) => {
+                    return self.refused(&rollback.principal, "rollback", &object, rollback.dry_run, error).await;
+                }
+            };
+            let plan = |state: &State| plan_rollback(state, &rollback, &undo, upto);
+            match self.commit(&rollback.principal, "rollback", &object, rollback.dry_run, plan).await {
+                Err(Error::Contended(_)) => {}
+                done => return done,
+            }
+        }
+        Err(Error::Contended(TRIES_MAX))
+    }
+
+    /// One resource in force.
+    pub fn resource_in_force(&self, key: &ResourceKey) -> Option<Arc<Entry>> {
+        self.state().merged.get(key).cloned()
+    }
+
+    /// Every resource in force, and the number of the newest revision.
+    pub fn resources(&self) -> (u64, Vec<Arc<Entry>>) {
+        let state = self.state();
+        (state.number, state.merged.iter().cloned().collect())
+    }
+
+    /// What a resource came to.
+    pub fn status_of(&self, key: &ResourceKey) -> Option<ResourceStatus> {
+        let state = self.state();
+        let entry = state.merged.get(key)?;
+        Some(status::of(&state.merged, &*self.inner.directory, entry))
+    }
+
+    /// What every resource came to.
+    pub fn statuses(&self) -> Vec<ResourceStatus> {
+        let state = self.state();
+        state.merged.iter().map(|entry| status::of(&state.merged, &*self.inner.directory, entry)).collect()
+    }
+
+    /// The revisions that are kept, the newest first, at most `limit`; with `resource`, those that changed it.
+    pub async fn history(&self, resource: Option<&ResourceKey>, limit: usize) -> Result<Vec<Revision>, Error> {
+        let range = self.inner.store.range(revision::HISTORY, None).await?;
+        let mut found = Vec::new();
+        for item in range.items.iter().rev() {
+            let revision: Revision = revision::decode(item)?;
+            if resource.is_none_or(|key| revision.changes.iter().any(|change| change.resource == *key)) {
+                found.push(revision);
+            }
+            if found.len() >= limit {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// One revision with the content of its changes.
+    pub async fn revision(&self, number: u64) -> Result<(Revision, Vec<Change>), Error> {
+        let Some(header) = self.inner.store.get(&revision::history_key(number)).await? else {
+            return Err(self.unknown_revision(number).await?);
+        };
+        let changes = self.inner.store.range(&revision::changes_prefix(number), None).await?;
+        let changes: Result<Vec<Change>, Error> = changes.items.iter().map(revision::decode).collect();
+        Ok((revision::decode(&header)?, changes?))
+    }
+
+    /// The audit log.
+    pub fn audit(&self) -> &Audit {
+        &self.inner.audit
+    }
+
+    /// What subscribers have.
+    pub fn subscribers(&self) -> &StatusTable {
+        &self.inner.subscribers
+    }
+
+    /// How the sources stand.
+    pub fn sources(&self) -> Vec<SourceStatus> {
+        self.inner.sources.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub(crate) fn set_source(&self, status: SourceStatus) {
+        self.inner.sources.lock().unwrap_or_else(PoisonError::into_inner).insert(status.name.clone(), status);
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.inner.clock
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Whoever panics with the lock held does so between whole steps: indexes are rebuilt from entries.
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Plans, writes, and brings into force; plans again when somebody else was faster.
+    async fn commit(
+        &self,
+        principal: &Principal,
+        action: &str,
+        object: &str,
+        dry_run: bool,
+        plan: impl Fn(&State) -> Result<Plan, Error>,
+    ) -> Result<Applied, Error> {
+        for _ in 0..TRIES_MAX {
+            let planned = {
+                let state = self.state();
+                plan(&state).map(|plan| (plan, state.number, state.head_mod, state.served.revision()))
+            };
+            let (plan, number, head_mod, snapshot) = match planned {
+                Ok(planned) => planned,
+                Err(error) => return self.refused(principal, action, object, dry_run, error).await,
+            };
+            if dry_run || plan.changes.iter().all(|change| change.action() == revision::Action::Unchanged) {
+                return Ok(Applied::of(plan, number, snapshot));
+            }
+            match self.write(principal, action, object, plan, number + 1, head_mod).await {
+                Ok(Some(applied)) => return Ok(applied),
+                Ok(None) => self.refresh().await?,
+                Err(error) => return self.refused(principal, action, object, dry_run, error).await,
+            }
+        }
+        self.refused(principal, action, object, dry_run, Error::Contended(TRIES_MAX)).await
+    }
+
+    /// Writes a plan as revision `number`; none when the head had moved.
+    async fn write(
+        &self,
+        principal: &Principal,
+        action: &str,
+        object: &str,
+        mut plan: Plan,
+        number: u64,
+        head_mod: u64,
+    ) -> Result<Option<Applied>, Error> {
+        let (author, time): (Arc<str>, _) = (principal.name.as_str().into(), self.inner.clock.wall());
+        plan.changes.sort_by(|a, b| a.resource.cmp(&b.resource));
+        let mut changes = plan.changes.clone();
+        changes.retain(|change| change.action() != revision::Action::Unchanged);
+        for after in changes.iter_mut().filter_map(|change| change.after.as_mut()) {
+            (after.revision, after.author, after.updated) = (number, author.clone(), time);
+            // A new resource is as old as the revision that brings it.
+            after.created = if after.created == 0 { number } else { after.created };
+        }
+        let revision = Revision {
+            number,
+            author,
+            time,
+            summary: plan.summary.clone(),
+            set: plan.set.clone(),
+            changes: changes.iter().map(Change::summary).collect(),
+        };
+        let txn = revision::txn(&revision, &changes, head_mod)?;
+        let event = self.inner.audit.event(principal, action, object, Some(number), "done");
+        let txn = self.inner.audit.extend(txn, &event)?;
+        let done = self.inner.store.txn(txn).await?;
+        if !done.succeeded {
+            return Ok(None);
+        }
+        let snapshot = self.bring_into_force(&changes, number, done.revision);
+        Ok(Some(Applied::of(plan, number, snapshot)))
+    }
+
+    fn bring_into_force(&self, changes: &[Change], number: u64, store_revision: u64) -> u64 {
+        let mut state = self.state();
+        state.number = state.number.max(number);
+        // Where the watch was faster it brought this revision whole, and maybe later ones, which must not be undone.
+        if state.through >= store_revision {
+            return state.served.revision();
+        }
+        let mut topics = BTreeSet::new();
+        for change in changes {
+            topics.extend(match &change.after {
+                Some(stored) => match revision::entry(stored.clone()) {
+                    Ok(entry) => state.merged.insert(Arc::new(entry)),
+                    Err(cause) => {
+                        tracing::error!(error = %cause, resource = %change.resource, "resource not in force");
+                        BTreeSet::new()
+                    }
+                },
+                None => state.merged.remove(&change.resource),
+            });
+        }
+        (state.head_mod, state.through) = (store_revision, store_revision);
+        let State { merged, served, .. } = &mut *state;
+        served.resources_changed(merged, &*self.inner.directory, &topics);
+        self.tell(&state)
+    }
+
+    /// Reads the store anew, after another server changed it.
+    async fn refresh(&self) -> Result<(), Error> {
+        let mut fresh = State { merged: Merged::default(), served: Served::new(), number: 0, head_mod: 0, through: 0 };
+        fresh.read(&*self.inner.store).await?;
+        let mut state = self.state();
+        if fresh.through < state.through {
+            return Ok(());
+        }
+        let mut topics = BTreeSet::new();
+        let gone: Vec<ResourceKey> = state.merged.iter().map(|entry| entry.resource.key.clone()).collect();
+        for key in gone.iter().filter(|key| fresh.merged.get(key).is_none()) {
+            topics.extend(state.merged.remove(key));
+        }
+        for entry in fresh.merged.iter() {
+            if state.merged.get(&entry.resource.key) != Some(entry) {
+                topics.extend(state.merged.insert(entry.clone()));
+            }
+        }
+        (state.number, state.head_mod, state.through) = (fresh.number, fresh.head_mod, fresh.through);
+        if !topics.is_empty() {
+            let State { merged, served, .. } = &mut *state;
+            served.resources_changed(merged, &*self.inner.directory, &topics);
+            self.tell(&state);
+        }
+        Ok(())
+    }
+
+    /// Takes over what the watch of the store brings.
+    fn take_over(&self, changes: &leno_store::Changes) {
+        let mut state = self.state();
+        if changes.revision <= state.through {
+            return;
+        }
+        let mut topics = BTreeSet::new();
+        for change in changes.changes.iter() {
+            match change {
+                leno_store::Change::Put(value) => match revision::read_entry(value) {
+                    Ok(entry) => topics.extend(state.merged.insert(Arc::new(entry))),
+                    Err(error) => tracing::error!(%error, key = %value.key, "resource of another server not readable"),
+                },
+                leno_store::Change::Delete(value) => {
+                    let key = value.key.strip_prefix(revision::RESOURCES).and_then(|key| key.parse().ok());
+                    topics.extend(key.map(|key| state.merged.remove(&key)).unwrap_or_default());
+                }
+            }
+        }
+        state.through = changes.revision;
+        let State { merged, served, .. } = &mut *state;
+        served.resources_changed(merged, &*self.inner.directory, &topics);
+        self.tell(&state);
+    }
+
+    fn instances_changed(&self, changed: &crate::directory::Changed) {
+        let mut state = self.state();
+        let State { merged, served, .. } = &mut *state;
+        if changed.complete {
+            served.everything_changed(merged, &*self.inner.directory);
+            self.tell(&state);
+        } else if served.instances_changed(merged, &*self.inner.directory, &changed.services) {
+            self.tell(&state);
+        }
+    }
+
+    /// Tells subscribers of the newest revision.
+    fn tell(&self, state: &State) -> u64 {
+        let revision = state.served.revision();
+        self.inner.changed.send_replace(revision);
+        revision
+    }
+
+    /// Writes a refusal to the audit log and passes it on.
+    async fn refused(
+        &self,
+        principal: &Principal,
+        action: &str,
+        object: &str,
+        dry_run: bool,
+        error: Error,
+    ) -> Result<Applied, Error> {
+        if !dry_run {
+            self.inner.audit.record(principal, action, object, &format!("refused: {error}")).await;
+        }
+        Err(error)
+    }
+
+    /// What revision `after` + 1 and all later ones changed, the newest first, and the newest number.
+    async fn changes_after(&self, after: u64) -> Result<(Vec<Change>, u64), Error> {
+        self.refresh().await?;
+        let newest = self.state().number;
+        if after == 0 || after > newest {
+            return Err(self.unknown_revision(after).await?);
+        }
+        let mut changes = Vec::new();
+        for number in (after + 1..=newest).rev() {
+            changes.extend(self.revision(number).await?.1);
+        }
+        Ok((changes, newest))
+    }
+
+    async fn unknown_revision(&self, asked: u64) -> Result<Error, Error> {
+        let range = self.inner.store.range(revision::HISTORY, None).await?;
+        let number = |item: Option<&leno_store::KeyValue>| -> Result<u64, Error> {
+            item.map_or(Ok(0), |item| revision::decode::<Revision>(item).map(|revision| revision.number))
+        };
+        Ok(Error::UnknownRevision { asked, oldest: number(range.items.first())?, newest: number(range.items.last())? })
+    }
+
+    fn plan_apply(&self, state: &State, apply: &Apply) -> Result<Plan, Error> {
+        let known = KnownWorld { merged: &state.merged, directory: &*self.inner.directory };
+        let mut faults = apply.parsed.faults.clone();
+        faults.extend(validate(&apply.parsed.resources, &known));
+        let mut changes = Vec::new();
+        for written in &apply.parsed.resources {
+            let key = &written.resource.key;
+            let before = state.merged.get(key);
+            if let Some(entry) = before.filter(|entry| entry.set != apply.set) {
+                let fix = format!("change it in {}, or remove it there first", owner(entry));
+                let message = format!("{key} is owned by {}", owner(entry));
+                faults.push(written.fault(FaultClass::Owned, "metadata.name", message, fix));
+            }
+            expect(key, before, apply.expected)?;
+            changes.push(Change {
+                resource: key.clone(),
+                before: before.map(|e| Stored::from(&**e)),
+                after: Some(after(written, before, &apply.set)),
+            });
+        }
+        fault::sort(&mut faults);
+        if fault::refuses(&faults) {
+            return Err(Error::Faults(faults));
+        }
+        if apply.prune {
+            let kept: BTreeSet<&ResourceKey> =
+                apply.parsed.resources.iter().map(|written| &written.resource.key).collect();
+            let gone = |entry: &&Arc<Entry>| entry.set == apply.set && !kept.contains(&entry.resource.key);
+            changes.extend(state.merged.iter().filter(gone).map(deletion));
+        }
+        let summary = apply.summary.clone().unwrap_or_else(|| summarise("apply", &changes));
+        Ok(Plan { set: apply.set.clone(), summary, changes, warnings: faults })
+    }
+}
+
+fn plan_delete(state: &State, delete: &Delete) -> Result<Plan, Error> {
+    let mut changes = Vec::new();
+    for key in &delete.resources {
+        let Some(entry) = state.merged.get(key) else { return Err(Error::NotFound(key.clone())) };
+        if entry.set != delete.set {
+            return Err(Error::Owned { resource: key.clone(), owner: owner(entry) });
+        }
+        expect(key, Some(entry), delete.expected)?;
+        changes.push(deletion(entry));
+    }
+    let summary = summarise("delete", &changes);
+    Ok(Plan { set: delete.set.clone(), summary, changes, warnings: Vec::new() })
+}
+
+/// Undoes `undo`, the newest first, for resources of the set. What belongs to another set by now stays.
+fn plan_rollback(state: &State, rollback: &Rollback, undo: &[Change], upto: u64) -> Result<Plan, Error> {
+    if state.number != upto {
+        return Err(Error::Contended(1));
+    }
+    let mut wanted: BTreeMap<&ResourceKey, Option<&Stored>> = BTreeMap::new();
+    for change in undo {
+        if rollback.resource.as_ref().is_none_or(|only| *only == change.resource) {
+            wanted.insert(&change.resource, change.before.as_ref());
+        }
+    }
+    let mut changes = Vec::new();
+    for (key, stored) in wanted {
+        let now = state.merged.get(key);
+        let foreign = now.filter(|entry| entry.set != rollback.set);
+        if let Some(entry) = foreign {
+            if rollback.resource.is_some() {
+                return Err(Error::Owned { resource: key.clone(), owner: owner(entry) });
+            }
+            continue;
+        }
+        let after = stored.filter(|stored| stored.set == rollback.set).cloned();
+        if now.is_none() && after.is_none() {
+            continue;
+        }
+        changes.push(Change { resource: key.clone(), before: now.map(|entry| Stored::from(&**entry)), after });
+    }
+    let summary = format!("roll back to revision {}", rollback.revision);
+    Ok(Plan { set: rollback.set.clone(), summary, changes, warnings: Vec::new() })
+}
+
+/// Refuses a change to what was changed since the caller read it.
+fn expect(key: &ResourceKey, entry: Option<&Arc<Entry>>, expected: Option<u64>) -> Result<(), Error> {
+    let found = entry.map_or(0, |entry| entry.revision);
+    match expected {
+        // Later is what the caller cannot have seen; a set may hold resources of several earlier revisions.
+        Some(expected) if found > expected || (expected > 0 && found == 0) => Err(Error::Conflict {
+            resource: key.clone(),
+            expected,
+            found,
+            author: entry.map(|entry| entry.author.clone()).unwrap_or_default(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// A written resource as it will be kept. The commit fills in revision, author and time.
+fn after(written: &Written, before: Option<&Arc<Entry>>, set: &Arc<str>) -> Stored {
+    let unchanged = before.filter(|entry| entry.value == written.value);
+    Stored {
+        value: written.value.clone(),
+        set: set.clone(),
+        file: written.file.clone(),
+        line: written.place().line,
+        created: before.map_or(0, |entry| entry.created),
+        revision: unchanged.map_or(0, |entry| entry.revision),
+        author: unchanged.map(|entry| entry.author.clone()).unwrap_or_default(),
+        updated: unchanged.map(|entry| entry.updated).unwrap_or_default(),
+    }
+}
+
+fn deletion(entry: &Arc<Entry>) -> Change {
+    Change { resource: entry.resource.key.clone(), before: Some(Stored::from(&**entry)), after: None }
+}
+
+fn owner(entry: &Entry) -> String {
+    format!("{}:{}", entry.file, entry.line)
+}
+
+fn summarise(verb: &str, changes: &[Change]) -> String {
+    let changed: Vec<&Change> = changes.iter().filter(|c| c.action() != revision::Action::Unchanged).collect();
+    match changed[..] {
+        [only] => format!("{verb} {}", only.resource),
+        ref several => format!("{verb} {} resources", several.len()),
+    }
+}
+
+// === impl Applied ===
+
+impl Applied {
+    fn of(plan: Plan, revision: u64, snapshot: u64) -> Self {
+        let changes = plan.changes.iter().map(|change| Changed { summary: change.summary(), diff: change.diff() });
+        Self { revision, snapshot, changes: changes.collect(), warnings: plan.warnings }
+    }
+}
+
+// === impl State ===
+
+impl State {
+    /// Fills an empty state from the store.
+    async fn read(&mut self, store: &dyn Store) -> Result<(), Error> {
+        let range = store.range(revision::RESOURCES, None).await?;
+        for item in &range.items {
+            self.merged.insert(Arc::new(revision::read_entry(item)?));
+        }
+        // Read after the resources: a head that is newer than they are makes the next commit plan again.
+        let head = store.get(revision::HEAD).await?;
+        (self.number, self.head_mod) = revision::read_head(head.as_ref())?;
+        self.through = range.revision;
+        if self.head_mod > self.through {
+            self.head_mod = self.through;
+        }
+        Ok(())
+    }
+}
+
+// === impl Driver ===
+
+impl Driver {
+    /// Follows the store and the registry until both are gone.
+    pub async fn run(self) {
+        let Self { control, mut changes } = self;
+        let follow_registry = async {
+            while let Some(changed) = changes.next().await {
+                control.instances_changed(&changed);
+            }
+        };
+        tokio::join!(follow_registry, follow_store(&control));
+    }
+}
+
+/// Follows the store; one that fell too far behind is read anew.
+async fn follow_store(control: &Control) {
+    loop {
+        let from = control.state().through + 1;
+        let watch = control.inner.store.watch(revision::RESOURCES, from).await;
+        let ended = match watch {
+            Ok(mut watch) => loop {
+                match watch.next().await {
+                    Some(Ok(changes)) => control.take_over(&changes),
+                    Some(Err(error)) => break error,
+                    None => break leno_store::Error::Closed,
+                }
+            },
+            Err(error) => error,
+        };
+        if ended == leno_store::Error::Closed {
+            return;
+        }
+        tracing::warn!(error = %ended, "watch of resources ended, reading them anew");
+        if let Err(error) = control.refresh().await {
+            tracing::error!(%error, "resources not readable");
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
+    }
+}
+
+// === impl Provide ===
+
+impl Provide for Control {
+    fn revision(&self) -> u64 {
+        self.state().served.revision()
+    }
+
+    fn resource(&self, node: &NodeInfo, kind: Kind, name: &str) -> Option<Resource> {
+        let mut state = self.state();
+        let before = state.served.revision();
+        let State { merged, served, .. } = &mut *state;
+        let resource = served.resource(merged, &*self.inner.directory, node, kind, name);
+        if state.served.revision() != before {
+            self.tell(&state);
+        }
+        resource
+    }
+
+    fn names(&self, node: &NodeInfo, kind: Kind) -> Vec<Name> {
+        let mut state = self.state();
+        let State { merged, served, .. } = &mut *state;
+        served.names(merged, &*self.inner.directory, node, kind)
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changed.subscribe()
+    }
+
+    fn dirty_since(&self, revision: u64) -> Dirty {
+        self.state().served.dirty_since(revision)
+    }
+
+    fn is_warming(&self) -> bool {
+        self.inner.directory.is_warming()
+    }
+}

@@ -1,0 +1,228 @@
+//! All resources of all sets, and who concerns whom: the routes of a parent, the policy of a service.
+//!
+//! Conflicts between sets are settled here and in the order of rules: the oldest wins (first applied, then namespace and
+//! name), as the Gateway API says; [`crate::status`] shows the loser. Kept up to date change by change; each change
+//! answers what it touched, so that only that is built anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use leno_model::name::ServiceName;
+use leno_model::resource::gateway::GatewaySpec;
+use leno_model::resource::kind::{Kind, ResourceKey};
+use leno_model::resource::reference::ParentRef;
+use leno_model::resource::service::ServiceSpec;
+use leno_model::resource::traffic_policy::TrafficPolicySpec;
+use leno_model::resource::{Resource, Spec};
+use leno_model::seam::Timestamp;
+use leno_model::validate::{Known, KnownService};
+use serde_json::Value;
+
+/// A resource that is in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What it says.
+    pub resource: Resource,
+    /// The same as it was written.
+    pub value: Value,
+    /// The set it belongs to: `api`, or `file:` and the watched directory.
+    pub set: Arc<str>,
+    /// The file it stands in, as whoever applied it named it.
+    pub file: Arc<str>,
+    /// The line in the file.
+    pub line: u32,
+    /// The revision that first applied it: its age.
+    pub created: u64,
+    /// The revision that last changed it.
+    pub revision: u64,
+    /// Who last changed it.
+    pub author: Arc<str>,
+    /// When it was last changed.
+    pub updated: Timestamp,
+}
+
+/// What somebody can depend on.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Topic {
+    /// A service: its declaration, its instances, the routes and policies for it.
+    Service(ServiceName),
+    /// A gateway and its routes, by namespace and name.
+    Gateway(Arc<str>, Arc<str>),
+    /// Which services there are at all.
+    Everything,
+}
+
+/// All resources in force.
+#[derive(Debug, Default)]
+pub struct Merged {
+    entries: BTreeMap<ResourceKey, Arc<Entry>>,
+    routes: BTreeMap<Topic, BTreeSet<ResourceKey>>,
+    policies: BTreeMap<ServiceName, BTreeSet<ResourceKey>>,
+}
+
+// === impl Merged ===
+
+impl Merged {
+    /// Puts a resource in force, in the place of the one with its key; answers what that touches.
+    pub fn insert(&mut self, entry: Arc<Entry>) -> BTreeSet<Topic> {
+        let key = entry.resource.key.clone();
+        let mut touched = self.remove(&key);
+        touched.extend(topics(&entry.resource));
+        for topic in route_topics(&entry.resource) {
+            self.routes.entry(topic).or_default().insert(key.clone());
+        }
+        for service in policy_targets(&entry.resource) {
+            self.policies.entry(service).or_default().insert(key.clone());
+        }
+        self.entries.insert(key, entry);
+        touched
+    }
+
+    /// Takes a resource out of force; answers what that touches.
+    pub fn remove(&mut self, key: &ResourceKey) -> BTreeSet<Topic> {
+        let Some(entry) = self.entries.remove(key) else { return BTreeSet::new() };
+        for topic in route_topics(&entry.resource) {
+            forget(&mut self.routes, &topic, key);
+        }
+        for service in policy_targets(&entry.resource) {
+            forget(&mut self.policies, &service, key);
+        }
+        topics(&entry.resource)
+    }
+
+    /// One resource.
+    pub fn get(&self, key: &ResourceKey) -> Option<&Arc<Entry>> {
+        self.entries.get(key)
+    }
+
+    /// Every resource, by key.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.entries.values()
+    }
+
+    /// How many resources there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The declaration of a service.
+    pub fn service(&self, name: &ServiceName) -> Option<(&Arc<Entry>, &ServiceSpec)> {
+        let entry = self.entries.get(&ResourceKey::new(Kind::Service, &name.namespace, &name.name))?;
+        match &entry.resource.spec {
+            Spec::Service(spec) => Some((entry, spec)),
+            _ => None,
+        }
+    }
+
+    /// Every declared service.
+    pub fn services(&self) -> impl Iterator<Item = ServiceName> {
+        let of_kind = |key: &&ResourceKey| key.kind == Kind::Service;
+        self.entries
+            .keys()
+            .filter(of_kind)
+            .map(|key| ServiceName { namespace: key.namespace.clone(), name: key.name.clone() })
+    }
+
+    /// A gateway.
+    pub fn gateway(&self, namespace: &str, name: &str) -> Option<(&Arc<Entry>, &GatewaySpec)> {
+        let entry = self.entries.get(&ResourceKey::new(Kind::Gateway, namespace, name))?;
+        match &entry.resource.spec {
+            Spec::Gateway(spec) => Some((entry, spec)),
+            _ => None,
+        }
+    }
+
+    /// The routes that name a parent, the oldest first.
+    pub fn routes_of(&self, parent: &Topic) -> Vec<&Arc<Entry>> {
+        let keys = self.routes.get(parent).into_iter().flatten();
+        let mut routes: Vec<&Arc<Entry>> = keys.filter_map(|key| self.entries.get(key)).collect();
+        routes.sort_by_key(|entry| age(entry));
+        routes
+    }
+
+    /// The policies for a service, the oldest, which is the one in force, first.
+    pub fn policies_of(&self, service: &ServiceName) -> Vec<(&Arc<Entry>, &TrafficPolicySpec)> {
+        let keys = self.policies.get(service).into_iter().flatten();
+        let mut policies: Vec<(&Arc<Entry>, &TrafficPolicySpec)> = keys
+            .filter_map(|key| self.entries.get(key))
+            .filter_map(|entry| match &entry.resource.spec {
+                Spec::TrafficPolicy(spec) => Some((entry, spec)),
+                _ => None,
+            })
+            .collect();
+        policies.sort_by_key(|(entry, _)| age(entry));
+        policies
+    }
+}
+
+fn forget<K: Ord>(index: &mut BTreeMap<K, BTreeSet<ResourceKey>>, at: &K, key: &ResourceKey) {
+    if let Some(keys) = index.get_mut(at) {
+        keys.remove(key);
+        if keys.is_empty() {
+            index.remove(at);
+        }
+    }
+}
+
+/// Who wins between two resources that cannot both hold: the smaller.
+pub(crate) fn age(entry: &Entry) -> (u64, Arc<str>, Arc<str>) {
+    (entry.created, entry.resource.key.namespace.clone(), entry.resource.key.name.clone())
+}
+
+/// What a parent reference of a resource in `namespace` names.
+pub(crate) fn parent_topic(namespace: &str, parent: &ParentRef) -> Option<Topic> {
+    let namespace = parent.namespace.as_deref().unwrap_or(namespace);
+    if parent.is_service() {
+        Some(Topic::Service(ServiceName { namespace: namespace.into(), name: parent.name.as_str().into() }))
+    } else {
+        parent.is_gateway().then(|| Topic::Gateway(namespace.into(), parent.name.as_str().into()))
+    }
+}
+
+fn route_topics(resource: &Resource) -> BTreeSet<Topic> {
+    resource.spec.parents().iter().filter_map(|parent| parent_topic(&resource.key.namespace, parent)).collect()
+}
+
+fn policy_targets(resource: &Resource) -> Vec<ServiceName> {
+    let Spec::TrafficPolicy(policy) = &resource.spec else { return Vec::new() };
+    let service = |name: &str| ServiceName { namespace: resource.key.namespace.clone(), name: name.into() };
+    policy.target_refs.iter().map(|target| service(&target.name)).collect()
+}
+
+/// What a resource concerns.
+fn topics(resource: &Resource) -> BTreeSet<Topic> {
+    let key = &resource.key;
+    match &resource.spec {
+        Spec::Service(_) => {
+            let service = ServiceName { namespace: key.namespace.clone(), name: key.name.clone() };
+            BTreeSet::from([Topic::Service(service), Topic::Everything])
+        }
+        Spec::Gateway(_) => BTreeSet::from([Topic::Gateway(key.namespace.clone(), key.name.clone())]),
+        Spec::TrafficPolicy(_) => policy_targets(resource).into_iter().map(Topic::Service).collect(),
+        _ => route_topics(resource),
+    }
+}
+
+/// What exists, as validation asks: resources of all sets, and services of the registry.
+pub(crate) struct KnownWorld<'a> {
+    pub(crate) merged: &'a Merged,
+    pub(crate) directory: &'a dyn crate::Directory,
+}
+
+impl Known for KnownWorld<'_> {
+    fn service(&self, name: &ServiceName) -> Option<KnownService> {
+        match self.merged.service(name) {
+            Some((_, spec)) => Some(KnownService::declared(spec)),
+            None => (!self.directory.instances(name).is_empty()).then(KnownService::default),
+        }
+    }
+
+    fn gateway(&self, namespace: &str, name: &str) -> Option<GatewaySpec> {
+        self.merged.gateway(namespace, name).map(|(_, spec)| spec.clone())
+    }
+}

@@ -1,0 +1,367 @@
+//! What proxies are served: built when it is asked for, kept until something it was made of changes.
+//!
+//! Each answer is kept with the topics (services, gateways) that it read. When one of them changes, only the answers that
+//! read it are built again, and only those that came out different are told to subscribers, so that a changed endpoint
+//! touches one resource. A change of instances that leaves ports, protocol and visibility as they were concerns endpoints
+//! only. Names are part of the key as they were asked for; names that lead nowhere are kept too, because they may
+//! appear, but only so many.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::{IpAddr, Ipv4Addr};
+
+use leno_model::name::ServiceName;
+use leno_model::snapshot::Name;
+use leno_xds::kind::Kind;
+use leno_xds::node::{NodeInfo, ProxyKind, ProxyRole};
+use leno_xds::provide::{Dirty, Resource};
+use leno_xds::translate::{self, Dialect};
+
+use crate::Directory;
+use crate::merge::{Merged, Topic};
+use crate::snapshot::{Caller, View, name};
+
+/// How many batches of changes are remembered for subscribers that are behind.
+const LOG_MAX: usize = 1024;
+
+/// How many names that lead nowhere are kept; beyond, all of them are forgotten and everybody asks anew.
+const ABSENT_MAX: usize = 100_000;
+
+/// Answers, and what changed in them.
+pub(crate) struct Served {
+    revision: u64,
+    answers: HashMap<Asked, Answer>,
+    lists: HashMap<AskedList, List>,
+    readers: HashMap<Topic, HashSet<Asked>>,
+    list_readers: HashMap<Topic, HashSet<AskedList>>,
+    /// What instances make of a service beside its endpoints, as a hash.
+    shapes: HashMap<ServiceName, u64>,
+    absent: usize,
+    log: VecDeque<(u64, BTreeSet<(Kind, Name)>)>,
+    /// What changed up to this revision is no longer known.
+    forgotten: u64,
+}
+
+/// One question for which there is one answer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Asked {
+    kind: Kind,
+    name: Name,
+    dialect: Dialect,
+    /// For listeners, whose name is looked up for somebody.
+    caller: Option<Caller>,
+}
+
+struct Answer {
+    resource: Option<Resource>,
+    read: BTreeSet<Topic>,
+}
+
+/// A question for everything of a kind.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct AskedList {
+    kind: Kind,
+    caller: Caller,
+    /// Whether the proxy takes part in the mesh without asking by name.
+    everything: bool,
+    gateway: Option<(Name, Name)>,
+}
+
+struct List {
+    names: BTreeSet<Name>,
+    read: BTreeSet<Topic>,
+}
+
+// === impl Served ===
+
+impl Served {
+    pub(crate) fn new() -> Self {
+        Self {
+            revision: 1,
+            answers: HashMap::new(),
+            lists: HashMap::new(),
+            readers: HashMap::new(),
+            list_readers: HashMap::new(),
+            shapes: HashMap::new(),
+            absent: 0,
+            log: VecDeque::new(),
+            forgotten: 0,
+        }
+    }
+
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    pub(crate) fn resource(
+        &mut self,
+        merged: &Merged,
+        directory: &dyn Directory,
+        node: &NodeInfo,
+        kind: Kind,
+        name: &str,
+    ) -> Option<Resource> {
+        let caller = (kind == Kind::Listener).then(|| caller(node));
+        let asked = Asked { kind, name: name.into(), dialect: dialect(node), caller };
+        if let Some(answer) = self.answers.get(&asked) {
+            return answer.resource.clone();
+        }
+        let answer = build(merged, directory, &asked);
+        let resource = answer.resource.clone();
+        self.keep(asked, answer);
+        resource
+    }
+
+    pub(crate) fn names(
+        &mut self,
+        merged: &Merged,
+        directory: &dyn Directory,
+        node: &NodeInfo,
+        kind: Kind,
+    ) -> Vec<Name> {
+        let gateway = node.gateway.as_deref().and_then(|gateway| gateway.split_once('/'));
+        let gateway = gateway.map(|(namespace, name)| (namespace.into(), name.into()));
+        let everything = node.proxy == ProxyKind::Envoy;
+        let asked = AskedList { kind, caller: caller(node), everything, gateway };
+        if let Some(list) = self.lists.get(&asked) {
+            return list.names.iter().cloned().collect();
+        }
+        let list = build_list(merged, directory, &asked);
+        let names = list.names.iter().cloned().collect();
+        for topic in &list.read {
+            self.list_readers.entry(topic.clone()).or_default().insert(asked.clone());
+        }
+        self.lists.insert(asked, list);
+        names
+    }
+
+    pub(crate) fn dirty_since(&self, revision: u64) -> Dirty {
+        if revision < self.forgotten {
+            return Dirty::All;
+        }
+        let newer = self.log.iter().filter(|(at, _)| *at > revision);
+        Dirty::Names(newer.flat_map(|(_, names)| names.iter().cloned()).collect())
+    }
+
+    /// Resources changed: builds what read any of `topics` anew. A new revision even where nothing came out different,
+    /// so that whoever made the change can wait for it.
+    pub(crate) fn resources_changed(&mut self, merged: &Merged, directory: &dyn Directory, topics: &BTreeSet<Topic>) {
+        let mut dirty = BTreeSet::new();
+        for topic in topics {
+            self.rebuild(merged, directory, topic, false, &mut dirty);
+        }
+        self.commit(dirty);
+    }
+
+    /// Instances of services changed. Answers whether anything came out different.
+    pub(crate) fn instances_changed(
+        &mut self,
+        merged: &Merged,
+        directory: &dyn Directory,
+        services: &BTreeSet<ServiceName>,
+    ) -> bool {
+        let mut dirty = BTreeSet::new();
+        let mut reshaped = false;
+        for service in services {
+            let topic = Topic::Service(service.clone());
+            let shape = shape(merged, directory, service);
+            let same_shape = self.shapes.insert(service.clone(), shape) == Some(shape);
+            if !same_shape && shape == 0 {
+                self.shapes.remove(service);
+            }
+            reshaped |= !same_shape;
+            self.rebuild(merged, directory, &topic, same_shape, &mut dirty);
+        }
+        if reshaped {
+            self.rebuild(merged, directory, &Topic::Everything, false, &mut dirty);
+        }
+        let changed = !dirty.is_empty();
+        if changed {
+            self.commit(dirty);
+        }
+        changed
+    }
+
+    /// Anything may have changed: builds all answers anew.
+    pub(crate) fn everything_changed(&mut self, merged: &Merged, directory: &dyn Directory) {
+        let topics: BTreeSet<Topic> = self.readers.keys().chain(self.list_readers.keys()).cloned().collect();
+        self.shapes.clear();
+        self.resources_changed(merged, directory, &topics);
+    }
+
+    fn rebuild(
+        &mut self,
+        merged: &Merged,
+        directory: &dyn Directory,
+        topic: &Topic,
+        endpoints_only: bool,
+        dirty: &mut BTreeSet<(Kind, Name)>,
+    ) {
+        let wanted = |asked: &&Asked| !endpoints_only || asked.kind == Kind::Endpoints;
+        let affected: Vec<Asked> = self.readers.get(topic).into_iter().flatten().filter(wanted).cloned().collect();
+        for asked in affected {
+            let answer = build(merged, directory, &asked);
+            let before = self.forget(&asked);
+            if before.is_none_or(|before| before.resource != answer.resource) {
+                dirty.insert((asked.kind, asked.name.clone()));
+            }
+            self.keep(asked, answer);
+        }
+        if endpoints_only {
+            return;
+        }
+        let lists: Vec<AskedList> = self.list_readers.get(topic).into_iter().flatten().cloned().collect();
+        for asked in lists {
+            let list = build_list(merged, directory, &asked);
+            let before = self.forget_list(&asked);
+            let before = before.map(|list| list.names).unwrap_or_default();
+            dirty.extend(before.symmetric_difference(&list.names).map(|name| (asked.kind, name.clone())));
+            for topic in &list.read {
+                self.list_readers.entry(topic.clone()).or_default().insert(asked.clone());
+            }
+            self.lists.insert(asked, list);
+        }
+    }
+
+    fn keep(&mut self, asked: Asked, answer: Answer) {
+        if answer.resource.is_none() {
+            if self.absent >= ABSENT_MAX {
+                self.forget_absent();
+            }
+            self.absent += 1;
+        }
+        for topic in &answer.read {
+            self.readers.entry(topic.clone()).or_default().insert(asked.clone());
+        }
+        self.answers.insert(asked, answer);
+    }
+
+    fn forget(&mut self, asked: &Asked) -> Option<Answer> {
+        let answer = self.answers.remove(asked)?;
+        self.absent -= usize::from(answer.resource.is_none());
+        for topic in &answer.read {
+            if let Some(readers) = self.readers.get_mut(topic) {
+                readers.remove(asked);
+                if readers.is_empty() {
+                    self.readers.remove(topic);
+                }
+            }
+        }
+        Some(answer)
+    }
+
+    fn forget_list(&mut self, asked: &AskedList) -> Option<List> {
+        let list = self.lists.remove(asked)?;
+        for topic in &list.read {
+            if let Some(readers) = self.list_readers.get_mut(topic) {
+                readers.remove(asked);
+                if readers.is_empty() {
+                    self.list_readers.remove(topic);
+                }
+            }
+        }
+        Some(list)
+    }
+
+    /// Forgets every name that led nowhere. Those who still want one must ask again, so everybody is told that anything
+    /// may have changed.
+    fn forget_absent(&mut self) {
+        let absent: Vec<Asked> = self
+            .answers
+            .iter()
+            .filter(|(_, answer)| answer.resource.is_none())
+            .map(|(asked, _)| asked.clone())
+            .collect();
+        for asked in absent {
+            self.forget(&asked);
+        }
+        self.revision += 1;
+        self.forgotten = self.revision;
+        self.log.clear();
+    }
+
+    fn commit(&mut self, dirty: BTreeSet<(Kind, Name)>) {
+        self.revision += 1;
+        self.log.push_back((self.revision, dirty));
+        if self.log.len() > LOG_MAX
+            && let Some((oldest, _)) = self.log.pop_front()
+        {
+            self.forgotten = oldest;
+        }
+    }
+}
+
+fn build(merged: &Merged, directory: &dyn Directory, asked: &Asked) -> Answer {
+    let view = View::new(merged, directory);
+    let nobody = Caller { namespace: "".into(), is_gateway: false };
+    let caller = asked.caller.as_ref().unwrap_or(&nobody);
+    let resource = match asked.kind {
+        Kind::Listener => view
+            .listener(&asked.name, caller)
+            .and_then(|listener| translate::listener::encode(&listener, asked.dialect)),
+        Kind::Route => view.route_config(&asked.name).map(|config| translate::route::encode(&config, asked.dialect)),
+        Kind::Cluster => view.cluster(&asked.name).map(|cluster| translate::cluster::encode(&cluster, asked.dialect)),
+        Kind::Endpoints => {
+            view.endpoints(&asked.name).map(|endpoints| translate::endpoints::encode(&endpoints, asked.dialect))
+        }
+    };
+    Answer { resource, read: view.into_read() }
+}
+
+fn build_list(merged: &Merged, directory: &dyn Directory, asked: &AskedList) -> List {
+    let view = View::new(merged, directory);
+    let mut names: BTreeSet<Name> = BTreeSet::new();
+    match asked.kind {
+        Kind::Listener => {
+            names.extend(asked.everything.then(|| name::OUTBOUND.into()));
+            if let Some((namespace, gateway)) = &asked.gateway {
+                names.extend(view.gateway_listeners(namespace, gateway));
+            }
+        }
+        Kind::Cluster => {
+            if asked.everything {
+                names.extend(view.all_clusters(&asked.caller));
+            }
+            if let Some((namespace, gateway)) = &asked.gateway {
+                names.extend(view.gateway_clusters(namespace, gateway));
+            }
+        }
+        Kind::Route | Kind::Endpoints => {}
+    }
+    List { names, read: view.into_read() }
+}
+
+/// What the instances of a service make of it beside its endpoints; 0 for a service that does not exist.
+fn shape(merged: &Merged, directory: &dyn Directory, service: &ServiceName) -> u64 {
+    let view = View::new(merged, directory);
+    let found = view.service(service);
+    if !found.exists() {
+        return 0;
+    }
+    let mut hasher = DefaultHasher::new();
+    let instances = found.instances.iter().map(|registered| &registered.instance);
+    let mut facts: BTreeMap<u64, ()> = BTreeMap::new();
+    for instance in instances {
+        let mut one = DefaultHasher::new();
+        instance.visibility.hash(&mut one);
+        for port in &instance.ports {
+            (port.number, &port.name, port.protocol).hash(&mut one);
+        }
+        facts.insert(one.finish(), ());
+    }
+    facts.hash(&mut hasher);
+    hasher.finish() | 1
+}
+
+fn caller(node: &NodeInfo) -> Caller {
+    Caller { namespace: node.namespace.as_str().into(), is_gateway: node.role == ProxyRole::Gateway }
+}
+
+fn dialect(node: &NodeInfo) -> Dialect {
+    match (node.proxy, node.role) {
+        (ProxyKind::Leno, _) => Dialect::Leno,
+        (ProxyKind::Grpc, _) => Dialect::Grpc,
+        (ProxyKind::Envoy, ProxyRole::Sidecar) => Dialect::Envoy { bind: IpAddr::V4(Ipv4Addr::LOCALHOST) },
+        (ProxyKind::Envoy, ProxyRole::Gateway) => Dialect::Envoy { bind: IpAddr::V4(Ipv4Addr::UNSPECIFIED) },
+    }
+}

@@ -1,0 +1,160 @@
+//! From merged resources and the registry's view to what one proxy is told: one file per kind of the snapshot.
+//!
+//! ```text
+//! a name somebody asked for ─ name ─► Listener ─► RouteConfig ─► Cluster ─► Endpoints
+//!                                        └ service (ports, visibility), route (rules, backends), gateway
+//! ```
+//!
+//! Everything is built for one name, when it is asked for; nothing here walks over all services but the view of a foreign
+//! proxy that subscribes to everything. A [`View`] notes every service and gateway that it read, so that the caller
+//! knows when to build again. Pure.
+
+mod backend;
+mod cluster;
+mod endpoint;
+mod everything;
+mod filter;
+mod gateway;
+mod listener;
+pub mod name;
+mod route;
+mod service;
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use leno_model::name::ServiceName;
+use leno_model::resource::reference::ParentRef;
+use leno_model::snapshot::{Cluster, Endpoints, Listener, Name, RouteConfig};
+
+use crate::Directory;
+use crate::merge::{Entry, Merged, Topic};
+
+pub(crate) use self::backend::{Context, Unresolved, resolve};
+pub(crate) use self::gateway::routes_of as gateway_routes;
+pub(crate) use self::route::{Attached, attached, rules_of};
+pub(crate) use self::service::ServiceView;
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Caller {
+    /// The namespace in which bare names are looked up and for which visibility is decided.
+    pub namespace: Arc<str>,
+    /// Whether it is a gateway, which also sees what is meant for gateways.
+    pub is_gateway: bool,
+}
+
+/// Resources and instances at one moment, and a note of what was read of them.
+pub struct View<'a> {
+    merged: &'a Merged,
+    directory: &'a dyn Directory,
+    read: RefCell<BTreeSet<Topic>>,
+}
+
+// === impl View ===
+
+impl<'a> View<'a> {
+    /// A view that has read nothing yet.
+    pub fn new(merged: &'a Merged, directory: &'a dyn Directory) -> Self {
+        Self { merged, directory, read: RefCell::default() }
+    }
+
+    /// What was read since it was made.
+    pub fn into_read(self) -> BTreeSet<Topic> {
+        self.read.into_inner()
+    }
+
+    /// The listener of this name, as `caller` spells it.
+    pub fn listener(&self, name: &str, caller: &Caller) -> Option<Listener> {
+        match name::Asked::listener(name, caller)? {
+            name::Asked::Service { service, port } => listener::of_service(self, name, &service, port, caller),
+            name::Asked::Gateway { namespace, name: gateway, port } => {
+                gateway::listener(self, &namespace, &gateway, port)
+            }
+            name::Asked::Everything => Some(everything::listener(name, caller)),
+        }
+    }
+
+    /// The route configuration of this canonical name.
+    pub fn route_config(&self, name: &str) -> Option<RouteConfig> {
+        match name::Routes::parse(name)? {
+            name::Routes::Service { service, port, consumer } => {
+                route::of_service(self, name, &service, port, consumer.as_deref())
+            }
+            name::Routes::Gateway { namespace, name: gateway, port } => {
+                gateway::route_config(self, name, &namespace, &gateway, port)
+            }
+            name::Routes::Everything { caller } => Some(everything::route_config(self, name, &caller)),
+        }
+    }
+
+    /// The cluster of this canonical name.
+    pub fn cluster(&self, name: &str) -> Option<Cluster> {
+        cluster::build(self, &name::ClusterName::parse(name)?)
+    }
+
+    /// The endpoints of the cluster of this name.
+    pub fn endpoints(&self, name: &str) -> Option<Endpoints> {
+        endpoint::build(self, &name::ClusterName::parse(name)?)
+    }
+
+    /// The names of the listeners that a gateway opens.
+    pub fn gateway_listeners(&self, namespace: &str, name: &str) -> Vec<Name> {
+        gateway::listeners(self, namespace, name)
+    }
+
+    /// The clusters that a subscriber to everything gets.
+    pub fn all_clusters(&self, caller: &Caller) -> Vec<Name> {
+        everything::clusters(self, caller)
+    }
+
+    /// The clusters that the routes of a gateway lead to.
+    pub fn gateway_clusters(&self, namespace: &str, name: &str) -> Vec<Name> {
+        gateway::clusters(self, namespace, name)
+    }
+
+    /// Every service that is declared or registered.
+    pub(crate) fn services(&self) -> BTreeSet<ServiceName> {
+        self.note(Topic::Everything);
+        self.merged.services().chain(self.directory.services()).collect()
+    }
+
+    pub(crate) fn service(&self, name: &ServiceName) -> ServiceView<'a> {
+        self.note(Topic::Service(name.clone()));
+        ServiceView::new(name.clone(), self.merged.service(name), self.directory.instances(name))
+    }
+
+    /// The routes whose parent is `parent`, the oldest first, with the references that name it.
+    pub(crate) fn routes_of(&self, parent: &Topic) -> Vec<(&'a Arc<Entry>, Vec<&'a ParentRef>)> {
+        self.note(parent.clone());
+        let merged: &'a Merged = self.merged;
+        let routes = merged.routes_of(parent).into_iter();
+        let with_parents = routes.map(|entry| {
+            let names_it = |reference: &&ParentRef| {
+                crate::merge::parent_topic(&entry.resource.key.namespace, reference).as_ref() == Some(parent)
+            };
+            (entry, entry.resource.spec.parents().iter().filter(names_it).collect())
+        });
+        with_parents.collect()
+    }
+
+    pub(crate) fn policy_of(&self, service: &ServiceName) -> service::Policy {
+        self.note(Topic::Service(service.clone()));
+        service::Policy::of(self.merged.policies_of(service).first().map(|(_, spec)| *spec))
+    }
+
+    pub(crate) fn gateway_spec(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Option<&'a leno_model::resource::gateway::GatewaySpec> {
+        self.note(Topic::Gateway(namespace.into(), name.into()));
+        let merged: &'a Merged = self.merged;
+        merged.gateway(namespace, name).map(|(_, spec)| spec)
+    }
+
+    fn note(&self, topic: Topic) {
+        self.read.borrow_mut().insert(topic);
+    }
+}

@@ -1,0 +1,60 @@
+//! From a backend reference to the cluster it leads to, or why it leads nowhere.
+
+use leno_model::name::ServiceName;
+use leno_model::resource::reference::BackendView;
+use leno_model::snapshot::Name;
+
+use super::name::ClusterName;
+use super::{Caller, View};
+
+/// From where a reference is followed.
+pub(crate) struct Context<'a> {
+    /// The route's namespace.
+    pub(crate) namespace: &'a str,
+    /// The service and port that are asked for, where the parent is a service.
+    pub(crate) parent: Option<(&'a ServiceName, u16)>,
+}
+
+/// Why a reference leads nowhere: the Gateway API's reason, and words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unresolved {
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+}
+
+/// The cluster that a reference leads to.
+pub(crate) fn resolve(view: &View<'_>, context: &Context<'_>, backend: BackendView<'_>) -> Result<Name, Unresolved> {
+    let fault = |reason, message| Err(Unresolved { reason, message });
+    let Some((service, version)) = backend.service() else {
+        return fault("InvalidKind", format!("{} {} cannot be a backend", backend.kind, backend.name));
+    };
+    let namespace = backend.namespace.unwrap_or(context.namespace);
+    if namespace != context.namespace {
+        return fault("RefNotPermitted", format!("service {namespace}/{service} is in another namespace"));
+    }
+    let Ok(name) = ServiceName::new(namespace, service) else {
+        return fault("BackendNotFound", format!("{service:?} is not the name of a service"));
+    };
+    let found = view.service(&name);
+    if !found.exists() {
+        return fault("BackendNotFound", format!("service {namespace}/{service} is neither declared nor registered"));
+    }
+    let caller = Caller { namespace: context.namespace.into(), is_gateway: context.parent.is_none() };
+    if !found.is_visible_to(&caller) {
+        return fault("RefNotPermitted", format!("service {namespace}/{service} is not visible from here"));
+    }
+    let port = match backend.port {
+        Some(number) => found.port(Some(number)),
+        None => context.parent.and_then(|(_, asked)| found.port(Some(asked))).or_else(|| found.only_port()),
+    };
+    match (port, backend.port) {
+        (Some(port), _) => {
+            Ok(ClusterName { service: name, port: port.number, version: version.map(Into::into) }.render())
+        }
+        (None, Some(number)) => fault("BackendNotFound", format!("service {namespace}/{service} has no port {number}")),
+        (None, None) => fault(
+            "BackendNotFound",
+            format!("service {namespace}/{service} has several ports and the reference names none"),
+        ),
+    }
+}

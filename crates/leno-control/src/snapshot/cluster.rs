@@ -1,0 +1,21 @@
+//! Clusters: a port of a service, or of one version of it, and how its endpoints are used.
+
+use leno_model::snapshot::Cluster;
+
+use super::View;
+use super::name::ClusterName;
+
+pub(super) fn build(view: &View<'_>, name: &ClusterName) -> Option<Cluster> {
+    let service = view.service(&name.service);
+    let port = service.port(Some(name.port))?;
+    let policy = view.policy_of(&name.service);
+    Some(Cluster {
+        name: name.render(),
+        service: name.service.clone(),
+        port: port.number,
+        protocol: port.protocol,
+        balance: policy.balance,
+        connect_timeout: policy.connect_timeout,
+        idle_timeout: policy.idle_timeout,
+    })
+}

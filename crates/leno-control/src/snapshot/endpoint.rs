@@ -1,0 +1,74 @@
+//! Endpoints: the instances of a cluster that take traffic, finish theirs, or fail their probes.
+//!
+//! An instance that is starting, was taken out or whose lease is over without a passing probe is no endpoint at all.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use leno_model::resource::number::{EndpointWeight, Port};
+use leno_model::resource::service::{ServiceEndpoint, TargetPort};
+use leno_model::snapshot::{Endpoint, EndpointHealth, Endpoints};
+use leno_registry::{Registered, Routable};
+
+use super::View;
+use super::name::ClusterName;
+use super::service::{PortView, ServiceView};
+
+const WEIGHT: u32 = 100;
+
+pub(super) fn build(view: &View<'_>, name: &ClusterName) -> Option<Endpoints> {
+    let service = view.service(&name.service);
+    let port = service.port(Some(name.port))?;
+    let registered = service.instances.iter().filter_map(|registered| endpoint(&service, &port, registered));
+    let spec = service.spec();
+    let declared = spec.into_iter().flat_map(|spec| {
+        let target = spec.ports.iter().find(|p| p.port.get() == port.number).and_then(|p| match &p.target_port {
+            Some(TargetPort::Number(number)) => Some(number.get()),
+            _ => None,
+        });
+        spec.endpoints.iter().map(move |endpoint| (endpoint, target))
+    });
+    let declared = declared.map(|(endpoint, target)| static_endpoint(endpoint, target.unwrap_or(port.number)));
+    let mut endpoints: Vec<Endpoint> = registered.chain(declared).collect();
+    if let Some(version) = &name.version {
+        endpoints.retain(|endpoint| endpoint.version.as_ref() == Some(version));
+    }
+    endpoints.sort_by(|a, b| a.id.cmp(&b.id));
+    Some(Endpoints { cluster: name.render(), endpoints })
+}
+
+fn endpoint(service: &ServiceView<'_>, port: &PortView, registered: &Arc<Registered>) -> Option<Endpoint> {
+    let health = match registered.routable() {
+        Routable::Yes => EndpointHealth::Healthy,
+        Routable::Failing => EndpointHealth::Unhealthy,
+        Routable::Draining => EndpointHealth::Draining,
+        Routable::Starting | Routable::Out | Routable::Expired => return None,
+    };
+    let instance = &registered.instance;
+    let listens = service.instance_port(instance, port)?;
+    let proxy_address = instance.proxy_address.unwrap_or(instance.address);
+    Some(Endpoint {
+        id: instance.id.clone(),
+        address: SocketAddr::new(instance.address, listens.number),
+        proxy: listens.proxy_port.map(|port| SocketAddr::new(proxy_address, port)),
+        weight: instance.weight,
+        health,
+        version: instance.version.clone(),
+        zone: instance.zone.clone(),
+        region: instance.region.clone(),
+    })
+}
+
+fn static_endpoint(written: &ServiceEndpoint, port: u16) -> Endpoint {
+    let port = written.port.map_or(port, Port::get);
+    Endpoint {
+        id: format!("static-{}", SocketAddr::new(written.address, port)).into(),
+        address: SocketAddr::new(written.address, port),
+        proxy: None,
+        weight: written.weight.map_or(WEIGHT, EndpointWeight::get),
+        health: EndpointHealth::Healthy,
+        version: written.version.as_deref().map(Into::into),
+        zone: written.zone.as_deref().map(Into::into),
+        region: None,
+    }
+}

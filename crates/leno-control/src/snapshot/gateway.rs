@@ -1,0 +1,156 @@
+//! The ports of a gateway: one bound listener for each, from all listeners of the Gateway on it and their routes.
+
+use std::collections::BTreeSet;
+
+use leno_model::instance::Protocol;
+use leno_model::resource::Spec;
+use leno_model::resource::gateway::{GatewayListener, GatewayProtocol, hosts_meet};
+use leno_model::snapshot::{
+    Action, HostPattern, Listener, Name, RouteConfig, RouteFilter, Rule, VirtualHost, WeightedCluster,
+};
+use leno_route::precedence::{Placed, arrange_listeners};
+
+use super::route::{self, Attached};
+use super::{View, listener as service_listener, name};
+use crate::merge::Topic;
+
+const IDLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// The names of the ports that a gateway opens.
+pub(super) fn listeners(view: &View<'_>, namespace: &str, gateway: &str) -> Vec<Name> {
+    let Some(spec) = view.gateway_spec(namespace, gateway) else { return Vec::new() };
+    let served = spec.listeners.iter().filter(|listener| listener.is_served());
+    let ports: BTreeSet<u16> = served.map(|listener| listener.port.get()).collect();
+    ports.into_iter().map(|port| name::gateway(namespace, gateway, port)).collect()
+}
+
+pub(super) fn listener(view: &View<'_>, namespace: &str, gateway: &str, port: u16) -> Option<Listener> {
+    let listeners = on_port(view, namespace, gateway, port)?;
+    let first = listeners.first()?.protocol;
+    let routes = |protocol: GatewayProtocol| -> Vec<Attached<'_>> {
+        let of_protocol = listeners.iter().filter(|listener| listener.protocol == protocol);
+        of_protocol.flat_map(|listener| routes_of(view, namespace, gateway, listener)).collect()
+    };
+    let name = name::gateway(namespace, gateway, port);
+    let is_http = first == GatewayProtocol::Http;
+    Some(Listener {
+        http: is_http.then(|| name.clone()),
+        name,
+        service: None,
+        port,
+        bind: true,
+        protocol: match first {
+            GatewayProtocol::Http => Protocol::Http,
+            GatewayProtocol::Tls => Protocol::Tls,
+            _ => Protocol::Tcp,
+        },
+        tcp: if is_http { Vec::new() } else { tcp(view, &routes(first)) },
+        tls: service_listener::tls_rules(view, &routes(GatewayProtocol::Tls), None),
+        idle_timeout: IDLE_TIMEOUT,
+    })
+}
+
+pub(super) fn route_config(
+    view: &View<'_>,
+    config: &str,
+    namespace: &str,
+    gateway: &str,
+    port: u16,
+) -> Option<RouteConfig> {
+    let listeners = on_port(view, namespace, gateway, port)?;
+    let http = listeners.into_iter().filter(|listener| listener.protocol == GatewayProtocol::Http);
+    let placed = http.map(|listener| {
+        let host = listener.hostname.as_deref().map_or(HostPattern::Any, service_listener::pattern);
+        (host, placed_rules(view, namespace, gateway, listener))
+    });
+    let placed: Vec<(HostPattern, Vec<Placed<Rule>>)> = placed.collect();
+    if placed.is_empty() {
+        return None;
+    }
+    let hosts = arrange_listeners(placed);
+    let hosts = hosts.into_iter().map(|(host, rules)| VirtualHost { hostnames: vec![host], rules });
+    Some(RouteConfig { name: config.into(), hosts: hosts.collect() })
+}
+
+/// Every cluster that the routes of a gateway lead to.
+pub(super) fn clusters(view: &View<'_>, namespace: &str, gateway: &str) -> Vec<Name> {
+    let mut found: BTreeSet<Name> = BTreeSet::new();
+    let Some(spec) = view.gateway_spec(namespace, gateway) else { return Vec::new() };
+    for listener in spec.listeners.iter().filter(|listener| listener.is_served()) {
+        for (_, _, rule) in placed_rules(view, namespace, gateway, listener) {
+            found.extend(clusters_of(&rule));
+        }
+        let routes = routes_of(view, namespace, gateway, listener);
+        let tls = service_listener::tls_rules(view, &routes, None).into_iter().flat_map(|rule| rule.clusters);
+        found.extend(tls.chain(tcp(view, &routes)).filter_map(|weighted| weighted.cluster));
+    }
+    found.into_iter().collect()
+}
+
+/// Every cluster that a rule leads to.
+pub(super) fn clusters_of(rule: &Rule) -> Vec<Name> {
+    let mirrors = |filters: &[RouteFilter]| -> Vec<Name> {
+        let mirror = |filter: &RouteFilter| match filter {
+            RouteFilter::Mirror(mirror) => Some(mirror.cluster.clone()),
+            _ => None,
+        };
+        filters.iter().filter_map(mirror).collect()
+    };
+    let mut clusters = mirrors(&rule.filters);
+    if let Action::Forward(backends) = &rule.action {
+        for backend in backends {
+            clusters.extend(backend.cluster.clone());
+            clusters.extend(mirrors(&backend.filters));
+        }
+    }
+    clusters
+}
+
+fn on_port<'a>(view: &View<'a>, namespace: &str, gateway: &str, port: u16) -> Option<Vec<&'a GatewayListener>> {
+    let spec = view.gateway_spec(namespace, gateway)?;
+    let on_port = |listener: &&GatewayListener| listener.port.get() == port && listener.is_served();
+    let listeners: Vec<&GatewayListener> = spec.listeners.iter().filter(on_port).collect();
+    (!listeners.is_empty()).then_some(listeners)
+}
+
+/// The routes that a listener takes, the oldest first.
+pub(crate) fn routes_of<'a>(
+    view: &View<'a>,
+    namespace: &str,
+    gateway: &str,
+    listener: &GatewayListener,
+) -> Vec<Attached<'a>> {
+    let mut routes = view.routes_of(&Topic::Gateway(namespace.into(), gateway.into()));
+    routes.retain(|(entry, parents)| {
+        let key = &entry.resource.key;
+        let hostnames = entry.resource.spec.hostnames();
+        let meet = |host: &String| listener.hostname.as_ref().is_none_or(|own| hosts_meet(own, host));
+        parents.iter().any(|parent| parent.selects(listener))
+            && listener.takes_kind(key.kind)
+            && listener.takes_namespace(namespace, &key.namespace)
+            && (hostnames.is_empty() || hostnames.iter().any(meet))
+    });
+    routes
+}
+
+fn placed_rules(view: &View<'_>, namespace: &str, gateway: &str, listener: &GatewayListener) -> Vec<Placed<Rule>> {
+    let mut placed = Vec::new();
+    for (entry, _) in route::request_routes(routes_of(view, namespace, gateway, listener)) {
+        let hostnames = entry.resource.spec.hostnames();
+        let patterns: Vec<HostPattern> = if hostnames.is_empty() {
+            vec![HostPattern::Any]
+        } else {
+            hostnames.iter().map(|host| service_listener::pattern(host)).collect()
+        };
+        for (key, rule) in route::rules_of(view, entry, None) {
+            placed.extend(patterns.iter().map(|pattern| (pattern.clone(), key.clone(), rule.clone())));
+        }
+    }
+    placed
+}
+
+fn tcp(view: &View<'_>, routes: &[Attached<'_>]) -> Vec<WeightedCluster> {
+    let is_tcp = |(entry, _): &&Attached<'_>| matches!(entry.resource.spec, Spec::TcpRoute(_));
+    let routes: Vec<Attached<'_>> = routes.iter().filter(is_tcp).cloned().collect();
+    service_listener::tcp_clusters(view, &routes, None).unwrap_or_default()
+}
