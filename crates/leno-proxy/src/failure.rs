@@ -1,0 +1,163 @@
+//! What can go wrong on the request path. Each failure knows its flag and words; `reply.rs` alone turns it into an
+//! answer.
+
+use std::time::Duration;
+
+use leno_http::grpc::Code;
+use leno_telemetry::Flag;
+
+/// Why a request or connection got no answer from an endpoint.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// No service of this name.
+    #[error("no service {0} in the mesh")]
+    NoService(String),
+    /// Nobody could say yet whether there is such a service.
+    #[error("no word about {name} from the control plane after {waited:?}")]
+    NotSynced {
+        /// The name that was asked for.
+        name: String,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The request names no host.
+    #[error("the request names no host")]
+    NoHost,
+    /// The policy is to reach nothing outside the mesh, or what may never be reached.
+    #[error("{0} is outside the mesh and not allowed")]
+    Denied(String),
+    /// No route matches.
+    #[error("no route of {0} matches")]
+    NoRoute(String),
+    /// The route says to refuse.
+    #[error("{1}")]
+    Refused(u16, String),
+    /// A reference that leads nowhere.
+    #[error("a backend of route {0} does not exist")]
+    Unresolved(String),
+    /// Nobody to send to.
+    #[error("none of the {known} instances of {cluster} takes requests")]
+    NoEndpoint {
+        /// The cluster.
+        cluster: String,
+        /// How many it has, healthy or not.
+        known: usize,
+    },
+    /// A connection could not be made.
+    #[error("connect to {to} (cluster {cluster}), try {tried}: {cause}")]
+    Connect {
+        /// The address; never shown at gateways.
+        to: String,
+        /// The cluster.
+        cluster: String,
+        /// Tries so far.
+        tried: u32,
+        /// Why.
+        cause: leno_http::Error,
+    },
+    /// The exchange with the endpoint broke.
+    #[error("{to} (cluster {cluster}): {cause}")]
+    Upstream {
+        /// The address; never shown at gateways.
+        to: String,
+        /// The cluster.
+        cluster: String,
+        /// Why.
+        cause: leno_http::Error,
+    },
+    /// The client's side broke.
+    #[error("client: {0}")]
+    Downstream(leno_http::Error),
+    /// Out of time.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    /// Too many proxies on the way.
+    #[error("the request has passed {0} proxies: it goes round in a circle")]
+    Loop(u32),
+    /// A field that no hop may drop is named by `Connection`.
+    #[error("{0}")]
+    BadRequest(String),
+    /// The name of an outside host did not resolve.
+    #[error("{0} does not resolve")]
+    Resolve(String),
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// The flag of the access log.
+    pub(crate) fn flag(&self) -> Flag {
+        match self {
+            Self::NoService(_) => Flag::NoCluster,
+            Self::NotSynced { .. } => Flag::NotSynced,
+            Self::NoHost | Self::BadRequest(_) => Flag::BadRequest,
+            Self::Denied(_) => Flag::DestinationDenied,
+            Self::NoRoute(_) => Flag::NoRoute,
+            Self::Refused(..) | Self::Unresolved(_) => Flag::UnresolvedReference,
+            Self::NoEndpoint { .. } => Flag::NoHealthyEndpoint,
+            Self::Connect { cause, .. } if cause.is_timeout() || is_timed_out(cause) => Flag::ConnectTimeout,
+            Self::Connect { .. } => Flag::ConnectFailure,
+            Self::Upstream { cause, .. } => upstream_flag(cause),
+            Self::Downstream(_) => Flag::DownstreamClosed,
+            Self::Timeout(_) => Flag::RequestTimeout,
+            Self::Loop(_) => Flag::Loop,
+            Self::Resolve(_) => Flag::DnsFailure,
+        }
+    }
+
+    /// The status of the answer.
+    pub(crate) fn status(&self) -> u16 {
+        match self {
+            Self::NoService(_) | Self::NoRoute(_) => 404,
+            Self::NoHost | Self::BadRequest(_) => 400,
+            Self::Denied(_) => 403,
+            Self::Refused(status, _) => *status,
+            Self::Unresolved(_) => 500,
+            Self::NotSynced { .. } | Self::NoEndpoint { .. } | Self::Connect { .. } => 503,
+            Self::Upstream { cause, .. } if cause.malformed().is_some() => 502,
+            Self::Upstream { cause, .. } if cause.is_timeout() => 504,
+            Self::Upstream { .. } => 502,
+            Self::Downstream(_) => 0,
+            Self::Timeout(_) => 504,
+            Self::Loop(_) => 508,
+            Self::Resolve(_) => 502,
+        }
+    }
+
+    /// The gRPC status that says the same (gRPC's `http-grpc-status-mapping` names none for most of these).
+    pub(crate) fn grpc_code(&self) -> Code {
+        match self {
+            Self::NoHost | Self::BadRequest(_) => Code::Internal,
+            Self::Denied(_) => Code::PermissionDenied,
+            Self::NoRoute(_) => Code::Unimplemented,
+            Self::Timeout(_) => Code::DeadlineExceeded,
+            Self::Upstream { cause, .. } if cause.is_timeout() => Code::DeadlineExceeded,
+            Self::Upstream { cause, .. } if cause.malformed().is_some() => Code::Internal,
+            _ => Code::Unavailable,
+        }
+    }
+
+    /// What stands in an answer that leaves the mesh: nothing about instances.
+    pub(crate) fn public_message(&self) -> String {
+        match self {
+            Self::Connect { cluster, .. } | Self::Upstream { cluster, .. } => {
+                format!("{} does not answer", cluster.split('@').next().unwrap_or(cluster))
+            }
+            other => other.to_string(),
+        }
+    }
+}
+
+fn is_timed_out(error: &leno_http::Error) -> bool {
+    matches!(error.kind(), leno_http::ErrorKind::Io(_, cause) if cause.kind() == std::io::ErrorKind::TimedOut)
+}
+
+fn upstream_flag(cause: &leno_http::Error) -> Flag {
+    use leno_http::ErrorKind;
+    match cause.kind() {
+        ErrorKind::Malformed(_) => Flag::UpstreamProtocolError,
+        ErrorKind::Reset(_) | ErrorKind::GoAway(_) => Flag::UpstreamReset,
+        ErrorKind::Timeout(_) => Flag::IdleTimeout,
+        _ => Flag::UpstreamClosed,
+    }
+}

@@ -1,0 +1,159 @@
+//! Byte streams: what is not HTTP, or must not be looked into.
+//!
+//! pick → dial (another endpoint when one refuses) → relay, half-close passed on. No byte was sent when a dial fails, so
+//! trying elsewhere is always safe.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use leno_net::Stream;
+use leno_net::relay::{RelayEnd, RelaySide, relay};
+use leno_route::weighted;
+use leno_telemetry::Flag;
+use leno_telemetry::access::Direction;
+use leno_traffic::{Open, Outcome};
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use crate::cluster::{Cluster, Endpoint};
+use crate::failure::Failure;
+use crate::record::StreamRecord;
+use crate::table::{Destination, Target};
+use crate::upstream;
+use crate::worker::{Worker, downstream};
+
+/// Endpoints that are tried for one connection.
+const TRIES_MAX: usize = 3;
+
+/// A connection to an endpoint that carries no request yet.
+pub(crate) struct Dialled<'t> {
+    pub(crate) cluster: &'t Cluster,
+    pub(crate) endpoint: &'t Endpoint,
+    pub(crate) stream: Stream,
+    open: Open,
+    tries: usize,
+}
+
+/// Relays `stream`, whose `first` bytes were read, to one of `targets`.
+pub(crate) async fn serve(
+    worker: &Worker,
+    direction: Direction,
+    destination: &Destination,
+    targets: &[Target],
+    stream: Stream,
+    first: Bytes,
+    server_name: &str,
+) {
+    destination.touch(worker.now());
+    match dial(worker, destination, targets).await {
+        Ok(dialled) => carry(worker, direction, destination, dialled, stream, first, server_name).await,
+        Err(failure) => refuse(worker, direction, targets, &stream, &failure, server_name),
+    }
+}
+
+/// Opens a connection to one of `targets`.
+pub(crate) async fn dial<'t>(
+    worker: &Worker,
+    destination: &Destination,
+    targets: &'t [Target],
+) -> Result<Dialled<'t>, Failure> {
+    let no_route = || Failure::NoRoute(destination.listener.name.to_string());
+    let at = weighted::pick_by(targets, |target| target.weight, worker.random_bits()).ok_or_else(no_route)?;
+    let cluster = targets[at].cluster.as_deref().ok_or_else(no_route)?;
+    let mut tried: SmallVec<[usize; 4]> = SmallVec::new();
+    let mut last = None;
+    while tried.len() < TRIES_MAX {
+        let Some(picked) = worker.pick(cluster, &tried) else { break };
+        tried.push(picked);
+        let endpoint = &cluster.endpoints[picked];
+        let open = endpoint.state.load.open();
+        let started = Instant::now();
+        match upstream::dial(worker, endpoint, cluster.spec.connect_timeout).await {
+            Ok(stream) => {
+                endpoint.state.load.observe(worker.now(), started.elapsed(), Outcome::Answered);
+                return Ok(Dialled { cluster, endpoint, stream, open, tries: tried.len() });
+            }
+            Err(cause) => {
+                open.finish(worker.now(), started.elapsed(), Outcome::Failed);
+                let (to, cluster) = (endpoint.state.address.to_string(), cluster.spec.name.to_string());
+                last = Some(Failure::Connect { to, cluster, tried: tried.len() as u32, cause });
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| Failure::NoEndpoint {
+        cluster: cluster.spec.name.to_string(),
+        known: cluster.endpoints.len(),
+    }))
+}
+
+/// Relays between a client and an endpoint that was dialled.
+pub(crate) async fn carry(
+    worker: &Worker,
+    direction: Direction,
+    destination: &Destination,
+    dialled: Dialled<'_>,
+    stream: Stream,
+    first: Bytes,
+    server_name: &str,
+) {
+    let Dialled { cluster, endpoint, stream: upstream, open, tries } = dialled;
+    let mut record = StreamRecord::begin(worker, direction, &cluster.edges.tcp, downstream(&stream));
+    record.cluster = cluster.spec.name.to_string();
+    record.upstream = endpoint.state.address.to_string();
+    record.server_name = server_name.to_owned();
+    record.tries = tries as u32;
+    let relayed = relay(stream, upstream, first, destination.listener.idle_timeout).await;
+    drop(open);
+    record.received = relayed.a_to_b;
+    record.sent = relayed.b_to_a;
+    match relayed.end {
+        RelayEnd::Closed => {}
+        RelayEnd::Idle => record.flag = Some(Flag::IdleTimeout),
+        RelayEnd::Broken(side, error) => {
+            record.flag = Some(if side == RelaySide::A { Flag::DownstreamClosed } else { Flag::UpstreamClosed });
+            record.failure = error.to_string();
+        }
+    }
+}
+
+/// Relays to an address that the mesh does not know.
+pub(crate) async fn pass(worker: &Worker, to: SocketAddr, stream: Stream, first: Bytes) {
+    let mut record = StreamRecord::begin(worker, Direction::Outbound, &worker.shared.passthrough, downstream(&stream));
+    record.upstream = to.to_string();
+    record.tries = 1;
+    let address = leno_net::Address::Tcp(to);
+    match worker.dial.connect(&address, PASS_CONNECT).await {
+        Ok(upstream) => {
+            let relayed = relay(stream, upstream, first, PASS_IDLE).await;
+            record.received = relayed.a_to_b;
+            record.sent = relayed.b_to_a;
+        }
+        Err(error) => {
+            record.flag = Some(Flag::ConnectFailure);
+            record.failure = error.to_string();
+            stream.reset_on_close();
+        }
+    }
+}
+
+const PASS_CONNECT: std::time::Duration = std::time::Duration::from_secs(10);
+const PASS_IDLE: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// A byte stream has no words for an error: it is reset, and the record says why.
+pub(crate) fn refuse(
+    worker: &Worker,
+    direction: Direction,
+    targets: &[Target],
+    stream: &Stream,
+    failure: &Failure,
+    server_name: &str,
+) {
+    let edge = targets.iter().find_map(|target| target.cluster.as_ref()).map(|cluster| &cluster.edges.tcp);
+    let edge = edge.unwrap_or(&worker.shared.unrouted);
+    let mut record = StreamRecord::begin(worker, direction, edge, downstream(stream));
+    record.flag = Some(failure.flag());
+    record.failure = failure.to_string();
+    record.server_name = server_name.to_owned();
+    tracing::debug!(error = %failure, "connection not served");
+    stream.reset_on_close();
+}

@@ -1,0 +1,188 @@
+//! From the application to the world: captured connections, names, HTTP proxy requests, CONNECT, a port for one
+//! destination.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use leno_http::{RequestHead, ResponseHead, Reply, Text};
+use leno_model::instance::Protocol;
+use leno_model::name::ServiceName;
+use leno_model::snapshot::{self, BalancePolicy, Listener, Name};
+use leno_net::{Address, Stream};
+use leno_telemetry::access::Direction;
+
+use crate::cluster::{Cluster, Edges, Endpoint, EndpointState};
+use crate::connection::{self, Where};
+use crate::exchange::{self, Context};
+use crate::failure::Failure;
+use crate::lookup::{Found, WAIT_MAX};
+use crate::opaque;
+use crate::table::{self, Destination};
+use crate::worker::{OutboundDefault, Worker, split_port};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// Serves a connection to the outbound port: captured on its way elsewhere, or made to the port itself by a program
+/// that uses it as its HTTP proxy or names its destination in `Host`.
+pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream) {
+    match stream.original_destination() {
+        Some(wanted) => serve_captured(&worker, stream, wanted).await,
+        None => connection::serve(&worker, Direction::Outbound, Where::ByAuthority, stream, Bytes::new()).await,
+    }
+}
+
+/// Serves a connection to a port that leads to one destination.
+pub(crate) async fn serve_to(worker: Rc<Worker>, name: Name, stream: Stream) {
+    match find(&worker, &name).await {
+        Ok(destination) => {
+            connection::serve(&worker, Direction::Outbound, Where::Named(destination), stream, Bytes::new()).await
+        }
+        Err(failure) => opaque::refuse(&worker, Direction::Outbound, &[], &stream, &failure, ""),
+    }
+}
+
+async fn serve_captured(worker: &Rc<Worker>, stream: Stream, wanted: SocketAddr) {
+    let names = worker.shared.virtual_names.as_ref();
+    if names.is_some_and(|names| names.is_virtual(wanted.ip())) {
+        let host = names.and_then(|names| names.name_of(wanted.ip()));
+        let found = match host {
+            Some(host) => find(worker, &format!("{host}:{}", wanted.port()).into()).await,
+            None => Err(Failure::NoService(wanted.to_string())),
+        };
+        return match found {
+            Ok(destination) => {
+                connection::serve(worker, Direction::Outbound, Where::Named(destination), stream, Bytes::new()).await
+            }
+            Err(failure) => opaque::refuse(worker, Direction::Outbound, &[], &stream, &failure, ""),
+        };
+    }
+    match check_outside(worker, &wanted) {
+        Ok(()) => opaque::pass(worker, wanted, stream, Bytes::new()).await,
+        Err(failure) => opaque::refuse(worker, Direction::Outbound, &[], &stream, &failure, ""),
+    }
+}
+
+/// The destination of a listener's name.
+async fn find(worker: &Worker, name: &Name) -> Result<Arc<Destination>, Failure> {
+    match worker.shared.lookup.find(name, || worker.now()).await {
+        Found::Destination(destination) => Ok(destination),
+        Found::Absent => Err(Failure::NoService(name.to_string())),
+        Found::Unknown => Err(Failure::NotSynced { name: name.to_string(), waited: WAIT_MAX }),
+    }
+}
+
+/// The destination of an authority, in the mesh or outside.
+pub(crate) async fn by_authority(worker: &Worker, authority: &Text) -> Result<Arc<Destination>, Failure> {
+    match worker.destination(authority).await? {
+        Some(destination) => Ok(destination),
+        None => outside(worker, authority, 80).await,
+    }
+}
+
+/// Serves CONNECT: what comes through the tunnel is looked at like any other connection.
+pub(crate) async fn connect(context: &Context<'_>, head: RequestHead, reply: Reply) {
+    let worker = context.worker.handle();
+    let found = match &head.authority {
+        None => Err(Failure::NoHost),
+        Some(authority) => match worker.destination(authority).await {
+            Ok(Some(destination)) => Ok(Where::Named(destination)),
+            Ok(None) => outside(&worker, authority, 443).await.map(Where::Fixed),
+            Err(failure) => Err(failure),
+        },
+    };
+    let to = match found {
+        Ok(to) => to,
+        Err(failure) => return exchange::serve_failure(context, head, reply, failure).await,
+    };
+    if let Ok(tunnel) = reply.upgrade(ResponseHead::new(200)).await {
+        // On a task of its own: the connection's own future must not hold itself.
+        let tunnelled = worker.clone();
+        worker.spawn("tunnel", async move { connection::serve_tunnel(&tunnelled, to, tunnel).await });
+    }
+}
+
+/// A destination outside the mesh, resolved as the host resolves names.
+async fn outside(worker: &Worker, authority: &Text, default_port: u16) -> Result<Arc<Destination>, Failure> {
+    if worker.shared.outbound_default == OutboundDefault::Deny {
+        return Err(Failure::Denied(authority.to_string()));
+    }
+    if let Some(known) = worker.outside(authority) {
+        return Ok(known);
+    }
+    let (host, port) = split_port(authority);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let port = port.unwrap_or(default_port);
+    let resolved = tokio::net::lookup_host((host, port)).await.ok().and_then(|mut addresses| addresses.next());
+    let address = resolved.ok_or_else(|| Failure::Resolve(host.to_owned()))?;
+    check_outside(worker, &address)?;
+    let destination = Arc::new(passthrough(worker, authority, address));
+    worker.remember_outside(authority, &destination);
+    Ok(destination)
+}
+
+/// Whether an address outside the mesh may be reached: never a link-local one, where clouds keep credentials.
+fn check_outside(worker: &Worker, address: &SocketAddr) -> Result<(), Failure> {
+    let link_local = match address.ip() {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some_and(|v4| v4.is_link_local()),
+    };
+    if link_local || worker.shared.outbound_default == OutboundDefault::Deny {
+        return Err(Failure::Denied(address.to_string()));
+    }
+    Ok(())
+}
+
+fn passthrough(worker: &Worker, authority: &Text, address: SocketAddr) -> Destination {
+    let edge = &worker.shared.passthrough;
+    let edges = Edges { http: edge.clone(), grpc: edge.clone(), tcp: edge.clone() };
+    let state = EndpointState::new(Address::Tcp(address), false);
+    local(authority.as_str().into(), None, address, state, Protocol::Detect, edges)
+}
+
+/// A destination of one known address.
+pub(crate) fn local(
+    name: Name,
+    service: Option<ServiceName>,
+    address: SocketAddr,
+    state: EndpointState,
+    protocol: Protocol,
+    edges: Edges,
+) -> Destination {
+    let spec = Arc::new(snapshot::Cluster {
+        name: name.clone(),
+        service: service.clone().unwrap_or_else(|| ServiceName { namespace: "".into(), name: name.clone() }),
+        port: address.port(),
+        protocol,
+        balance: BalancePolicy::PeakEwma,
+        connect_timeout: CONNECT_TIMEOUT,
+        idle_timeout: IDLE_TIMEOUT,
+    });
+    let endpoint = snapshot::Endpoint {
+        id: name.clone(),
+        address,
+        proxy: None,
+        weight: 100,
+        health: snapshot::EndpointHealth::Healthy,
+        version: None,
+        zone: None,
+        region: None,
+    };
+    let endpoints = vec![Endpoint { spec: endpoint, state: Arc::new(state) }];
+    let cluster = Cluster::new(spec, endpoints, Arc::default(), edges, 0);
+    let listener = Listener {
+        name,
+        service,
+        port: address.port(),
+        bind: false,
+        protocol,
+        http: None,
+        tcp: Vec::new(),
+        tls: Vec::new(),
+        idle_timeout: IDLE_TIMEOUT,
+    };
+    table::single(cluster, listener)
+}

@@ -1,0 +1,380 @@
+//! The table: everything that a request needs to know, made for look-up.
+//!
+//! [`Held`] → [`Builder`] → [`Table`]. The control thread builds a whole new table for every update and swaps it in; a
+//! request takes one and keeps it. What costs (compiled routes) or must not be lost (load, budgets) is carried over. A
+//! destination whose parts have not all arrived is left out, or stays as it was in the table before.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use leno_model::snapshot::{
+    Action, HostPattern, Listener, Match, Mirror, Name, Origin, RouteConfig, RouteFilter, Rule, VirtualHost, WeightedCluster,
+};
+use leno_net::Address;
+use leno_route::host::HostMap;
+use leno_route::{Router, RuleIndex};
+use leno_telemetry::edge::Peer;
+use leno_telemetry::{EdgeKey, Registry};
+use leno_traffic::RetryBudget;
+use leno_xds::client::Refusal;
+use leno_xds::kind::Kind;
+
+use crate::cluster::{Cluster, Edges, Endpoint, EndpointIdentity, EndpointKey, EndpointState};
+use crate::held::Held;
+
+/// Everything a request needs to know.
+#[derive(Debug, Default)]
+pub struct Table {
+    /// Grows with every table.
+    pub version: u64,
+    destinations: HashMap<Name, Arc<Destination>>,
+    /// Names that do not exist, and until when that is believed (time of the process).
+    absent: HashMap<Name, Duration>,
+}
+
+/// Where a name or a port leads.
+#[derive(Debug)]
+pub struct Destination {
+    /// What control said of it.
+    pub listener: Arc<Listener>,
+    /// Its routes, if it may be HTTP.
+    pub http: Option<Routes>,
+    /// Where byte streams go.
+    pub tcp: Box<[Target]>,
+    /// Where TLS goes by its server name.
+    pub tls: HostMap<Box<[Target]>>,
+    learnt: Arc<Learnt>,
+}
+
+/// What is learnt of a destination while it is in use, and stays from table to table.
+#[derive(Debug, Default)]
+struct Learnt {
+    /// When it was last used (whole seconds of the process).
+    used: AtomicU64,
+    /// Its servers speak first.
+    server_first: AtomicBool,
+}
+
+/// Compiled routes with what each rule leads to.
+#[derive(Debug)]
+pub struct Routes {
+    /// Finds the rule.
+    pub router: Arc<Router>,
+    config: Arc<RouteConfig>,
+    rules: Box<[RuleTargets]>,
+}
+
+/// A rule and its clusters.
+#[derive(Debug, Clone, Copy)]
+pub struct RuleRef<'a> {
+    /// What control said.
+    pub rule: &'a Rule,
+    /// Its clusters, in the order of the rule's action.
+    pub targets: &'a [Target],
+    /// Its mirrors.
+    pub mirrors: &'a [(Mirror, Arc<Cluster>)],
+}
+
+#[derive(Debug)]
+struct RuleTargets {
+    /// Host and rule in the configuration.
+    at: (u32, u32),
+    targets: Box<[Target]>,
+    mirrors: Box<[(Mirror, Arc<Cluster>)]>,
+}
+
+/// A cluster with its share.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// None where the reference could not be resolved.
+    pub cluster: Option<Arc<Cluster>>,
+    /// Its share.
+    pub weight: u32,
+    /// Filters for this cluster only.
+    pub filters: Box<[RouteFilter]>,
+    /// Mirrors for this cluster only.
+    pub mirrors: Box<[(Mirror, Arc<Cluster>)]>,
+}
+
+/// Builds tables and remembers what has to outlive them.
+pub struct Builder {
+    metrics: Arc<Registry>,
+    /// The `source` of this proxy's edges.
+    source: EdgeKey,
+    seed: u64,
+    version: u64,
+    routers: HashMap<Name, (Arc<RouteConfig>, Arc<Router>)>,
+    endpoints: HashMap<EndpointIdentity, Arc<EndpointState>>,
+    budgets: HashMap<Name, Arc<RetryBudget>>,
+    clusters: HashMap<Name, BuiltCluster>,
+    destinations: HashMap<Name, Arc<Destination>>,
+}
+
+/// A cluster and what it was made from, so that it is made anew only when that changed.
+struct BuiltCluster {
+    spec: Arc<leno_model::snapshot::Cluster>,
+    endpoints: Arc<leno_model::snapshot::Endpoints>,
+    cluster: Arc<Cluster>,
+}
+
+// === impl Table ===
+
+impl Table {
+    /// The destination of this name.
+    pub fn destination(&self, name: &str) -> Option<&Arc<Destination>> {
+        self.destinations.get(name)
+    }
+
+    /// Every destination.
+    pub fn destinations(&self) -> impl Iterator<Item = &Arc<Destination>> {
+        self.destinations.values()
+    }
+
+    /// Whether the server said that there is no such name, not long ago.
+    pub fn is_absent(&self, name: &str, now: Duration) -> bool {
+        self.absent.get(name).is_some_and(|until| now < *until)
+    }
+}
+
+// === impl Destination ===
+
+impl Destination {
+    /// Notes that it is in use.
+    pub fn touch(&self, now: Duration) {
+        let now = now.as_secs();
+        if self.learnt.used.load(Relaxed) != now {
+            self.learnt.used.store(now, Relaxed);
+        }
+    }
+
+    /// When it was last used.
+    pub fn last_used(&self) -> Duration {
+        Duration::from_secs(self.learnt.used.load(Relaxed))
+    }
+
+    /// Whether the first to speak on a connection was the server.
+    pub fn is_server_first(&self) -> bool {
+        self.learnt.server_first.load(Relaxed)
+    }
+
+    /// Remembers who spoke first.
+    pub fn set_server_first(&self, server_first: bool) {
+        self.learnt.server_first.store(server_first, Relaxed);
+    }
+
+    /// Every cluster that it leads to.
+    pub fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        let rules = self.http.iter().flat_map(|routes| &routes.rules);
+        rules.flat_map(|rule| &rule.targets).chain(&self.tcp).filter_map(|target| target.cluster.as_ref())
+    }
+}
+
+// === impl Routes ===
+
+impl Routes {
+    /// The rule of an index that this router gave.
+    pub fn rule(&self, index: RuleIndex) -> RuleRef<'_> {
+        let found = &self.rules[index.index()];
+        let (host, rule) = (found.at.0 as usize, found.at.1 as usize);
+        RuleRef { rule: &self.config.hosts[host].rules[rule], targets: &found.targets, mirrors: &found.mirrors }
+    }
+}
+
+/// A destination of one endpoint and no routes but the default one: the application beside the proxy, or a host outside
+/// the mesh. Made without the control plane.
+pub fn single(cluster: Cluster, listener: Listener) -> Destination {
+    let target = Target {
+        cluster: Some(Arc::new(cluster)),
+        weight: 1,
+        filters: Box::default(),
+        mirrors: Box::default(),
+    };
+    let rule = Rule {
+        origin: Origin { resource: "default".into(), rule: 0, name: None },
+        when: Match::default(),
+        filters: Vec::new(),
+        action: Action::Forward(Vec::new()),
+        request_timeout: None,
+        try_timeout: None,
+        retry: None,
+    };
+    let hosts = vec![VirtualHost { hostnames: vec![HostPattern::Any], rules: vec![rule] }];
+    let config = Arc::new(RouteConfig { name: listener.name.clone(), hosts });
+    let router = Arc::new(Router::compile(&config).expect("a rule without conditions compiles"));
+    let rules = [RuleTargets { at: (0, 0), targets: Box::new([target.clone()]), mirrors: Box::default() }];
+    Destination {
+        listener: Arc::new(listener),
+        http: Some(Routes { router, config, rules: Box::new(rules) }),
+        tcp: Box::new([target]),
+        tls: HostMap::new(),
+        learnt: Arc::default(),
+    }
+}
+
+// === impl Builder ===
+
+impl Builder {
+    /// Nothing built yet. The edges of a cluster are those of `source` completed with its service.
+    pub fn new(source: EdgeKey, seed: u64, metrics: Arc<Registry>) -> Self {
+        Self {
+            metrics,
+            source,
+            seed,
+            version: 0,
+            routers: HashMap::new(),
+            endpoints: HashMap::new(),
+            budgets: HashMap::new(),
+            clusters: HashMap::new(),
+            destinations: HashMap::new(),
+        }
+    }
+
+    /// A table of everything in `held` that is complete, and what cannot be used of it.
+    pub fn build(&mut self, held: &Held, absent: HashMap<Name, Duration>) -> (Table, Vec<Refusal>) {
+        let refusals = self.compile(held);
+        self.build_clusters(held);
+        let mut destinations = HashMap::with_capacity(held.listeners.len());
+        for (name, received) in &held.listeners {
+            let built = if held.is_complete(&received.resource) {
+                Some(self.destination(name, &received.resource))
+            } else {
+                self.destinations.get(name).cloned()
+            };
+            destinations.extend(built.map(|destination| (name.clone(), destination)));
+        }
+        self.destinations = destinations.clone();
+        self.forget_unused(held);
+        self.version += 1;
+        (Table { version: self.version, destinations, absent }, refusals)
+    }
+
+    /// Compiles route configurations that are new; one that cannot be compiled leaves its predecessor in force.
+    fn compile(&mut self, held: &Held) -> Vec<Refusal> {
+        let mut refusals = Vec::new();
+        for (name, received) in &held.routes {
+            let known = self.routers.get(name);
+            if known.is_some_and(|(config, _)| Arc::ptr_eq(config, &received.resource)) {
+                continue;
+            }
+            match Router::compile(&received.resource) {
+                Ok(router) => {
+                    self.routers.insert(name.clone(), (received.resource.clone(), Arc::new(router)));
+                }
+                Err(error) => {
+                    refusals.push(Refusal { kind: Kind::Route, name: name.clone(), detail: error.to_string() })
+                }
+            }
+        }
+        refusals
+    }
+
+    fn build_clusters(&mut self, held: &Held) {
+        for (name, received) in &held.clusters {
+            let Some(endpoints) = held.endpoints.get(name) else { continue };
+            let unchanged = self.clusters.get(name).is_some_and(|built| {
+                Arc::ptr_eq(&built.spec, &received.resource) && Arc::ptr_eq(&built.endpoints, &endpoints.resource)
+            });
+            if unchanged {
+                continue;
+            }
+            let cluster = Arc::new(self.cluster(&received.resource, &endpoints.resource));
+            let (spec, endpoints) = (received.resource.clone(), endpoints.resource.clone());
+            self.clusters.insert(name.clone(), BuiltCluster { spec, endpoints, cluster });
+        }
+    }
+
+    fn cluster(
+        &mut self,
+        spec: &Arc<leno_model::snapshot::Cluster>,
+        members: &leno_model::snapshot::Endpoints,
+    ) -> Cluster {
+        let endpoints = members.endpoints.iter().map(|endpoint| self.endpoint(endpoint)).collect();
+        let budget = self.budgets.entry(spec.name.clone()).or_default().clone();
+        let version = spec.name.split_once('@').map(|(_, version)| version.into());
+        let key = EdgeKey {
+            destination: Peer::Service(spec.service.clone()),
+            destination_version: version,
+            ..self.source.clone()
+        };
+        Cluster::new(spec.clone(), endpoints, budget, Edges::new(&self.metrics, &key), self.seed)
+    }
+
+    fn endpoint(&mut self, spec: &leno_model::snapshot::Endpoint) -> Endpoint {
+        let state = self.endpoints.entry((spec.address, spec.proxy)).or_insert_with(|| {
+            Arc::new(EndpointState::new(Address::Tcp(spec.proxy.unwrap_or(spec.address)), spec.proxy.is_some()))
+        });
+        Endpoint { spec: spec.clone(), state: state.clone() }
+    }
+
+    fn destination(&self, name: &Name, listener: &Arc<Listener>) -> Arc<Destination> {
+        let learnt = self.destinations.get(name).map(|before| before.learnt.clone()).unwrap_or_default();
+        let mut tls = HostMap::new();
+        for rule in &listener.tls {
+            let targets = self.targets(&rule.clusters);
+            if rule.hostnames.is_empty() {
+                tls.insert(&HostPattern::Any, targets.clone());
+            }
+            for hostname in &rule.hostnames {
+                tls.insert(hostname, targets.clone());
+            }
+        }
+        Arc::new(Destination {
+            listener: listener.clone(),
+            http: listener.http.as_ref().and_then(|name| self.routes(name)),
+            tcp: self.targets(&listener.tcp),
+            tls,
+            learnt,
+        })
+    }
+
+    fn routes(&self, name: &Name) -> Option<Routes> {
+        let (config, router) = self.routers.get(name)?;
+        let mut rules = Vec::new();
+        for (host_at, host) in config.hosts.iter().enumerate() {
+            for (rule_at, rule) in host.rules.iter().enumerate() {
+                let targets = match &rule.action {
+                    Action::Forward(clusters) => self.targets(clusters),
+                    Action::Redirect(_) | Action::Refuse { .. } => Box::default(),
+                };
+                let at = (host_at as u32, rule_at as u32);
+                rules.push(RuleTargets { at, targets, mirrors: self.mirrors(&rule.filters) });
+            }
+        }
+        Some(Routes { router: router.clone(), config: config.clone(), rules: rules.into() })
+    }
+
+    fn targets(&self, clusters: &[WeightedCluster]) -> Box<[Target]> {
+        let target = |weighted: &WeightedCluster| Target {
+            cluster: weighted.cluster.as_ref().and_then(|name| self.built(name)),
+            weight: weighted.weight,
+            filters: weighted.filters.clone().into(),
+            mirrors: self.mirrors(&weighted.filters),
+        };
+        clusters.iter().map(target).collect()
+    }
+
+    fn mirrors(&self, filters: &[RouteFilter]) -> Box<[(Mirror, Arc<Cluster>)]> {
+        let mirror = |filter: &RouteFilter| match filter {
+            RouteFilter::Mirror(mirror) => Some((mirror.clone(), self.built(&mirror.cluster)?)),
+            _ => None,
+        };
+        filters.iter().filter_map(mirror).collect()
+    }
+
+    fn built(&self, name: &Name) -> Option<Arc<Cluster>> {
+        self.clusters.get(name).map(|built| built.cluster.clone())
+    }
+
+    /// Drops what no table of this builder can lead to any more.
+    fn forget_unused(&mut self, held: &Held) {
+        self.routers.retain(|name, _| held.routes.contains_key(name));
+        self.clusters.retain(|name, _| held.clusters.contains_key(name));
+        self.budgets.retain(|name, _| held.clusters.contains_key(name));
+        let clusters = &self.clusters;
+        let in_use: std::collections::HashSet<EndpointKey> =
+            clusters.values().flat_map(|built| &built.cluster.endpoints).map(|endpoint| endpoint.state.key).collect();
+        self.endpoints.retain(|_, state| in_use.contains(&state.key));
+    }
+}

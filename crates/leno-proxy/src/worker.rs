@@ -1,0 +1,297 @@
+//! What one worker thread has for itself: its pool, its randomness, its cache of names; and what all of them share.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use leno_http::client::ClientOptions;
+use leno_http::{Limits, Pool, PoolOptions, ServerOptions, Spawn, Strikes, Text};
+use leno_model::name::ServiceName;
+use leno_model::seam::{Clock, Random};
+use leno_model::snapshot::Name;
+use leno_net::dial::Dial;
+use leno_runtime::{DrainWatch, SystemRandom, task};
+use leno_telemetry::{AccessLog, Edge};
+
+use crate::cluster::Cluster;
+use crate::failure::Failure;
+use crate::lookup::{Found, Lookup, WAIT_MAX};
+use crate::table::Destination;
+use crate::upstream::PoolKey;
+
+/// Authorities whose destination a worker remembers until the next table.
+const NAMES_MAX: usize = 1024;
+
+/// Destinations outside the mesh that a worker remembers, and for how long.
+const OUTSIDE_MAX: usize = 256;
+const OUTSIDE_TTL: Duration = Duration::from_secs(30);
+
+/// What becomes of a destination that the mesh does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OutboundDefault {
+    /// It is reached as if there were no proxy; counted as `passthrough`.
+    #[default]
+    Allow,
+    /// It is refused.
+    Deny,
+}
+
+/// What all workers share.
+pub struct Shared {
+    /// The table.
+    pub lookup: Lookup,
+    /// The namespace of the workload, in which bare names are looked up.
+    pub namespace: Arc<str>,
+    /// `cart.shop`, or `unknown`: what the next proxy is told.
+    pub source_name: String,
+    /// What becomes of destinations outside the mesh.
+    pub outbound_default: OutboundDefault,
+    /// Whether this is a gateway.
+    pub gateway: bool,
+    /// Limits of connections.
+    pub limits: Limits,
+    /// Where strikes against limits are counted.
+    pub strikes: Arc<Strikes>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Where lines go, if anywhere.
+    pub access: Option<AccessLog>,
+    /// Counts requests that found no destination.
+    pub unrouted: Arc<Edge>,
+    /// Counts what goes outside the mesh.
+    pub passthrough: Arc<Edge>,
+    /// Turns virtual addresses of captured connections back into names.
+    pub virtual_names: Option<Arc<dyn VirtualNames>>,
+    /// Ends when the proxy shall finish.
+    pub drain: DrainWatch,
+}
+
+/// The names behind virtual addresses, as DNS gave them out.
+pub trait VirtualNames: Send + Sync {
+    /// The host name for which this address was given out.
+    fn name_of(&self, address: std::net::IpAddr) -> Option<String>;
+    /// Whether an address is of the virtual ranges.
+    fn is_virtual(&self, address: std::net::IpAddr) -> bool;
+}
+
+/// One worker.
+pub struct Worker {
+    /// What it shares.
+    pub shared: Arc<Shared>,
+    pub(crate) pool: Pool<PoolKey>,
+    pub(crate) dial: Rc<dyn Dial>,
+    pub(crate) client_options: Rc<ClientOptions>,
+    pub(crate) server_options: Rc<ServerOptions>,
+    names: RefCell<Names>,
+    outside: RefCell<HashMap<Text, (Duration, Arc<Destination>)>>,
+    this: Weak<Worker>,
+}
+
+/// Destinations by authority as it was spelt, valid for one table.
+#[derive(Default)]
+struct Names {
+    table: Cell<u64>,
+    known: HashMap<Text, Arc<Destination>>,
+}
+
+// === impl Worker ===
+
+impl Worker {
+    /// A worker that dials with `dial`.
+    pub fn new(shared: Arc<Shared>, dial: Rc<dyn Dial>) -> Rc<Self> {
+        let options = PoolOptions { idle_timeout: Duration::from_secs(3600), ..PoolOptions::default() };
+        Rc::new_cyclic(|this| Self {
+            pool: Pool::new(options),
+            dial,
+            client_options: Rc::new(ClientOptions { limits: shared.limits.clone(), strikes: shared.strikes.clone() }),
+            server_options: Rc::new(ServerOptions {
+                limits: shared.limits.clone(),
+                strikes: shared.strikes.clone(),
+                spawn: Rc::new(Tasks),
+                http1: true,
+                http2: true,
+                on_refused: None,
+            }),
+            names: RefCell::default(),
+            outside: RefCell::default(),
+            this: this.clone(),
+            shared,
+        })
+    }
+
+    /// Time since some fixed moment of the process.
+    pub fn now(&self) -> Duration {
+        self.shared.clock.monotonic()
+    }
+
+    pub(crate) fn random_bits(&self) -> u64 {
+        SystemRandom.next_u64()
+    }
+
+    pub(crate) fn pick(&self, cluster: &Cluster, tried: &[usize]) -> Option<usize> {
+        cluster.pick(self.now(), &mut SystemRandom, tried)
+    }
+
+    pub(crate) fn handle(&self) -> Rc<Worker> {
+        self.this.upgrade().expect("a worker is only made in an Rc")
+    }
+
+    pub(crate) fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + 'static) {
+        task::spawn(name, future);
+    }
+
+    /// The destination that an authority names: a service of the mesh, or `None` for the world outside.
+    pub(crate) async fn destination(&self, authority: &Text) -> Result<Option<Arc<Destination>>, Failure> {
+        if let Some(known) = self.remembered(authority) {
+            return Ok(Some(known));
+        }
+        let Some(asked) = MeshName::of(authority, &self.shared.namespace) else { return Ok(None) };
+        match self.shared.lookup.find(&asked.listener, || self.now()).await {
+            Found::Destination(destination) => {
+                self.remember(authority, &destination);
+                Ok(Some(destination))
+            }
+            Found::Absent if asked.certainly_mesh => Err(Failure::NoService(asked.listener.to_string())),
+            Found::Absent => Ok(None),
+            Found::Unknown if asked.certainly_mesh => {
+                Err(Failure::NotSynced { name: asked.listener.to_string(), waited: WAIT_MAX })
+            }
+            Found::Unknown => Ok(None),
+        }
+    }
+
+    fn remembered(&self, authority: &Text) -> Option<Arc<Destination>> {
+        let names = self.names.borrow();
+        if names.table.get() != self.shared.lookup.table().version {
+            return None;
+        }
+        names.known.get(authority).cloned()
+    }
+
+    fn remember(&self, authority: &Text, destination: &Arc<Destination>) {
+        let version = self.shared.lookup.table().version;
+        let mut names = self.names.borrow_mut();
+        if names.table.replace(version) != version || names.known.len() >= NAMES_MAX {
+            names.known.clear();
+        }
+        names.known.insert(authority.clone(), destination.clone());
+    }
+
+    /// A destination outside the mesh that was resolved not long ago.
+    pub(crate) fn outside(&self, authority: &Text) -> Option<Arc<Destination>> {
+        let outside = self.outside.borrow();
+        outside.get(authority).filter(|(until, _)| self.now() < *until).map(|(_, destination)| destination.clone())
+    }
+
+    pub(crate) fn remember_outside(&self, authority: &Text, destination: &Arc<Destination>) {
+        let now = self.now();
+        let mut outside = self.outside.borrow_mut();
+        if outside.len() >= OUTSIDE_MAX {
+            outside.retain(|_, (until, _)| now < *until);
+        }
+        if outside.len() < OUTSIDE_MAX {
+            outside.insert(authority.clone(), (now + OUTSIDE_TTL, destination.clone()));
+        }
+    }
+
+    /// Closes what idled too long and forgets endpoints that no table leads to. To be called about once a second.
+    pub fn sweep(&self, extra: &[PoolOwner]) {
+        self.pool.sweep();
+        let table = self.shared.lookup.table();
+        let mut live: std::collections::HashSet<_> = extra.iter().map(|owner| owner.0).collect();
+        for destination in table.destinations() {
+            live.extend(destination.clusters().flat_map(|c| c.endpoints.iter().map(|e| e.state.key)));
+        }
+        let now = self.now();
+        self.outside.borrow_mut().retain(|_, (until, _)| now < *until);
+        for (_, destination) in self.outside.borrow().values() {
+            live.extend(destination.clusters().flat_map(|c| c.endpoints.iter().map(|e| e.state.key)));
+        }
+        self.pool.retain(|key| live.contains(&key.endpoint));
+    }
+}
+
+/// An endpoint outside the table, whose connections a sweep keeps: the application beside the proxy.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolOwner(pub crate::cluster::EndpointKey);
+
+/// Starts the tasks of connections by name.
+struct Tasks;
+
+impl Spawn for Tasks {
+    fn spawn(&self, name: &'static str, future: std::pin::Pin<Box<dyn Future<Output = ()>>>) {
+        task::spawn(name, future);
+    }
+}
+
+/// The listener that an authority asks for.
+struct MeshName {
+    listener: Name,
+    /// `cart` and `cart.shop.mesh` can only be of the mesh; `cart.shop` may be a name of the world outside.
+    certainly_mesh: bool,
+}
+
+// === impl MeshName ===
+
+impl MeshName {
+    fn of(authority: &str, namespace: &str) -> Option<Self> {
+        let (host, port) = split_port(authority);
+        if host.eq_ignore_ascii_case("localhost") {
+            return None;
+        }
+        let service = ServiceName::from_host(host, namespace)?;
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let suffix = format!(".{}", leno_model::name::MESH_SUFFIX);
+        let ends_in_suffix = host.len() > suffix.len() && host[host.len() - suffix.len()..].eq_ignore_ascii_case(&suffix);
+        let certainly_mesh = !host.contains('.') || ends_in_suffix;
+        let listener = match port {
+            Some(port) => format!("{}:{port}", service.host()),
+            None => service.host(),
+        };
+        Some(Self { listener: listener.into(), certainly_mesh })
+    }
+}
+
+/// Host and port of an authority; a port that is none stays with the host, which then is no name.
+pub(crate) fn split_port(authority: &str) -> (&str, Option<u16>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => match port.parse() {
+            Ok(port) => (host, Some(port)),
+            Err(_) => (authority, None),
+        },
+        _ => (authority, None),
+    }
+}
+
+/// The client's address, where it has one.
+pub(crate) fn downstream(stream: &leno_net::Stream) -> Option<SocketAddr> {
+    stream.peer_addr().tcp()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listener(authority: &str) -> Option<(String, bool)> {
+        MeshName::of(authority, "shop").map(|name| (name.listener.to_string(), name.certainly_mesh))
+    }
+
+    #[test]
+    fn an_authority_asks_for_a_listener_by_its_full_name() {
+        assert_eq!(listener("cart"), Some(("cart.shop.mesh".into(), true)));
+        assert_eq!(listener("cart:8080"), Some(("cart.shop.mesh:8080".into(), true)));
+        assert_eq!(listener("cart.other"), Some(("cart.other.mesh".into(), false)));
+        assert_eq!(listener("Cart.Other.Mesh:80"), Some(("cart.other.mesh:80".into(), true)));
+    }
+
+    #[test]
+    fn addresses_and_outside_names_ask_for_nothing() {
+        for authority in ["10.0.0.1:80", "[::1]:80", "www.example.com", "localhost:3000", "cart:http", ""] {
+            assert_eq!(listener(authority), None, "{authority}");
+        }
+    }
+}
