@@ -193,9 +193,7 @@ fn instance_from(service: &ServiceName, body: &[u8]) -> Result<Instance, Refusal
         parse(body).map_err(|message| bad_request(message, fix))?;
     let named = value.insert("service".to_owned(), serde_json::Value::String(service.to_string()));
     if let Some(named) = named
-        && !named
-            .as_str()
-            .is_some_and(|named| ServiceName::from_host(named, &service.namespace).as_ref() == Some(service))
+        && named.as_str().and_then(|named| ServiceName::from_host(named, &service.namespace)).as_ref() != Some(service)
     {
         let message = format!("service: {named} is not the {service} of the path");
         return Err(bad_request(message, "leave `service` out: the path names it"));

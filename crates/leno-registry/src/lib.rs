@@ -43,6 +43,8 @@ pub mod watch;
 
 pub mod api;
 
+pub mod wire;
+
 mod error;
 
 pub use catalogue::{INSTANCES_MAX, INSTANCES_PER_SERVICE_MAX, InstanceKey, SERVICES_MAX, ServiceSummary};
