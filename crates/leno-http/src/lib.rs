@@ -19,6 +19,7 @@ mod buffer;
 pub mod client;
 pub mod error;
 pub mod fields;
+pub mod grpc;
 mod h1;
 mod h2;
 pub mod limits;
@@ -26,6 +27,7 @@ pub mod message;
 pub mod pool;
 pub mod pump;
 pub mod server;
+pub mod service;
 mod timer;
 pub mod tunnel;
 
@@ -38,4 +40,5 @@ pub use message::{Method, RequestHead, ResponseHead, Scheme, TargetForm, Text, V
 pub use pool::{Pool, PoolOptions, PoolSize};
 pub use pump::{Pumped, Sink, pump, pump_with};
 pub use server::{Handler, Reply, ReplyBody, Served, ServerOptions, Spawn, SpawnLocal, serve_connection};
+pub use service::ServiceHandler;
 pub use tunnel::Tunnel;

@@ -47,8 +47,11 @@ pub struct ServerOptions {
     /// Serve HTTP/2 with prior knowledge.
     pub http2: bool,
     /// Told about every refused message before its answer is written; may add to the answer (and log, sparingly).
-    pub on_refused: Option<Rc<dyn Fn(Malformed, &mut ResponseHead)>>,
+    pub on_refused: Option<OnRefused>,
 }
+
+/// Told about a refused message and the head of its answer.
+pub type OnRefused = Rc<dyn Fn(Malformed, &mut ResponseHead)>;
 
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,6 +16,11 @@ use crate::timer::Timer;
 
 /// A connection, or a stream of one, that carries bytes and no messages any more.
 pub struct Tunnel {
+    /// Boxed, because every response has room for one.
+    parts: Box<Parts>,
+}
+
+struct Parts {
     inner: Inner,
     side: Side,
     idle: Duration,
@@ -43,9 +48,14 @@ impl Tunnel {
         Tunnel::h1(stream, first, side, idle)
     }
 
+    fn of(inner: Inner, side: Side, idle: Duration) -> Tunnel {
+        let (read_timer, write_timer) = (Timer::default(), Timer::default());
+        Tunnel { parts: Box::new(Parts { inner, side, idle, read_timer, write_timer }) }
+    }
+
     pub(crate) fn h1(stream: Stream, first: Bytes, side: Side, idle: Duration) -> Tunnel {
         let inner = Inner::Stream { stream, first, buffer: BytesMut::new() };
-        Tunnel { inner, side, idle, read_timer: Timer::default(), write_timer: Timer::default() }
+        Tunnel::of(inner, side, idle)
     }
 
     pub(crate) fn h2(
@@ -56,33 +66,34 @@ impl Tunnel {
         idle: Duration,
     ) -> Tunnel {
         let inner = Inner::H2 { send, receive, unreleased: 0, _open: open };
-        Tunnel { inner, side, idle, read_timer: Timer::default(), write_timer: Timer::default() }
+        Tunnel::of(inner, side, idle)
     }
 
     /// The stream itself and what was read from it already, where nobody else uses it (HTTP/1).
     pub fn into_stream(self) -> Result<(Stream, Bytes), Tunnel> {
-        match self.inner {
-            Inner::Stream { stream, first, .. } => Ok((stream, first)),
-            inner => Err(Tunnel { inner, ..self }),
+        match *self.parts {
+            Parts { inner: Inner::Stream { stream, first, .. }, .. } => Ok((stream, first)),
+            parts => Err(Tunnel { parts: Box::new(parts) }),
         }
     }
 
     /// The next bytes; `None` after the peer's last.
     pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
         if let Poll::Ready(read) = self.poll_read_untimed(cx) {
-            self.read_timer.done();
+            self.parts.read_timer.done();
             return Poll::Ready(read);
         }
-        ready!(self.read_timer.poll(cx, self.idle));
+        ready!(self.parts.read_timer.poll(cx, self.parts.idle));
         Poll::Ready(Some(Err(self.timeout())))
     }
 
     fn poll_read_untimed(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
-        match &mut self.inner {
+        let side = self.parts.side;
+        match &mut self.parts.inner {
             Inner::Stream { first, .. } if !first.is_empty() => Poll::Ready(Some(Ok(std::mem::take(first)))),
             Inner::Stream { stream, buffer, .. } => {
                 let read = ready!(poll_stream(stream, buffer, cx));
-                Poll::Ready(read.map(|r| r.map_err(|e| self.error(e))))
+                Poll::Ready(read.map(|r| r.map_err(|e| io_error(e, side))))
             }
             Inner::H2 { receive, unreleased, .. } => {
                 if *unreleased > 0 {
@@ -95,7 +106,7 @@ impl Tunnel {
                             *unreleased = bytes.len();
                             Some(Ok(bytes))
                         }
-                        Some(Err(error)) => Some(Err(h2::error(error, Part::Tunnel, self.side))),
+                        Some(Err(error)) => Some(Err(h2::error(error, Part::Tunnel, side))),
                         None => None,
                     });
                 }
@@ -113,21 +124,22 @@ impl Tunnel {
         let before = bytes.len();
         let polled = self.poll_write_untimed(cx, bytes);
         if polled.is_ready() || bytes.len() < before {
-            self.write_timer.done();
+            self.parts.write_timer.done();
         }
         if polled.is_pending() {
-            ready!(self.write_timer.poll(cx, self.idle));
+            ready!(self.parts.write_timer.poll(cx, self.parts.idle));
             return Poll::Ready(Err(self.timeout()));
         }
         polled
     }
 
     fn poll_write_untimed(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<Result<()>> {
+        let side = self.parts.side;
         while !bytes.is_empty() {
-            let written = match &mut self.inner {
-                Inner::Stream { stream, .. } => ready!(stream.poll_write(cx, bytes)).map_err(|e| self.error(e))?,
+            let written = match &mut self.parts.inner {
+                Inner::Stream { stream, .. } => ready!(stream.poll_write(cx, bytes)).map_err(|e| io_error(e, side))?,
                 Inner::H2 { send, .. } => {
-                    let gone = || Error::new(ErrorKind::Closed(Part::Tunnel), self.side);
+                    let gone = || Error::new(ErrorKind::Closed(Part::Tunnel), side);
                     send.reserve_capacity(bytes.len());
                     let capacity = match send.capacity() {
                         0 => ready!(send.poll_capacity(cx)).ok_or_else(gone)?.map_err(|_| gone())?,
@@ -150,28 +162,23 @@ impl Tunnel {
 
     /// Says that nothing more will be written.
     pub fn shutdown_write(&mut self) -> Result<()> {
-        match &mut self.inner {
-            Inner::Stream { stream, .. } => stream.shutdown_write().map_err(|e| self.error(e)),
-            Inner::H2 { send, .. } => {
-                send.send_data(Bytes::new(), true).map_err(|e| h2::error(e, Part::Tunnel, self.side))
-            }
+        let side = self.parts.side;
+        match &mut self.parts.inner {
+            Inner::Stream { stream, .. } => stream.shutdown_write().map_err(|e| io_error(e, side)),
+            Inner::H2 { send, .. } => send.send_data(Bytes::new(), true).map_err(|e| h2::error(e, Part::Tunnel, side)),
         }
     }
 
     /// Ends it so that the other end knows that it was cut off.
     pub fn reset(self) {
-        match self.inner {
+        match self.parts.inner {
             Inner::Stream { stream, .. } => stream.reset_on_close(),
             Inner::H2 { mut send, .. } => send.send_reset(Reason::CANCEL),
         }
     }
 
     fn timeout(&self) -> Error {
-        Error::new(ErrorKind::Timeout(Part::Tunnel), self.side)
-    }
-
-    fn error(&self, error: std::io::Error) -> Error {
-        Error::new(ErrorKind::Io(Part::Tunnel, error), self.side)
+        Error::new(ErrorKind::Timeout(Part::Tunnel), self.parts.side)
     }
 }
 
@@ -179,6 +186,10 @@ impl std::fmt::Debug for Tunnel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Tunnel")
     }
+}
+
+fn io_error(error: std::io::Error, side: Side) -> Error {
+    Error::new(ErrorKind::Io(Part::Tunnel, error), side)
 }
 
 /// Reads into a buffer that is only taken while there is something to read.
@@ -218,7 +229,7 @@ pub async fn join(mut a: Tunnel, mut b: Tunnel) -> (Joined, Result<()>) {
         if joined != before {
             timer.done();
         }
-        ready!(timer.poll(cx, a.idle));
+        ready!(timer.poll(cx, a.parts.idle));
         Poll::Ready(Err(a.timeout()))
     })
     .await;

@@ -1,5 +1,7 @@
 //! What holds for an exchange whatever the version.
 
+#![allow(clippy::unwrap_used)] // Handlers and helpers of tests are tests.
+
 mod kit;
 
 use std::cell::Cell;

@@ -1,5 +1,7 @@
 //! HTTP/1 as clients and servers see it on the wire.
 
+#![allow(clippy::unwrap_used)] // Handlers and helpers of tests are tests.
+
 mod kit;
 
 use std::cell::Cell;

@@ -1,5 +1,7 @@
 //! HTTP/2 frame by frame: floods and faults end the connection with GOAWAY or the stream with a reset.
 
+#![allow(clippy::unwrap_used)] // Handlers and helpers of tests are tests.
+
 mod kit;
 
 use std::net::SocketAddr;

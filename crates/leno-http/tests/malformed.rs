@@ -1,5 +1,7 @@
 //! Requests that are refused: each with its status, a closed connection, and no byte of it seen by a handler.
 
+#![allow(clippy::unwrap_used)] // Handlers and helpers of tests are tests.
+
 mod kit;
 
 use std::cell::Cell;

@@ -1,5 +1,7 @@
 //! Connections that are used again.
 
+#![allow(clippy::unwrap_used)] // Handlers and helpers of tests are tests.
+
 mod kit;
 
 use std::cell::Cell;
@@ -21,7 +23,12 @@ impl Handler for Ok200 {
 }
 
 /// Sends a request over a pooled connection and reads the answer; counts what had to be opened.
-async fn exchange(pool: &Pool<&'static str>, version: Version, address: SocketAddr, dialled: &Cell<usize>) -> Result<()> {
+async fn exchange(
+    pool: &Pool<&'static str>,
+    version: Version,
+    address: SocketAddr,
+    dialled: &Cell<usize>,
+) -> Result<()> {
     let dial = || async {
         dialled.set(dialled.get() + 1);
         Ok::<_, Error>(kit::client(address, version).await)
@@ -137,8 +144,7 @@ fn a_forgotten_key_takes_nothing_back() {
         let pool: Pool<u8> = Pool::default();
         let connection = kit::client(address, Version::Http11).await;
         pool.adopt(&1, &connection);
-        let (_, response) =
-            connection.send(&RequestHead::new(Method::Get, "x", "/"), BodyLength::Empty).await.unwrap();
+        let (_, response) = connection.send(&RequestHead::new(Method::Get, "x", "/"), BodyLength::Empty).await.unwrap();
         pool.retain(|_| false);
         response.response().await.unwrap().body.collect(10).await.unwrap();
         assert_eq!(pool.size(), PoolSize::default());

@@ -547,7 +547,9 @@ impl H1ReplyBody {
         let written = conn.wire.write_end(trailers.as_ref(), &conn.options.limits).await;
         written.map_err(|e| conn.error(e, Part::ResponseBody))?;
         conn.reply.set(ReplyState::Done);
-        self.conn.take().map(Conn::release);
+        if let Some(conn) = self.conn.take() {
+            Conn::release(conn);
+        }
         Ok(())
     }
 }

@@ -126,10 +126,6 @@ impl Wire {
         }
     }
 
-    pub(crate) fn is_open(&self) -> bool {
-        self.stream.borrow().is_some()
-    }
-
     /// Whether a peer that has nothing to say closed the connection, or spoke. Asks the kernel only when something
     /// happened to the socket.
     pub(crate) fn is_stale(&self) -> bool {
