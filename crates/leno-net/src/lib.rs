@@ -13,15 +13,19 @@
 #![warn(missing_docs)]
 
 pub mod address;
+pub mod stream;
+
+pub mod listen;
+pub mod origdst;
+
 pub mod dial;
+pub mod relay;
+
 pub mod fds;
 pub mod limits;
-pub mod listen;
-pub mod namespace;
-pub mod origdst;
-pub mod relay;
 pub mod sockets;
-pub mod stream;
+
+pub mod namespace;
 
 pub use address::{Address, Peer};
 pub use stream::Stream;

@@ -50,10 +50,13 @@ pub struct GuardOptions {
     /// Paths that need no credential; one that ends with `/` (and is longer) stands for all below it.
     pub public: Vec<String>,
     /// Told of every refusal and of every request that is no mere reading.
-    pub audit: Option<Arc<dyn Fn(&Audited<'_>) + Send + Sync>>,
+    pub audit: Option<AuditHook>,
     /// For how long codes and sessions live.
     pub clock: Arc<dyn Clock>,
 }
+
+/// What is told of requests.
+pub type AuditHook = Arc<dyn Fn(&Audited<'_>) + Send + Sync>;
 
 /// Guards an API. Shared by its connections and by the handlers that make login links and tokens.
 pub struct Guard {
@@ -61,7 +64,7 @@ pub struct Guard {
     logins: Mutex<Logins>,
     hosts: Hosts,
     public: Vec<String>,
-    audit: Option<Arc<dyn Fn(&Audited<'_>) + Send + Sync>>,
+    audit: Option<AuditHook>,
     clock: Arc<dyn Clock>,
 }
 

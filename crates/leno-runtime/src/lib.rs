@@ -12,18 +12,30 @@
 
 #![warn(missing_docs)]
 
-pub mod clock;
-pub mod drain;
-pub mod guard;
-pub mod random;
-pub mod ready;
-pub mod signal;
-pub mod task;
 pub mod threads;
 pub mod watchdog;
 
+pub mod task;
+
+pub mod drain;
+pub mod ready;
+pub mod signal;
+
+pub mod clock;
+pub mod random;
+
+pub mod serve;
+
+pub mod guard;
+
+pub mod admin;
+
+pub use admin::Admin;
 pub use clock::SystemClock;
 pub use drain::{Drain, DrainGuard, DrainWatch};
+pub use guard::Guard;
 pub use random::SystemRandom;
 pub use ready::Ready;
+pub use serve::Serve;
+pub use signal::{Shutdown, Signals};
 pub use threads::{WorkerIndex, Workers};

@@ -8,7 +8,8 @@ use super::Refusal;
 /// name, because a page that rebinds DNS comes under its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hosts {
-    names: Vec<String>,
+    /// `None` allows every name.
+    names: Option<Vec<String>>,
 }
 
 // === impl Hosts ===
@@ -16,22 +17,30 @@ pub struct Hosts {
 impl Hosts {
     /// Only `localhost`, `127.0.0.1` and `[::1]`.
     pub fn loopback() -> Self {
-        Hosts { names: ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec() }
+        Hosts { names: Some(["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec()) }
+    }
+
+    /// Every name: for a listener without secrets that is open to a network on purpose (probes and scrapers address it by
+    /// names that nobody can list).
+    pub fn any() -> Self {
+        Hosts { names: None }
     }
 
     /// One more name or address, without a port.
     pub fn and(mut self, name: &str) -> Self {
-        self.names.push(normal(name));
+        if let Some(names) = &mut self.names {
+            names.push(normal(name));
+        }
         self
     }
 
     /// Refuses a `Host` that is missing, no host, or not on the list.
     pub fn check(&self, host: Option<&str>) -> Result<(), Refusal> {
-        let host = host.ok_or_else(|| Refusal::host("", &self.names))?;
-        let name = name_of(host).map(normal);
-        match name.is_some_and(|name| self.names.contains(&name)) {
+        let Some(names) = &self.names else { return Ok(()) };
+        let host = host.unwrap_or_default();
+        match name_of(host).map(normal).is_some_and(|name| names.contains(&name)) {
             true => Ok(()),
-            false => Err(Refusal::host(host, &self.names)),
+            false => Err(Refusal::host(host, names)),
         }
     }
 }
