@@ -23,7 +23,11 @@ pub mod messages;
 
 mod convert;
 
+pub mod client;
 pub mod server;
+
+pub use client::Client;
+use leno_http::grpc::{Code, Status};
 
 use crate::Error;
 
@@ -36,41 +40,12 @@ pub const RENEW_MAX: usize = 10_000;
 /// The source of what is registered here, unless it names its own.
 pub const SOURCE: &str = "run";
 
-/// Why a call was refused: what a gRPC status says.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct Refused {
-    /// The code, as gRPC numbers them.
-    pub code: Code,
-    /// What is wrong and what to do.
-    pub message: String,
-}
+const REGISTER: &str = "/leno.mesh.v1.Registry/Register";
+const RENEW: &str = "/leno.mesh.v1.Registry/Renew";
+const DEREGISTER: &str = "/leno.mesh.v1.Registry/Deregister";
+const SET_STATUS: &str = "/leno.mesh.v1.Registry/SetStatus";
 
-/// The codes of gRPC that this service answers with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Code {
-    /// A field breaks a rule.
-    InvalidArgument = 3,
-    /// No such instance: register it.
-    NotFound = 5,
-    /// The id belongs to another source.
-    AlreadyExists = 6,
-    /// A limit is reached.
-    ResourceExhausted = 8,
-    /// Try again.
-    Unavailable = 14,
-}
-
-// === impl Refused ===
-
-impl Refused {
-    pub(crate) fn invalid(field: &str, problem: impl std::fmt::Display, fix: &str) -> Self {
-        Self { code: Code::InvalidArgument, message: format!("{field}: {problem} ({fix})") }
-    }
-}
-
-impl From<Error> for Refused {
+impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let code = match error.code() {
             "invalid" => Code::InvalidArgument,
@@ -79,8 +54,13 @@ impl From<Error> for Refused {
             "limit" | "disk_full" => Code::ResourceExhausted,
             _ => Code::Unavailable,
         };
-        Self { code, message: format!("{error} ({})", error.fix()) }
+        Status::new(code, format!("{error} ({})", error.fix()))
     }
+}
+
+/// The refusal of a field that says what it cannot.
+fn invalid(field: &str, problem: impl std::fmt::Display, fix: &str) -> Status {
+    Status::new(Code::InvalidArgument, format!("{field}: {problem} ({fix})"))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leno_model::instance::{HealthCheck, Instance, Probe, ProbeResult, Protocol};
+use leno_model::instance::{HealthCheck, Instance, ProbeResult, Protocol};
 use leno_model::name::ServiceName;
 use leno_model::seam::Random;
 
@@ -149,9 +149,6 @@ fn target(registered: &Registered) -> Option<Target> {
     let instance = &registered.instance;
     let check = instance.health_check.clone()?;
     let (address, protocol) = address(instance, &check)?;
-    if matches!(check.probe, Probe::Grpc { .. }) {
-        return None;
-    }
     let foreign_loopback = address.ip().to_canonical().is_loopback() && registered.origin == Origin::Remote;
     if foreign_loopback || check_address("address", address.ip()).is_err() {
         return None;

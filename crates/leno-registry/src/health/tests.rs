@@ -11,6 +11,11 @@ use leno_store::suite::TurnedClock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use leno_http::grpc::{Call, Router};
+use leno_http::{ServerOptions, serve_connection};
+use leno_net::Stream;
+
+use super::probe::{HealthRequest, HealthResponse};
 use super::*;
 use crate::catalogue::tests::{instance, name};
 use crate::{Options, Origin};
@@ -115,6 +120,37 @@ async fn a_tcp_probe_follows_the_listener() {
     becomes(&registry, ProbeResult::Passing).await;
     drop(listener);
     becomes(&registry, ProbeResult::Failing).await;
+}
+
+/// A gRPC server that says this of itself.
+async fn grpc_becomes(status: i32, wanted: ProbeResult) {
+    let registry = registry().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    registry.register(probed(Probe::Grpc { service: "shop.Cart".to_owned() }, port), Origin::Local).await.unwrap();
+    let serve = async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let check = async move |_: Call, request: HealthRequest| {
+                assert_eq!(request.service, "shop.Cart");
+                Ok(HealthResponse { status })
+            };
+            let router = Rc::new(Router::new().unary("/grpc.health.v1.Health/Check", check));
+            let options = Rc::new(ServerOptions::default());
+            let forever = std::future::pending();
+            let _ = serve_connection(Stream::from(stream), Default::default(), &options, router, forever).await;
+        }
+    };
+    tokio::select! {
+        () = becomes(&registry, wanted) => {}
+        () = serve => {}
+    }
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_grpc_probe_passes_for_serving_only() {
+    grpc_becomes(1, ProbeResult::Passing).await;
+    grpc_becomes(2, ProbeResult::Failing).await;
 }
 
 /// Connects nowhere and counts.

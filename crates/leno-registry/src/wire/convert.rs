@@ -4,19 +4,20 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use leno_http::grpc;
 use leno_model::instance as model;
 use leno_model::name::ServiceName;
 
 use super::messages::{HealthCheck, Instance, InstanceKey, Port, Probe, Protocol, Status, Visibility};
-use super::{Refused, SOURCE};
+use super::{SOURCE, invalid};
 use crate::catalogue;
 
 impl TryFrom<&InstanceKey> for catalogue::InstanceKey {
-    type Error = Refused;
+    type Error = grpc::Status;
 
-    fn try_from(key: &InstanceKey) -> Result<Self, Refused> {
+    fn try_from(key: &InstanceKey) -> Result<Self, grpc::Status> {
         let service = ServiceName::new(&key.namespace, &key.service)
-            .map_err(|error| Refused::invalid("service", error, "name a namespace and a service"))?;
+            .map_err(|error| invalid("service", error, "name a namespace and a service"))?;
         crate::check_id(&key.id)?;
         Ok(Self { service, id: key.id.as_str().into() })
     }
@@ -30,10 +31,10 @@ impl From<&catalogue::InstanceKey> for InstanceKey {
 }
 
 impl TryFrom<Instance> for model::Instance {
-    type Error = Refused;
+    type Error = grpc::Status;
 
-    fn try_from(instance: Instance) -> Result<Self, Refused> {
-        let key = instance.key.as_ref().ok_or_else(|| Refused::invalid("key", "is absent", "name the instance"))?;
+    fn try_from(instance: Instance) -> Result<Self, grpc::Status> {
+        let key = instance.key.as_ref().ok_or_else(|| invalid("key", "is absent", "name the instance"))?;
         let key = catalogue::InstanceKey::try_from(key)?;
         let proxy_address = Some(instance.proxy_address).filter(|address| !address.is_empty());
         Ok(Self {
@@ -138,13 +139,13 @@ impl From<model::InstanceStatus> for Status {
 }
 
 /// A status as the model knows it.
-pub(super) fn status(number: i32) -> Result<model::InstanceStatus, Refused> {
+pub(super) fn status(number: i32) -> Result<model::InstanceStatus, grpc::Status> {
     match Status::try_from(number) {
         Ok(Status::Up) => Ok(model::InstanceStatus::Up),
         Ok(Status::Starting) => Ok(model::InstanceStatus::Starting),
         Ok(Status::Draining) => Ok(model::InstanceStatus::Draining),
         Ok(Status::Out) => Ok(model::InstanceStatus::Out),
-        Err(_) => Err(Refused::invalid("status", format!("{number} is not known"), "give 0 to 3")),
+        Err(_) => Err(invalid("status", format!("{number} is not known"), "give 0 to 3")),
     }
 }
 
@@ -158,7 +159,7 @@ fn visibility(visibility: &model::Visibility) -> Option<Visibility> {
     }
 }
 
-fn port(index: usize, port: Port) -> Result<model::InstancePort, Refused> {
+fn port(index: usize, port: Port) -> Result<model::InstancePort, grpc::Status> {
     let protocol = match Protocol::try_from(port.protocol) {
         Ok(Protocol::Detect) => model::Protocol::Detect,
         Ok(Protocol::Http) => model::Protocol::Http,
@@ -168,7 +169,7 @@ fn port(index: usize, port: Port) -> Result<model::InstancePort, Refused> {
         Ok(Protocol::Tls) => model::Protocol::Tls,
         Err(_) => {
             let field = format!("ports[{index}].protocol");
-            return Err(Refused::invalid(&field, format!("{} is not known", port.protocol), "give 0 to 5"));
+            return Err(invalid(&field, format!("{} is not known", port.protocol), "give 0 to 5"));
         }
     };
     let proxy_port = number(&format!("ports[{index}].proxyPort"), port.proxy_port)?;
@@ -180,12 +181,12 @@ fn port(index: usize, port: Port) -> Result<model::InstancePort, Refused> {
     })
 }
 
-fn health_check(check: HealthCheck) -> Result<model::HealthCheck, Refused> {
+fn health_check(check: HealthCheck) -> Result<model::HealthCheck, grpc::Status> {
     let probe = match check.probe {
         Some(Probe::HttpPath(path)) => model::Probe::Http { path },
         Some(Probe::Tcp(_)) => model::Probe::Tcp,
         Some(Probe::GrpcService(service)) => model::Probe::Grpc { service },
-        None => return Err(Refused::invalid("healthCheck", "says not what to send", "give http, tcp or grpc")),
+        None => return Err(invalid("healthCheck", "says not what to send", "give http, tcp or grpc")),
     };
     let port = number("healthCheck.port", check.port)?;
     let or = |value: u64, default: u64| Duration::from_millis(if value == 0 { default } else { value });
@@ -199,12 +200,12 @@ fn health_check(check: HealthCheck) -> Result<model::HealthCheck, Refused> {
     })
 }
 
-fn address(field: &str, text: &str) -> Result<IpAddr, Refused> {
-    text.parse().map_err(|_| Refused::invalid(field, "is not an IP address", "give one as 10.0.3.7 or 2001:db8::7"))
+fn address(field: &str, text: &str) -> Result<IpAddr, grpc::Status> {
+    text.parse().map_err(|_| invalid(field, "is not an IP address", "give one as 10.0.3.7 or 2001:db8::7"))
 }
 
-fn number(field: &str, port: u32) -> Result<u16, Refused> {
-    u16::try_from(port).map_err(|_| Refused::invalid(field, format!("{port} is no port"), "give 1 to 65535"))
+fn number(field: &str, port: u32) -> Result<u16, grpc::Status> {
+    u16::try_from(port).map_err(|_| invalid(field, format!("{port} is no port"), "give 1 to 65535"))
 }
 
 fn text<T: for<'a> From<&'a str>>(text: String) -> Option<T> {

@@ -1,32 +1,43 @@
-//! What each call does to the registry, without the transport: a message in, a message or a refusal out.
+//! What each call does to the registry: a message in, a message or a refusal out.
 
+use leno_http::grpc::{Code, Router, Status};
 use leno_model::instance::Instance;
 
 use super::messages::{
     DeregisterRequest, DeregisterResponse, InstanceKey, RegisterRequest, RegisterResponse, RenewRequest, RenewResponse,
     SetStatusRequest, SetStatusResponse,
 };
-use super::{Code, RENEW_MAX, Refused, convert};
+use super::{DEREGISTER, REGISTER, RENEW, RENEW_MAX, SET_STATUS, convert, invalid};
 use crate::catalogue;
 use crate::{Origin, Registry};
 
-/// `Register`: from where the call came decides whether loopback is probed.
-pub async fn register(
+/// Adds the service to what a connection serves. Where the connection comes from decides whether loopback is probed.
+#[must_use]
+pub fn add(router: Router, registry: &Registry, origin: Origin) -> Router {
+    let (a, b, c, d) = (registry.clone(), registry.clone(), registry.clone(), registry.clone());
+    router
+        .unary(REGISTER, async move |_, request| register(&a, request, origin).await)
+        .unary(RENEW, async move |_, request| renew(&b, &request))
+        .unary(DEREGISTER, async move |_, request| deregister(&c, request).await)
+        .unary(SET_STATUS, async move |_, request| set_status(&d, request).await)
+}
+
+pub(super) async fn register(
     registry: &Registry,
     request: RegisterRequest,
     origin: Origin,
-) -> Result<RegisterResponse, Refused> {
-    let instance = request.instance.ok_or_else(|| Refused::invalid("instance", "is absent", "describe one"))?;
+) -> Result<RegisterResponse, Status> {
+    let instance = request.instance.ok_or_else(|| invalid("instance", "is absent", "describe one"))?;
     let registered = registry.register(Instance::try_from(instance)?, origin).await?;
     Ok(RegisterResponse { revision: registered.revision })
 }
 
-/// `Renew`. A name that no instance can have is as unknown as one that none has.
-pub fn renew(registry: &Registry, request: &RenewRequest) -> Result<RenewResponse, Refused> {
+/// A name that no instance can have is as unknown as one that none has.
+pub(super) fn renew(registry: &Registry, request: &RenewRequest) -> Result<RenewResponse, Status> {
     let count = request.instances.len();
     if count > RENEW_MAX {
         let message = format!("instances: there are {count} (give at most {RENEW_MAX} in one call)");
-        return Err(Refused { code: Code::InvalidArgument, message });
+        return Err(Status::new(Code::InvalidArgument, message));
     }
     let (mut keys, mut positions, mut unknown) = (Vec::with_capacity(count), Vec::with_capacity(count), Vec::new());
     for (position, key) in (0_u32..).zip(&request.instances) {
@@ -44,21 +55,19 @@ pub fn renew(registry: &Registry, request: &RenewRequest) -> Result<RenewRespons
     Ok(RenewResponse { unknown })
 }
 
-/// `Deregister`.
-pub async fn deregister(registry: &Registry, request: DeregisterRequest) -> Result<DeregisterResponse, Refused> {
+pub(super) async fn deregister(registry: &Registry, request: DeregisterRequest) -> Result<DeregisterResponse, Status> {
     let key = key(request.instance)?;
     registry.deregister(&key.service, &key.id).await?;
     Ok(DeregisterResponse {})
 }
 
-/// `SetStatus`.
-pub async fn set_status(registry: &Registry, request: SetStatusRequest) -> Result<SetStatusResponse, Refused> {
+pub(super) async fn set_status(registry: &Registry, request: SetStatusRequest) -> Result<SetStatusResponse, Status> {
     let key = key(request.instance)?;
     let registered = registry.set_status(&key.service, &key.id, convert::status(request.status)?).await?;
     Ok(SetStatusResponse { revision: registered.revision })
 }
 
-fn key(key: Option<InstanceKey>) -> Result<catalogue::InstanceKey, Refused> {
-    let key = key.ok_or_else(|| Refused::invalid("instance", "is absent", "name one"))?;
+fn key(key: Option<InstanceKey>) -> Result<catalogue::InstanceKey, Status> {
+    let key = key.ok_or_else(|| invalid("instance", "is absent", "name one"))?;
     (&key).try_into()
 }

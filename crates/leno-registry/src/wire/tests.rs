@@ -3,7 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use leno_http::client::ClientOptions;
+use leno_http::grpc::{Code, Router};
+use leno_http::{Connection, ServerOptions, serve_connection};
 use leno_model::instance::{Instance, InstanceStatus, Probe, Visibility};
+use leno_net::Stream;
 use leno_store::MemoryStore;
 use leno_store::suite::TurnedClock;
 use prost::Message;
@@ -117,4 +121,35 @@ async fn what_is_left_out_of_a_message_has_the_defaults_of_the_model() {
     });
     assert_eq!(read, serde_json::from_value::<Instance>(json).unwrap());
     assert_eq!(read.lease, Some(Duration::from_secs(30)));
+}
+
+#[tokio::test(flavor = "local")]
+async fn client_and_server_meet_over_a_connection() {
+    let registry = registry().await;
+    let (near, far) = tokio::net::UnixStream::pair().unwrap();
+    let router = std::rc::Rc::new(server::add(Router::new(), &registry, Origin::Local));
+    let serve = async move {
+        let options = std::rc::Rc::new(ServerOptions::default());
+        let forever = std::future::pending();
+        let _ = serve_connection(Stream::from(far), Default::default(), &options, router, forever).await;
+    };
+    let (connection, driver) =
+        Connection::h2(Stream::from(near), &std::rc::Rc::new(ClientOptions::default())).await.unwrap();
+    let client = Client::new(leno_http::grpc::Client::new(connection, "server").with_timeout(Duration::from_secs(10)));
+    let calls = async {
+        let revision = client.register(&instance("cart", "a")).await.unwrap();
+        assert_eq!(revision, registry.revision());
+        let keys = [InstanceKey::new(&name("cart"), "a"), InstanceKey::new(&name("cart"), "b")];
+        assert_eq!(client.renew(&keys).await.unwrap(), keys[1..]);
+        client.set_status(&keys[0], InstanceStatus::Draining).await.unwrap();
+        assert_eq!(registry.instances(&name("cart"))[0].routable(), Routable::Draining);
+        client.deregister(&keys[0]).await.unwrap();
+        let gone = client.deregister(&keys[0]).await.unwrap_err();
+        assert!(gone.code == Code::NotFound && gone.message.contains("register it first"), "{gone}");
+    };
+    tokio::select! {
+        () = calls => {}
+        () = serve => panic!("the server ends last"),
+        () = driver => panic!("the connection ends last"),
+    }
 }
