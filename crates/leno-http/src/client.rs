@@ -4,6 +4,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use leno_net::Stream;
@@ -24,6 +25,9 @@ pub struct ClientOptions {
     pub limits: Limits,
     /// Where refused messages are counted.
     pub strikes: Arc<Strikes>,
+    /// HTTP/2: PING after so long, and end the connection when no answer comes for as long again. Not towards servers
+    /// that one does not know: many take it for an attack.
+    pub keepalive: Option<Duration>,
 }
 
 /// A connection to a server.

@@ -10,6 +10,7 @@
 
 pub(crate) mod client;
 pub(crate) mod convert;
+pub(crate) mod keepalive;
 pub(crate) mod meter;
 pub(crate) mod server;
 pub(crate) mod stream;

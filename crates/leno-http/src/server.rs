@@ -5,6 +5,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use leno_net::Stream;
@@ -46,6 +47,9 @@ pub struct ServerOptions {
     pub http1: bool,
     /// Serve HTTP/2 with prior knowledge.
     pub http2: bool,
+    /// HTTP/2: PING after so long, and end the connection when no answer comes for as long again. For connections on
+    /// which silence is normal.
+    pub keepalive: Option<Duration>,
     /// Told about every refused message before its answer is written; may add to the answer (and log, sparingly).
     pub on_refused: Option<OnRefused>,
 }
@@ -182,6 +186,7 @@ impl Default for ServerOptions {
             spawn: Rc::new(SpawnLocal),
             http1: true,
             http2: true,
+            keepalive: None,
             on_refused: None,
         }
     }

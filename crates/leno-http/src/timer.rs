@@ -4,9 +4,11 @@
 //! fires it is set to the deadline of the wait that is on, if there is one. A connection that serves ten thousand
 //! requests a minute touches the timer wheel once a minute.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
@@ -16,6 +18,23 @@ use tokio::time::{Instant, Sleep};
 pub(crate) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
     until: Option<Instant>,
+    /// What the pulse said when the wait began.
+    pulse: u32,
+}
+
+/// Counts what moves in both directions of a stream, so that waiting in one while the other is busy is not idling: an
+/// event stream says nothing for an hour to a client who never speaks.
+#[derive(Clone, Default)]
+pub(crate) struct Pulse(Rc<Cell<u32>>);
+
+impl Pulse {
+    pub(crate) fn beat(&self) {
+        self.0.set(self.0.get().wrapping_add(1));
+    }
+
+    fn get(&self) -> u32 {
+        self.0.get()
+    }
 }
 
 impl Timer {
@@ -28,6 +47,20 @@ impl Timer {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, wait: Duration) -> Poll<()> {
         let until = *self.until.get_or_insert_with(|| Instant::now() + wait);
         self.poll_until(cx, until)
+    }
+
+    /// As [`Timer::poll`], but the wait begins anew for as long as the pulse beats.
+    pub(crate) fn poll_pulsed(&mut self, cx: &mut Context<'_>, wait: Duration, pulse: &Pulse) -> Poll<()> {
+        loop {
+            if self.until.is_none() {
+                self.pulse = pulse.get();
+            }
+            ready!(self.poll(cx, wait));
+            if self.pulse == pulse.get() {
+                return Poll::Ready(());
+            }
+            self.until = None;
+        }
     }
 
     /// Waits until then.

@@ -233,3 +233,64 @@ fn an_idle_connection_is_told_to_go() {
         panic!("closed without GOAWAY");
     });
 }
+
+#[test]
+fn a_client_that_answers_no_ping_is_gone() {
+    kit::run(async {
+        let options = ServerOptions { keepalive: Some(Duration::from_millis(20)), ..ServerOptions::default() };
+        let (address, served) = kit::serve_once(Ok200, &std::rc::Rc::new(options), std::future::pending()).await;
+        let _silent = open(address).await;
+        assert_eq!(served.await.unwrap(), Served::Broken);
+    });
+}
+
+#[test]
+fn a_server_that_answers_no_ping_is_gone() {
+    kit::run(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let silent = tokio::task::spawn_local(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(&frame(4, 0, 0, &[])).await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        let options = client::ClientOptions { keepalive: Some(Duration::from_millis(20)), ..Default::default() };
+        let (connection, driver) =
+            Connection::h2(kit::connect(address).await, &std::rc::Rc::new(options)).await.unwrap();
+        tokio::task::spawn_local(driver);
+        let (_, response) = connection.send(&RequestHead::new(Method::Get, "x", "/"), BodyLength::Empty).await.unwrap();
+        assert_eq!(response.response().await.unwrap_err().side(), Side::Upstream);
+        assert!(!connection.is_open());
+        silent.abort();
+    });
+}
+
+#[test]
+fn waiting_in_one_direction_is_not_idling_while_the_other_moves() {
+    struct Events;
+    impl Handler for Events {
+        async fn handle(&self, _: RequestHead, mut body: Body, reply: Reply) {
+            let mut sink = reply.send(ResponseHead::new(200), BodyLength::Unknown).await.unwrap();
+            let events = async {
+                for _ in 0..10 {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    sink.data(Bytes::from_static(b"event")).await.unwrap();
+                    sink.flush().await.unwrap();
+                }
+            };
+            let (frame, ()) = tokio::join!(body.frame(), events);
+            assert!(frame.unwrap().unwrap_err().is_timeout());
+            sink.end().await.unwrap();
+        }
+    }
+    kit::both(async |version| {
+        let mut options = ServerOptions::default();
+        options.limits.stream_idle_timeout = Duration::from_millis(60);
+        let connection = kit::client(kit::serve(Events, &std::rc::Rc::new(options)).await, version).await;
+        let head = RequestHead::new(Method::Post, "x", "/");
+        let (mut body, response) = connection.send(&head, BodyLength::Unknown).await.unwrap();
+        body.flush().await.unwrap();
+        let answer = response.response().await.unwrap().body.collect(1000).await.unwrap();
+        assert_eq!(answer.len(), 50);
+    });
+}

@@ -21,7 +21,7 @@ use crate::buffer;
 use crate::error::{Error, ErrorKind, Part, Side};
 use crate::fields::Fields;
 use crate::limits::{Limits, Malformed};
-use crate::timer::Timer;
+use crate::timer::{Pulse, Timer};
 
 /// The socket and both directions.
 pub(crate) struct Wire {
@@ -30,6 +30,8 @@ pub(crate) struct Wire {
     pub(crate) outbound: RefCell<Outbound>,
     /// A write was begun and not finished: what was written is cut off somewhere.
     torn: Cell<bool>,
+    /// Beats with every write.
+    pulse: Pulse,
 }
 
 /// The direction that is read.
@@ -108,6 +110,7 @@ impl Wire {
                 timer: Timer::default(),
             }),
             torn: Cell::new(false),
+            pulse: Pulse::default(),
         }
     }
 
@@ -223,7 +226,8 @@ impl Wire {
                 Poll::Pending => {
                     ready!(match deadline {
                         Some(deadline) => inbound.timer.poll_until(cx, deadline),
-                        None => inbound.timer.poll(cx, if begun { limits.head_timeout } else { idle }),
+                        None if begun => inbound.timer.poll(cx, limits.head_timeout),
+                        None => inbound.timer.poll_pulsed(cx, idle, &self.pulse),
                     });
                     return Poll::Ready(Err(WireError::Timeout));
                 }
@@ -256,7 +260,7 @@ impl Wire {
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
-                    ready!(inbound.timer.poll(cx, limits.stream_idle_timeout));
+                    ready!(inbound.timer.poll_pulsed(cx, limits.stream_idle_timeout, &self.pulse));
                     return Poll::Ready(Err(WireError::Timeout));
                 }
             }
@@ -292,6 +296,7 @@ impl Wire {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(WireError::Closed)),
                 Poll::Ready(Ok(written)) => {
                     outbound.timer.done();
+                    self.pulse.beat();
                     outbound.at += written.min(waiting);
                     data.advance(written.saturating_sub(waiting));
                 }

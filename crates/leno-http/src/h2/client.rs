@@ -13,6 +13,7 @@ use leno_net::Stream;
 use tokio::time::Instant;
 
 use super::convert;
+use super::keepalive::Keepalive;
 use super::meter::{Meter, Shared, Verdict};
 use super::stream::{Incoming, Outgoing};
 use crate::body::{Body, BodyLength};
@@ -21,7 +22,7 @@ use crate::error::{Error, ErrorKind, Part, Result, Side};
 use crate::fields::Fields;
 use crate::limits::{Limits, Malformed};
 use crate::message::{Method, RequestHead};
-use crate::timer::Timer;
+use crate::timer::{Pulse, Timer};
 use crate::tunnel::Tunnel;
 
 /// One connection.
@@ -51,6 +52,7 @@ pub(crate) struct Awaited {
     tunnel: Option<SendStream<Bytes>>,
     deadline: Option<Instant>,
     timer: Timer,
+    pulse: Pulse,
     informationals: usize,
 }
 
@@ -63,19 +65,21 @@ pub(crate) async fn connect(
     let stream: Shared = Rc::new(RefCell::new(stream));
     let (meter, verdict) = Meter::new(stream, Bytes::new(), 0, limits);
     let handshake = builder(limits).handshake(meter);
-    let (sender, engine) = match tokio::time::timeout(limits.head_timeout, handshake).await {
+    let (sender, mut engine) = match tokio::time::timeout(limits.head_timeout, handshake).await {
         Ok(Ok(pair)) => pair,
         Ok(Err(error)) => return Err(super::error(error, Part::Connect, Side::Upstream).unprocessed()),
         Err(_) => return Err(Error::new(ErrorKind::Timeout(Part::Connect), Side::Upstream).unprocessed()),
     };
     let closed = Rc::new(Cell::new(false));
-    let driver = drive(engine, verdict, options.clone(), closed.clone());
+    let keepalive = Keepalive::new(engine.ping_pong(), options.keepalive);
+    let driver = drive(engine, keepalive, verdict, options.clone(), closed.clone());
     let conn = Conn { sender: RefCell::new(sender), options: options.clone(), open: Rc::default(), closed };
     Ok((Rc::new(conn), driver))
 }
 
 async fn drive(
     engine: ::h2::client::Connection<Meter, Bytes>,
+    mut keepalive: Option<Keepalive>,
     verdict: Rc<Verdict>,
     options: Rc<ClientOptions>,
     closed: Rc<Cell<bool>>,
@@ -86,7 +90,8 @@ async fn drive(
             options.strikes.count(flood);
             Poll::Ready(())
         }
-        None => engine.as_mut().poll(cx).map(|_| ()),
+        None if engine.as_mut().poll(cx).is_ready() => Poll::Ready(()),
+        None => keepalive.as_mut().map_or(Poll::Pending, |keepalive| keepalive.poll(cx)),
     })
     .await;
     closed.set(true);
@@ -116,7 +121,7 @@ impl Conn {
         poll_fn(|cx| sender.poll_ready(cx)).await.map_err(|e| self.refused(e))?;
         let (response, stream) = sender.send_request(request, end).map_err(|e| self.refused(e))?;
         let (stream, tunnel) = if connect { (None, Some(stream)) } else { ((!end).then_some(stream), None) };
-        let options = self.options.clone();
+        let (options, pulse) = (self.options.clone(), Pulse::default());
         self.open.set(self.open.get() + 1);
         let awaited = Awaited {
             response,
@@ -125,9 +130,10 @@ impl Conn {
             tunnel,
             deadline: None,
             timer: Timer::default(),
+            pulse: pulse.clone(),
             informationals: 0,
         };
-        Ok((H2Outgoing { stream, outgoing: Outgoing::new(length), options }, awaited))
+        Ok((H2Outgoing { stream, outgoing: Outgoing::new(length, pulse, Part::RequestBody), options }, awaited))
     }
 
     fn refused(&self, error: ::h2::Error) -> Error {
@@ -226,7 +232,7 @@ impl Awaited {
             Poll::Pending => {
                 match self.deadline {
                     Some(deadline) => ready!(self.timer.poll_until(cx, deadline)),
-                    None => ready!(self.timer.poll(cx, self.options.limits.stream_idle_timeout)),
+                    None => ready!(self.timer.poll_pulsed(cx, self.options.limits.stream_idle_timeout, &self.pulse)),
                 }
                 Poll::Ready(Err(Error::new(ErrorKind::Timeout(Part::ResponseHead), Side::Upstream)))
             }
@@ -252,7 +258,7 @@ impl Awaited {
                 (Body::empty(), Some(Tunnel::h2(send, receive, open, Side::Upstream, idle)))
             }
             _ if receive.is_end_stream() => (Body::empty(), None),
-            _ => (Body::h2(Incoming::new(receive, &head.fields, Side::Upstream, idle, open)), None),
+            _ => (Body::h2(Incoming::new(receive, &head.fields, Side::Upstream, idle, self.pulse.clone(), open)), None),
         };
         Ok(Answer::Final(Response { head, body, informationals: Vec::new(), tunnel }))
     }

@@ -15,6 +15,7 @@ use bytes::{Bytes, BytesMut};
 use leno_net::Stream;
 
 use super::convert;
+use super::keepalive::Keepalive;
 use super::meter::{Meter, Shared, Verdict};
 use super::stream::{Incoming, Outgoing};
 use crate::body::{Body, BodyLength};
@@ -23,7 +24,7 @@ use crate::fields::Fields;
 use crate::limits::{Limits, Malformed};
 use crate::message::{Method, ResponseHead};
 use crate::server::{Handler, Reply, Served, ServerOptions};
-use crate::timer::Timer;
+use crate::timer::{Pulse, Timer};
 use crate::tunnel::Tunnel;
 
 type Engine = ::h2::server::Connection<Meter, Bytes>;
@@ -34,6 +35,7 @@ pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The sending half of a stream, shared by the answer and by the task that watches for a reset.
 struct Sending {
     half: RefCell<Half>,
+    pulse: Pulse,
     options: Rc<ServerOptions>,
 }
 
@@ -75,6 +77,7 @@ pub(crate) async fn serve<H: Handler>(
     let Ok(Ok(mut engine)) = tokio::time::timeout(options.limits.head_timeout, handshake).await else {
         return Served::Broken;
     };
+    let mut keepalive = Keepalive::new(engine.ping_pong(), options.keepalive);
     let mut draining = false;
     let mut timer = Timer::default();
     let served = loop {
@@ -83,7 +86,11 @@ pub(crate) async fn serve<H: Handler>(
                 draining = true;
                 engine.graceful_shutdown();
             }
-            poll_next(&mut engine, &verdict, &mut timer, &options.limits, cx)
+            let next = poll_next(&mut engine, &verdict, &mut timer, &options.limits, cx);
+            match &mut keepalive {
+                Some(keepalive) if next.is_pending() => keepalive.poll(cx).map(|()| Next::Gone),
+                _ => next,
+            }
         });
         match next.await {
             Next::Stream(request, respond) => begin(*request, respond, &options, &handler),
@@ -98,6 +105,7 @@ pub(crate) async fn serve<H: Handler>(
                 let _ = tokio::time::timeout(options.limits.linger_timeout, closed).await;
                 break Served::Refused(what);
             }
+            Next::Gone => break Served::Broken,
             Next::Closed(Ok(())) if draining => break Served::Drained,
             Next::Closed(Ok(())) => break Served::Closed,
             Next::Closed(Err(error)) if error.is_library() => {
@@ -118,6 +126,8 @@ enum Next {
     Stream(Box<http::Request<RecvStream>>, SendResponse<Bytes>),
     Idle,
     Flood(Malformed),
+    /// The client does not answer any more.
+    Gone,
     Closed(Result<(), ::h2::Error>),
 }
 
@@ -187,12 +197,14 @@ fn begin<H: Handler>(
         let _ = respond.send_informational(head);
     }
     let idle = options.limits.stream_idle_timeout;
+    let pulse = Pulse::default();
     let (body, tunnel) = match head.method {
         Method::Connect => (Body::empty(), Some(stream)),
         _ if stream.is_end_stream() => (Body::empty(), None),
-        _ => (Body::h2(Incoming::new(stream, &head.fields, Side::Downstream, idle, None)), None),
+        _ => (Body::h2(Incoming::new(stream, &head.fields, Side::Downstream, idle, pulse.clone(), None)), None),
     };
-    let sending = Rc::new(Sending { half: RefCell::new(Half::Response(respond)), options: options.clone() });
+    let half = RefCell::new(Half::Response(respond));
+    let sending = Rc::new(Sending { half, pulse, options: options.clone() });
     let reply = Reply::h2(H2Reply { sending: Some(sending.clone()), method: head.method.clone(), tunnel });
     let handler = handler.clone();
     let task = async move {
@@ -265,8 +277,8 @@ impl H2Reply {
                 .map_err(|e| super::error(e, Part::ResponseHead, Side::Downstream))?;
             *half = if end { Half::Done } else { Half::Body(stream) };
         }
-        let sending = (!end).then_some(sending);
-        Ok(H2ReplyBody { sending, outgoing: Outgoing::new(length), dropped: bodiless })
+        let outgoing = Outgoing::new(length, sending.pulse.clone(), Part::ResponseBody);
+        Ok(H2ReplyBody { sending: (!end).then_some(sending), outgoing, dropped: bodiless })
     }
 
     pub(crate) fn informational(&mut self, head: &ResponseHead) -> Result<()> {

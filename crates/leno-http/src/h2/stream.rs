@@ -10,7 +10,7 @@ use super::convert;
 use crate::body::{BodyLength, Frame};
 use crate::error::{Error, ErrorKind, Part, Result, Side};
 use crate::fields::Fields;
-use crate::timer::Timer;
+use crate::timer::{Pulse, Timer};
 
 /// A body being read.
 pub(crate) struct Incoming {
@@ -22,6 +22,7 @@ pub(crate) struct Incoming {
     side: Side,
     timer: Timer,
     idle: Duration,
+    pulse: Pulse,
     /// Keeps the connection's count of streams.
     _open: Option<super::client::Open>,
 }
@@ -33,6 +34,9 @@ pub(crate) struct Outgoing {
     /// Bytes announced and not written.
     left: Option<u64>,
     timer: Timer,
+    /// Beats with every piece written.
+    pulse: Pulse,
+    part: Part,
 }
 
 // === impl Incoming ===
@@ -43,10 +47,21 @@ impl Incoming {
         fields: &Fields,
         side: Side,
         idle: Duration,
+        pulse: Pulse,
         open: Option<super::client::Open>,
     ) -> Incoming {
         let length = convert::announced_length(fields).map_or(BodyLength::Unknown, BodyLength::Known);
-        Incoming { stream, length, unreleased: 0, ended: false, side, timer: Timer::default(), idle, _open: open }
+        Incoming {
+            stream,
+            length,
+            unreleased: 0,
+            ended: false,
+            side,
+            timer: Timer::default(),
+            idle,
+            pulse,
+            _open: open,
+        }
     }
 
     pub(crate) fn length(&self) -> BodyLength {
@@ -66,7 +81,7 @@ impl Incoming {
             let _ = self.stream.flow_control().release_capacity(std::mem::take(&mut self.unreleased));
         }
         let Poll::Ready(polled) = self.poll_engine(cx) else {
-            ready!(self.timer.poll(cx, self.idle));
+            ready!(self.timer.poll_pulsed(cx, self.idle, &self.pulse));
             self.ended = true;
             return Poll::Ready(Some(Err(Error::new(ErrorKind::Timeout(self.part()), self.side))));
         };
@@ -103,13 +118,13 @@ impl Incoming {
 // === impl Outgoing ===
 
 impl Outgoing {
-    pub(crate) fn new(length: BodyLength) -> Outgoing {
+    pub(crate) fn new(length: BodyLength, pulse: Pulse, part: Part) -> Outgoing {
         let left = match length {
             BodyLength::Empty => Some(0),
             BodyLength::Known(length) => Some(length),
             BodyLength::Unknown => None,
         };
-        Outgoing { held: Bytes::new(), left, timer: Timer::default() }
+        Outgoing { held: Bytes::new(), left, timer: Timer::default(), pulse, part }
     }
 
     /// Takes a piece, which is written with the next one, with `flush`, or with the end. What was held before must be
@@ -149,11 +164,12 @@ impl Outgoing {
                     }
                     Poll::Pending => {
                         ready!(self.timer.poll(cx, idle));
-                        return Poll::Ready(Err(ErrorKind::Timeout(Part::ResponseBody)));
+                        return Poll::Ready(Err(ErrorKind::Timeout(self.part)));
                     }
                 }
             };
             self.timer.done();
+            self.pulse.beat();
             let piece = self.held.split_to(capacity.min(self.held.len()));
             let last = end && self.held.is_empty();
             if let Err(error) = stream.send_data(piece, last) {
