@@ -17,7 +17,7 @@
 //! The user is mapped to itself, not to root (PostgreSQL refuses root); the capability to set rules is made ambient only
 //! while `nft` runs. A real root needs no user namespace and gets none, so that its programs can still change users.
 //! IPv4 and IPv6 are redirected alike; connections to loopback stay inside, except the host ports that were asked for,
-//! which lead to the host's loopback through a listener inside. UDP other than DNS reaches nothing. Sockets made by the
+//! which lead to the host's loopback through a listener inside. The program sees the host's addresses as its own. UDP other than DNS reaches nothing. Sockets made by the
 //! agent carry a mark that exempts them from the rules.
 //!
 //! Rejected: proxy variables (Node and Java ignore them), LD_PRELOAD (static programs ignore it), a veth pair (needs root
@@ -29,6 +29,7 @@ use std::io;
 mod agent;
 mod check;
 mod enter;
+mod host;
 mod inside;
 mod netlink;
 mod outside;

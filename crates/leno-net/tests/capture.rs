@@ -52,6 +52,7 @@ fn run_everything(already_unprivileged: bool) -> ExitCode {
     case(user, "dns_is_answered_from_the_address_that_was_asked", dns_is_answered("198.51.100.53:53"));
     case(user, "dns_is_taken_from_a_resolver_on_loopback", dns_is_answered("127.0.0.53:53"));
     case(user, "dns_over_ipv6_is_answered", dns_is_answered("[2001:db8::53]:53"));
+    case(user, "the_hosts_address_is_the_programs_too_and_is_captured_as_a_destination", host_address_is_captured());
     case(user, "loopback_stays_inside", loopback_stays_inside());
     case(user, "a_host_port_leads_to_the_host", host_port_leads_to_the_host());
     case(user, "the_program_is_found_and_dialled_inside", program_is_dialled());
@@ -106,6 +107,20 @@ async fn dns_is_answered(resolver: &'static str) {
     let (length, peer) = socket.recv_from(&mut query).await.unwrap();
     socket.send_to(b"answer", peer).await.unwrap();
     assert_eq!(&query[..length], b"query");
+    assert_eq!(captured.program.wait().await, Ended::Exited(0));
+}
+
+async fn host_address_is_captured() {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    if socket.connect("192.0.2.1:9").is_err() {
+        return println!("SKIPPED: this host has no route and so no address of its own");
+    }
+    let own = socket.local_addr().unwrap().ip().to_string();
+    let mut captured = this_program(&["own", &own], Capture::default()).await;
+    captured.program.go().await.unwrap();
+    let mut stream = accept(&attach(captured.outbound.remove(0)).unwrap()).await.stream;
+    assert_eq!(stream.original_destination(), Some(format!("{own}:8080").parse().unwrap()));
+    answer_hello(&mut stream).await;
     assert_eq!(captured.program.wait().await, Ended::Exited(0));
 }
 
@@ -211,6 +226,12 @@ fn program(arguments: &[&str]) {
     match arguments {
         ["connect", address] => say_hello(TcpStream::connect(address).unwrap()),
         ["query", resolver] => query(resolver.parse().unwrap()),
+        ["own", address] => {
+            TcpListener::bind((*address, 0)).unwrap();
+            let stream = TcpStream::connect((*address, 8080)).unwrap();
+            assert_eq!(stream.local_addr().unwrap().ip().to_string(), *address);
+            say_hello(stream);
+        }
         ["loopback"] => {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let mut there = TcpStream::connect(listener.local_addr().unwrap()).unwrap();

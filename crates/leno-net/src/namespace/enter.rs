@@ -10,6 +10,7 @@ use std::process::{self, Stdio};
 
 use rustix::thread::{CapabilitySet, UnshareFlags};
 
+use super::host::Host;
 use super::{Capture, CaptureError, Why, netlink, rules};
 
 /// Whether a user namespace was made too.
@@ -24,11 +25,16 @@ pub(super) enum Entered {
 /// ::1 as `/proc/net/if_inet6` writes it.
 const LOOPBACK_V6: &str = "00000000000000000000000000000001";
 
-/// Moves this process, which has one thread, into a network namespace of its own, and sets up its network.
+/// Moves this process, which has one thread, into a network namespace of its own, and sets up its network. Says whether
+/// there is IPv6.
 pub(super) fn enter(capture: &Capture) -> Result<bool, CaptureError> {
     let nft = find_nft().ok_or(Why::NftMissing)?;
+    let host = Host::see();
     let entered = enter_namespaces()?;
-    set_up_network(entered, capture, &nft)
+    let ipv6 = set_up_network(&host)?;
+    host.allow_ports();
+    run_nft(&nft, &rules::text(capture, ipv6), entered)?;
+    Ok(ipv6)
 }
 
 /// Only the namespaces.
@@ -52,8 +58,8 @@ fn enter_namespaces() -> Result<Entered, CaptureError> {
     Ok(Entered::UserAndNetwork)
 }
 
-/// Loopback, addresses, routes and rules. Says whether there is IPv6.
-fn set_up_network(entered: Entered, capture: &Capture, nft: &Path) -> Result<bool, CaptureError> {
+/// Loopback, addresses and routes. Says whether there is IPv6.
+fn set_up_network(host: &Host) -> Result<bool, CaptureError> {
     // Where a security module lets everyone make a user namespace but no use of it, this is the first thing to fail.
     netlink::loopback_up().map_err(|error| match error.raw_os_error() {
         Some(errno @ (libc::EPERM | libc::EACCES)) => Why::of_powerless(errno).into(),
@@ -61,16 +67,22 @@ fn set_up_network(entered: Entered, capture: &Capture, nft: &Path) -> Result<boo
     })?;
     // Neither the file nor ::1 is there where IPv6 is switched off.
     let ipv6 = std::fs::read_to_string("/proc/self/net/if_inet6").is_ok_and(|text| text.contains(LOOPBACK_V6));
-    let mut addresses = vec![IpAddr::V4(rules::ADDRESS_V4)];
-    if ipv6 {
-        addresses.push(IpAddr::V6(rules::ADDRESS_V6));
+    for (dummy, wanted) in [(IpAddr::V4(rules::ADDRESS_V4), true), (IpAddr::V6(rules::ADDRESS_V6), ipv6)] {
+        if !wanted {
+            continue;
+        }
+        let of_family = host.addresses.iter().copied().filter(|address| address.is_ipv4() == dummy.is_ipv4());
+        let mut addresses: Vec<IpAddr> = of_family.collect();
+        if addresses.is_empty() {
+            addresses.push(dummy);
+        }
+        for address in addresses {
+            let step = |error| CaptureError::step(format!("add address {address}"), error);
+            netlink::add_address(address).map_err(step)?;
+        }
+        let step = |error| CaptureError::step(format!("add a default route for {dummy}"), error);
+        netlink::add_default_route(dummy).map_err(step)?;
     }
-    for address in addresses {
-        netlink::add_address(address).map_err(|error| CaptureError::step(format!("add address {address}"), error))?;
-        netlink::add_default_route(address)
-            .map_err(|error| CaptureError::step(format!("add a default route for {address}"), error))?;
-    }
-    run_nft(nft, &rules::text(capture, ipv6), entered)?;
     Ok(ipv6)
 }
 

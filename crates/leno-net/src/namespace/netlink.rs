@@ -36,11 +36,11 @@ pub(super) fn add_address(address: IpAddr) -> io::Result<()> {
     request(libc::RTM_NEWADDR, libc::NLM_F_CREATE, &body)
 }
 
-/// Routes everything of the family of `source` into the loopback device.
-pub(super) fn add_default_route(source: IpAddr) -> io::Result<()> {
+/// Routes everything of the family of `of` into the loopback device.
+pub(super) fn add_default_route(of: IpAddr) -> io::Result<()> {
     // struct rtmsg: family, destination and source prefix, tos, table, protocol, scope, type, flags
-    let (family, _, _) = parts(source);
-    let scope = if source.is_ipv4() { libc::RT_SCOPE_LINK } else { libc::RT_SCOPE_UNIVERSE };
+    let (family, _, _) = parts(of);
+    let scope = if of.is_ipv4() { libc::RT_SCOPE_LINK } else { libc::RT_SCOPE_UNIVERSE };
     let mut body =
         vec![family, 0, 0, 0, libc::RT_TABLE_MAIN, libc::RTPROT_STATIC, scope, libc::RTN_UNICAST, 0, 0, 0, 0];
     attribute(&mut body, RTA_OIF, &LOOPBACK.to_ne_bytes());

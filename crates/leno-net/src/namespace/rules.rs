@@ -12,7 +12,8 @@ use super::Capture;
 /// The mark of sockets that the rules leave alone: `leno` in ASCII.
 pub(super) const MARK: u32 = 0x6c65_6e6f;
 
-/// The address that connections from inside come from: IPv4's dummy address (RFC 7600), which no network routes.
+/// The address that connections from inside come from where the host has none: IPv4's dummy address (RFC 7600), which no
+/// network routes.
 pub(super) const ADDRESS_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 
 /// The same for IPv6: from the unique local range, so that programs prefer IPv4 for destinations that have both
