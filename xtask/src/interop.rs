@@ -1,96 +1,105 @@
 //! `cargo xtask interop`: real programs that know nothing of leno, talking to each other.
 //!
-//! `programs` says what the programs are, `place` lays them out where an unprivileged user can run them, `room` is the way without leno: one namespace in which
-//! every service's name means loopback. Each way starts the same command lines with the same environment; that is the point, and it is checked.
+//! `programs` says what the programs are, `place` lays them out where an unprivileged user can run them, `converse` starts them and judges what they say. There
+//! are two ways to join them: `room` without leno, one namespace in which every service's name means loopback, and `mesh`, with `leno run --` in front of each.
+//! Both start the same command lines with the same variables; that is the point, and it is checked. `envoy` is for the one program that is not run under leno.
 
+mod converse;
 mod envoy;
+mod mesh;
 mod place;
 mod programs;
 mod room;
 
 use std::path::PathBuf;
-use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::install;
-use crate::test::Counts;
+use crate::test::{Counts, quick_release};
+use converse::converse;
+use mesh::Mesh;
 use place::Place;
 pub(crate) use place::USER;
-use programs::Expect;
+use room::Room;
 
 /// The scenario in which Envoy is driven, beside the conversations.
 const ENVOY: &str = "envoy";
+/// The conversation whose time is compared between the ways, and how much longer its median may take through leno.
+const CONNECTS: &str = "connects";
+const CONNECT_MS_MORE: f64 = 5.0;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Without leno: the twin of every scenario, and the figures that leno's are compared with.
-    #[arg(long, required = true)]
+    /// Without leno: the twin of every scenario.
+    #[arg(long)]
     direct: bool,
     /// Only these conversations, by name, with the servers that they need.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// A leno that is built already; without it, the profile `quick-release` is built first.
+    #[arg(long, value_name = "PATH", conflicts_with = "direct")]
+    binary: Option<PathBuf>,
     /// Where the programs are laid out, when we run inside the room already.
     #[arg(long, hide = true)]
     inside: Option<PathBuf>,
 }
 
-/// Lays the programs out, enters the room and lets them talk.
+/// The conversations in one way or the other.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    match &options.inside {
-        Some(folder) => converse(&Place::of(folder.clone()), &options.only)?.into_result(),
-        None => twins(&options.only)?.into_result(),
+    if let Some(folder) = &options.inside {
+        return converse(&Place::of(folder.clone()), &Room, &options.only)?.counts.into_result();
+    }
+    install::run(&[install::Use::Interop], false)?;
+    match options.direct {
+        true => twins(&options.only)?.into_result(),
+        false => through_leno(&options.only, options.binary.clone())?.into_result(),
     }
 }
 
-/// The conversations without leno, as the gate runs them.
-pub(crate) fn direct(only: &[String]) -> Result<Counts> {
+/// The conversations through leno, compared with those without where a figure asks for it.
+pub(crate) fn through_leno(only: &[String], binary: Option<PathBuf>) -> Result<Counts> {
+    let binary = match binary {
+        Some(binary) => binary,
+        None => quick_release()?,
+    };
     let place = Place::lay_out()?;
-    room::enter(&place, only)
+    let compare = only.is_empty() || only.iter().any(|name| name == CONNECTS);
+    let direct = match compare {
+        true => Some(room::enter(&place, &[CONNECTS.to_owned()])?),
+        false => None,
+    };
+    let mesh = Mesh::start(&place, &binary)?;
+    let mut outcome = converse(&place, &mesh, only)?;
+    if let Some(direct) = direct {
+        match (median(&direct.verdicts), median(&outcome.verdicts)) {
+            (Ok(without), Ok(with)) if with - without < CONNECT_MS_MORE => {
+                println!("a connect to MariaDB takes {with:.2} ms through leno and {without:.2} ms without");
+                outcome.counts.passed += 1;
+            }
+            (without, with) => {
+                outcome.counts.fail(format!("connects to MariaDB: {with:?} ms through leno, {without:?} without"))
+            }
+        }
+    }
+    Ok(outcome.counts)
 }
 
 /// Everything without leno.
 fn twins(only: &[String]) -> Result<Counts> {
-    install::run(&[install::Use::Interop], false)?;
     let (envoy, talks): (Vec<_>, Vec<_>) = only.iter().cloned().partition(|name| name == ENVOY);
     let mut counts = Counts::default();
     if only.is_empty() || !envoy.is_empty() {
         counts.add(envoy::twin()?);
     }
     if only.is_empty() || !talks.is_empty() {
-        counts.add(direct(&talks)?);
+        counts.add(room::enter(&Place::lay_out()?, &talks)?.counts);
     }
     Ok(counts)
 }
 
-/// Starts the servers and runs each conversation; inside the room.
-fn converse(place: &Place, only: &[String]) -> Result<Counts> {
-    let mut talks = programs::talks(place);
-    talks.retain(|talk| only.is_empty() || only.iter().any(|name| *name == talk.name));
-    let mut servers = programs::servers(place);
-    servers.retain(|server| talks.iter().any(|talk| talk.needs.contains(&server.name)));
-    let running = room::start(place, &servers)?;
-    let mut counts = Counts::default();
-    for talk in &talks {
-        let started = Instant::now();
-        let (text, ended_well) = room::run(place, talk)?;
-        let good = talk.expect.count(&text);
-        println!(
-            "{:<12} {good} of {} good in {:.1} s",
-            talk.name,
-            talk.expect.wanted(),
-            started.elapsed().as_secs_f32()
-        );
-        counts.passed += good;
-        if !ended_well || good != talk.expect.wanted() {
-            counts.fail(format!("{}: {}", talk.name, text.trim()));
-        } else if let Expect::Verdicts(_) = talk.expect {
-            println!("{}", text.trim());
-        }
-    }
-    for changed in running.changed()? {
-        counts.fail(changed);
-    }
-    println!("{}{counts}", room::SUMMARY);
-    Ok(counts)
+/// The median that the connecting client printed.
+fn median(verdicts: &[String]) -> Result<f64> {
+    let verdicts = verdicts.iter().filter_map(|verdict| serde_json::from_str::<serde_json::Value>(verdict).ok());
+    verdicts.filter_map(|verdict| verdict["median_ms"].as_f64()).next().context("no connects were timed")
 }

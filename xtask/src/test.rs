@@ -4,7 +4,8 @@
 //! What is skipped is said aloud with its reason, and under `--ci` a skip is a failure. After each stage, processes that it left behind are named, ended and
 //! counted as a failure.
 //!
-//! Tests that cannot run where they are (no namespaces, say) append one line `name: why` to the file that `LENO_SKIPS` names.
+//! Tests that cannot run where they are (no namespaces, say) append one line `name: why` to the file that `LENO_SKIPS` names; tests of the whole binary that put
+//! it under load start the one that `LENO_BINARY` names instead of the slow one that cargo built for them.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,7 +17,7 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 
 use crate::metadata::Metadata;
-use crate::process::{cargo, run_seeing, sweep};
+use crate::process::{cargo, root, run as run_command, run_seeing, sweep};
 use crate::{check, install, interop};
 
 /// One stage's limit; all of them together stay below thirty minutes on two cores.
@@ -57,7 +58,7 @@ impl Stage {
             Stage::Check => check::lint().map(|()| Counts::passed("check")),
             Stage::Units => units(),
             Stage::Binary => binary(),
-            Stage::Interop => interop::direct(&[]),
+            Stage::Interop => interop::through_leno(&[], None),
         }
     }
 }
@@ -111,8 +112,8 @@ pub(crate) fn units() -> Result<Counts> {
     for name in test_targets(&metadata, |package| package != "leno")? {
         arguments.extend(["--test".to_owned(), name]);
     }
-    let mut counts = cargo_test(&arguments)?;
-    counts.add(cargo_test(&["test", "--workspace", "--no-fail-fast", "--doc"].map(str::to_owned))?);
+    let mut counts = cargo_test(&arguments, &[])?;
+    counts.add(cargo_test(&["test", "--workspace", "--no-fail-fast", "--doc"].map(str::to_owned), &[])?);
     Ok(counts)
 }
 
@@ -123,12 +124,19 @@ fn binary() -> Result<Counts> {
     if names.is_empty() {
         return Ok(Counts::skipped("whole-binary tests: crates/leno has no tests/ yet"));
     }
+    let leno = quick_release()?;
     // The whole workspace is named as it was for the units, so that cargo finds every dependency built with the same features.
     let mut arguments = ["test", "--workspace", "--no-fail-fast"].map(str::to_owned).to_vec();
     for name in names {
         arguments.extend(["--test".to_owned(), name]);
     }
-    cargo_test(&arguments)
+    cargo_test(&arguments, &[("LENO_BINARY", leno)])
+}
+
+/// leno as it is measured and put under load: most of release's speed at a third of its build time.
+pub(crate) fn quick_release() -> Result<PathBuf> {
+    run_command(&mut cargo(["build", "--profile", "quick-release", "-p", "leno"]), STAGE_DEADLINE)?;
+    Ok(root().join("target/quick-release/leno"))
 }
 
 /// Names of the test targets of some packages; cargo takes them by name over the whole workspace, so they have to be unique.
@@ -151,11 +159,11 @@ fn test_targets(metadata: &Metadata, wanted: impl Fn(&str) -> bool) -> Result<Ve
 }
 
 /// Runs one `cargo test` and reads its result lines.
-fn cargo_test(arguments: &[String]) -> Result<Counts> {
+fn cargo_test(arguments: &[String], variables: &[(&str, PathBuf)]) -> Result<Counts> {
     let skips = tempfile::NamedTempFile::new()?;
     let mut counts = Counts::default();
     let mut command = cargo(arguments);
-    command.env("LENO_SKIPS", skips.path());
+    command.env("LENO_SKIPS", skips.path()).envs(variables.iter().map(|(name, value)| (name, value)));
     let ended_well = run_seeing(&mut command, STAGE_DEADLINE, |line| counts.read_line(line))?;
     if !ended_well && counts.failed == 0 {
         counts.fail(format!("`cargo {}` did not build or a test program broke", arguments.join(" ")));
@@ -239,7 +247,7 @@ fn number_before(text: &str, word: &str) -> usize {
 
 /// Where what tests and tools download or build is kept, outside `target` so that `cargo clean` leaves it.
 pub(crate) fn cache() -> PathBuf {
-    crate::process::root().join(".cache")
+    root().join(".cache")
 }
 
 #[cfg(test)]

@@ -46,7 +46,8 @@ pub(crate) struct Running {
 /// How one proxy of a contestant is started.
 struct Recipe {
     program: PathBuf,
-    arguments: &'static [&'static str],
+    /// Separated by spaces.
+    arguments: &'static str,
     /// The configuration template, below `bench/`.
     template: &'static str,
 }
@@ -61,66 +62,41 @@ pub(crate) fn of_case(case: Case) -> Vec<Contestant> {
     names.iter().map(|name| Contestant { name }).collect()
 }
 
+/// leno: one destination on a port of its own, bytes only.
+const LENO_TCP: &str = "proxy --workers 1 --resources @FILE@ --to up=127.0.0.1:@LISTEN@ --outbound-listen off --inbound-listen off --admin-listen off --metrics-listen off";
+/// leno: by name through the outbound port.
+const LENO_HTTP: &str = "proxy --workers 1 --resources @FILE@ --outbound-listen 127.0.0.1:@LISTEN@ --inbound-listen off --admin-listen off --metrics-listen off";
+
 fn recipe(name: &str, case: Case, place: &Place) -> Result<Recipe> {
     let leno = || place.leno.clone().context("leno was not built");
     let peer = |name: &str| which(name).with_context(|| format!("{name} is not installed"));
-    let recipe = |program, arguments, template| Ok(Recipe { program, arguments, template });
-    match (name, case) {
-        ("leno", Case::Tcp) | ("tcp-copy", _) => recipe(
-            leno()?,
-            &[
-                "proxy",
-                "--workers",
-                "1",
-                "--resources",
-                "@FILE@",
-                "--to",
-                "up=127.0.0.1:@LISTEN@",
-                "--outbound-listen",
-                "off",
-                "--admin-listen",
-                "off",
-            ],
-            "leno/tcp.yaml",
+    let (program, arguments, [tcp, http1, http2]) = match name {
+        "leno" if case == Case::Tcp => (leno()?, LENO_TCP, ["leno/tcp.yaml"; 3]),
+        "tcp-copy" => (leno()?, LENO_TCP, ["leno/tcp.yaml"; 3]),
+        "leno" => (leno()?, LENO_HTTP, ["leno/tcp.yaml", "leno/http1.yaml", "leno/http2.yaml"]),
+        "haproxy" => (
+            peer("haproxy")?,
+            "-db -f @FILE@",
+            ["peers/haproxy-tcp.cfg", "peers/haproxy-http1.cfg", "peers/haproxy-http2.cfg"],
         ),
-        ("leno", _) => recipe(
-            leno()?,
-            &[
-                "proxy",
-                "--workers",
-                "1",
-                "--resources",
-                "@FILE@",
-                "--outbound-listen",
-                "127.0.0.1:@LISTEN@",
-                "--admin-listen",
-                "off",
-            ],
-            if case == Case::Http2 { "leno/http2.yaml" } else { "leno/http1.yaml" },
+        "nginx" => (
+            peer("nginx")?,
+            "-e stderr -c @FILE@",
+            ["peers/nginx-tcp.conf", "peers/nginx-http1.conf", "peers/nginx-http2.conf"],
         ),
-        ("haproxy", _) => {
-            let templates = ["peers/haproxy-tcp.cfg", "peers/haproxy-http1.cfg", "peers/haproxy-http2.cfg"];
-            recipe(peer("haproxy")?, &["-db", "-f", "@FILE@"], by_protocol(case, templates))
-        }
-        ("nginx", _) => {
-            let templates = ["peers/nginx-tcp.conf", "peers/nginx-http1.conf", "peers/nginx-http2.conf"];
-            recipe(peer("nginx")?, &["-e", "stderr", "-c", "@FILE@"], by_protocol(case, templates))
-        }
-        ("envoy", _) => {
-            let templates = ["peers/envoy-tcp.yaml", "peers/envoy-http1.yaml", "peers/envoy-http2.yaml"];
-            let arguments = &["-c", "@FILE@", "--concurrency", "1", "--disable-hot-restart", "-l", "off"];
-            recipe(envoy()?, arguments, by_protocol(case, templates))
-        }
+        "envoy" => (
+            envoy()?,
+            "-c @FILE@ --concurrency 1 --disable-hot-restart -l off",
+            ["peers/envoy-tcp.yaml", "peers/envoy-http1.yaml", "peers/envoy-http2.yaml"],
+        ),
         _ => bail!("nobody is called {name}"),
-    }
-}
-
-fn by_protocol(case: Case, [tcp, http1, http2]: [&'static str; 3]) -> &'static str {
-    match case {
+    };
+    let template = match case {
         Case::Tcp => tcp,
         Case::Http2 => http2,
         Case::Http1 | Case::Idle | Case::Start | Case::Mesh => http1,
-    }
+    };
+    Ok(Recipe { program, arguments, template })
 }
 
 // === impl Contestant ===
@@ -153,7 +129,7 @@ impl Contestant {
         let listen = free_port()?;
         let file = place.fill(recipe.template, listen, upstream)?;
         let values = [("@FILE@", file.display().to_string()), ("@LISTEN@", listen.to_string())];
-        let arguments = recipe.arguments.iter().map(|argument| fill(argument, &values));
+        let arguments = recipe.arguments.split(' ').map(|argument| fill(argument, &values));
         Ok((listen, pinned("0", &recipe.program, arguments)?))
     }
 }

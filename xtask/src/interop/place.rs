@@ -39,13 +39,7 @@ impl Place {
         for (from, to) in copies {
             run_command(Command::new("cp").arg("-a").arg(&from).arg(place.folder.join(to)), COPY_DEADLINE)?;
         }
-        for folder in ["data", "work"] {
-            fs::create_dir(place.folder.join(folder))?;
-            if is_root() {
-                let (user, group) = ids()?;
-                chown(place.folder.join(folder), Some(user), Some(group))?;
-            }
-        }
+        place.empty_data()?;
         Ok(place)
     }
 
@@ -63,25 +57,50 @@ impl Place {
         self.folder.join(path).display().to_string()
     }
 
-    /// A program with the environment that every program here gets, whichever way it is joined to the others.
+    /// Where what a program prints is kept; a file that only we write.
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
+        self.folder.join("logs").join(name)
+    }
+
+    /// A program with the variables that every program here gets, whichever way it is joined to the others.
     pub(crate) fn command(&self, name: &str, words: &[String]) -> Result<Command> {
         let work = self.folder.join("work").join(name);
         fs::create_dir_all(&work)?;
+        give(&work)?;
         let (program, arguments) = words.split_first().context("a command without words")?;
         let mut command = Command::new(program);
-        command.args(arguments).current_dir(&work).env_clear().envs(self.environment(&work));
+        command.args(arguments).current_dir(&work).env_clear().envs(self.variables(name));
         Ok(command)
     }
 
-    /// The environment of a program that works in `work`.
-    fn environment(&self, work: &Path) -> [(&'static str, String); 4] {
-        [
-            ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
-            ("HOME", work.display().to_string()),
-            ("LANG", "C.UTF-8".to_owned()),
-            ("TMPDIR", work.display().to_string()),
-        ]
+    /// The whole environment of a program.
+    pub(crate) fn variables(&self, name: &str) -> [(&'static str, String); 4] {
+        let work = self.file(&format!("work/{name}"));
+        let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        [("PATH", path.to_owned()), ("HOME", work.clone()), ("LANG", "C.UTF-8".to_owned()), ("TMPDIR", work)]
     }
+
+    /// Removes what programs have stored, so that the next way starts as this one did.
+    pub(crate) fn empty_data(&self) -> Result<()> {
+        for folder in ["data", "work", "logs"] {
+            let path = self.folder.join(folder);
+            if path.exists() {
+                fs::remove_dir_all(&path)?;
+            }
+            fs::create_dir(&path)?;
+            give(&path)?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes the unprivileged user the owner of a folder.
+fn give(folder: &Path) -> Result<()> {
+    if is_root() {
+        let (user, group) = ids()?;
+        chown(folder, Some(user), Some(group))?;
+    }
+    Ok(())
 }
 
 /// Words that make the command behind them run without root's rights; none when there are none to give up.

@@ -2,6 +2,8 @@
 //!
 //! A server listens on loopback, as on a developer's machine; a client calls it by its service's name and that port. Nothing here knows how the two are joined.
 
+use std::collections::BTreeSet;
+
 use crate::interop::place::Place;
 
 /// A program that is called.
@@ -12,6 +14,8 @@ pub(crate) struct Server {
     /// Run once before, to its end.
     pub(crate) prepare: Vec<String>,
     pub(crate) command: Vec<String>,
+    /// It shows a title of its own in place of its words and variables.
+    pub(crate) retitles: bool,
 }
 
 /// A program that calls.
@@ -31,6 +35,8 @@ pub(crate) enum Expect {
     Lines(usize),
     /// One text.
     Text(String),
+    /// These lines and no others, in any order.
+    Exactly(BTreeSet<String>),
 }
 
 /// The HTTP origins, and how many bytes each is asked to stream (httpbin gives no more than 100 KiB).
@@ -54,6 +60,7 @@ pub(crate) fn servers(place: &Place) -> Vec<Server> {
         port,
         prepare: prepare.iter().map(|word| (*word).to_owned()).collect(),
         command: command.iter().map(|word| (*word).to_owned()).collect(),
+        retitles: name == "redis",
     };
     let (data, pg) = (file("data"), file("data/postgres"));
     let (maria, socket) = (file("data/mariadb"), file("data/mariadb.sock"));
@@ -182,6 +189,12 @@ pub(crate) fn talks(place: &Place) -> Vec<Talk> {
             &["sh", &file("programs/upload.sh"), "http://origin-go:8001/post", &BODY_BYTES.to_string()],
             Expect::Text(format!("\"length\":{BODY_BYTES},\"sum\":{}", (BODY_BYTES * usize::from(b'a')) & 0xff_ffff)),
         ),
+        other(
+            "variables",
+            &[],
+            &["env"],
+            Expect::Exactly(place.variables("variables").map(|(name, value)| format!("{name}={value}")).into()),
+        ),
         other("redis", &["redis"], &["sh", &file("programs/redis/talk.sh"), "redis", "6379"], Expect::Lines(1)),
         other(
             "postgres",
@@ -217,7 +230,7 @@ impl Expect {
     pub(crate) fn wanted(&self) -> usize {
         match self {
             Expect::Verdicts(count) | Expect::Lines(count) => *count,
-            Expect::Text(_) => 1,
+            Expect::Text(_) | Expect::Exactly(_) => 1,
         }
     }
 
@@ -230,6 +243,7 @@ impl Expect {
             }
             Expect::Lines(_) => text.lines().filter(|line| line.ends_with(" ok")).count(),
             Expect::Text(wanted) => usize::from(text.contains(wanted)),
+            Expect::Exactly(lines) => usize::from(text.lines().map(str::to_owned).collect::<BTreeSet<_>>() == *lines),
         }
     }
 }
