@@ -25,11 +25,25 @@ pub struct Collector {
     ignored: u64,
 }
 
+/// What became of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It was counted.
+    Counted,
+    /// It was counted, but the proxy is not known from before and its report does not hold all edges: what it left out
+    /// is wanted.
+    Incomplete,
+    /// It was ignored: doubled, malformed or beyond a limit.
+    Ignored,
+}
+
 /// What is known of a proxy.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     incarnation: u64,
     sequence: u64,
+    /// Whether all its edges are in `edges`.
+    complete: bool,
     pub(crate) service: String,
     pub(crate) instance: String,
     pub(crate) version: String,
@@ -56,7 +70,7 @@ impl Collector {
     }
 
     /// Takes a report that arrived at `now`.
-    pub fn ingest(&mut self, now: Duration, report: &Report) {
+    pub fn ingest(&mut self, now: Duration, report: &Report) -> Taken {
         self.started.get_or_insert(now);
         self.sweep(now);
         let known = self.proxies.get(&report.proxy);
@@ -68,18 +82,19 @@ impl Collector {
         let unfit = report.proxy.is_empty() || report.proxy.len() > TEXT_MAX;
         if stale || unfit || unknown && self.proxies.len() >= self.limits.proxies {
             self.ignored += 1;
-            return;
+            return Taken::Ignored;
         }
         let restarted = known.is_some_and(|known| known.incarnation != report.incarnation);
         if restarted {
             self.forget(&report.proxy.clone());
         }
-        let fresh = unknown || restarted;
-        let counts = !fresh || report.sequence <= 1;
         let mut proxy = match self.proxies.remove(&report.proxy) {
             Some(proxy) => proxy,
             None => Proxy::new(report),
         };
+        // Counts of an edge that is new here are new only if everything before is known.
+        let counts = proxy.complete || report.sequence <= 1;
+        proxy.complete = counts || report.full;
         proxy.update(now, report);
         for edge in &report.edges {
             let Some(key) = edge.key() else {
@@ -88,7 +103,9 @@ impl Collector {
             };
             self.take(now, &mut proxy, key, edge.snapshot(), counts);
         }
+        let taken = if proxy.complete { Taken::Counted } else { Taken::Incomplete };
         self.proxies.insert(report.proxy.clone(), proxy);
+        taken
     }
 
     /// Takes one edge of a report. `counts` says that what is not known of it yet is new.
@@ -182,6 +199,7 @@ impl Proxy {
         Self {
             incarnation: report.incarnation,
             sequence: 0,
+            complete: false,
             service: String::new(),
             instance: String::new(),
             version: String::new(),

@@ -6,9 +6,10 @@
 //! dashboard ◄── query: edges, services, series, proxies, for a window ◄───────┘
 //! ```
 //!
-//! Modules in reading order: [`ingest`] takes reports and finds restarts, [`store`] keeps tallies, [`query`] adds them up.
+//! Modules in reading order: [`ingest`] takes reports and finds restarts, [`store`] keeps tallies, [`query`] adds them up,
+//! [`wire`] carries reports from proxies to the server.
 //!
-//! Pure: time comes in with each call, nothing here waits, locks or does IO. Invariants: a report that arrives twice,
+//! All but [`wire`] is pure: time comes in with each call, nothing waits, locks or does IO. Invariants: a report that arrives twice,
 //! late or after a restart of either side never counts anything twice; memory is bounded by [`Limits`] whatever
 //! proxies send; what exceeds a limit is counted into one edge called `overflow`.
 //!
@@ -22,7 +23,9 @@ pub mod store;
 
 pub mod query;
 
-pub use ingest::Collector;
+pub mod wire;
+
+pub use ingest::{Collector, Taken};
 pub use query::{EdgeView, Latency, Outcomes, Point, ProxyView, ServiceView, VersionView};
 
 use std::time::Duration;
