@@ -183,9 +183,7 @@ impl Running<'_> {
                     .map(|word| String::from_utf8_lossy(word).into_owned())
                     .collect()
             };
-            // An empty word is not shown apart from its neighbours, so both sides go without.
-            let words: Vec<&String> = server.command.iter().filter(|word| !word.is_empty()).collect();
-            let same = pids.clone().find(|pid| list(*pid, "cmdline").iter().eq(words.iter().copied()));
+            let same = pids.clone().find(|pid| list(*pid, "cmdline") == server.command);
             let wanted: BTreeSet<String> =
                 place.variables(server.name).map(|(name, value)| format!("{name}={value}")).into();
             match same {

@@ -1,6 +1,7 @@
 //! The programs: servers with the port they listen on, and conversations with what they must come to.
 //!
 //! A server listens on loopback, as on a developer's machine; a client calls it by its service's name and that port. Nothing here knows how the two are joined.
+//! In the tables, words are separated by spaces, `@` is the folder in which the programs are laid out, and `ORIGINS` stands for the URLs of all HTTP origins.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +12,7 @@ pub(crate) struct Server {
     /// The service's name.
     pub(crate) name: &'static str,
     pub(crate) port: u16,
-    /// Run once before, to its end.
+    /// Run once before, to its end; nothing when empty.
     pub(crate) prepare: Vec<String>,
     pub(crate) command: Vec<String>,
     /// It shows a title of its own in place of its words and variables.
@@ -39,6 +40,37 @@ pub(crate) enum Expect {
     Exactly(BTreeSet<String>),
 }
 
+/// Name, port, what prepares it, and its command.
+const SERVERS: &[(&str, u16, &str, &str)] = &[
+    (
+        "httpbin",
+        8000,
+        "",
+        "@/venv/bin/python3 -m gunicorn --log-level error --bind 127.0.0.1:8000 --worker-class gthread --workers 1 --threads 8 httpbin:app",
+    ),
+    ("origin-go", 8001, "", "@/bin/go-server 127.0.0.1:8001"),
+    ("origin-node", 8002, "", "node @/programs/node/server.mjs 8002"),
+    ("origin-java", 8003, "", "java -Xmx64m -cp @/bin/java Server 8003"),
+    ("redis", 6379, "", "redis-server --bind 127.0.0.1 --port 6379 --loglevel warning --dir @/data"),
+    (
+        "postgres",
+        5432,
+        "/usr/lib/postgresql/15/bin/initdb --auth=trust --username=interop --no-sync --no-instructions -D @/data/postgres",
+        "/usr/lib/postgresql/15/bin/postgres -D @/data/postgres -k @/data -h 127.0.0.1 -p 5432 -c fsync=off",
+    ),
+    (
+        "mariadb",
+        3306,
+        "mariadb-install-db --no-defaults --auth-root-authentication-method=normal --skip-test-db --datadir=@/data/mariadb",
+        "mariadbd --no-defaults --datadir=@/data/mariadb --socket=@/data/mariadb.sock --bind-address=127.0.0.1 --port=3306 --skip-name-resolve \
+         --innodb-flush-log-at-trx-commit=0 --max-allowed-packet=64M",
+    ),
+    ("grpc", 10000, "", "@/bin/grpc-server --port=10000"),
+];
+
+/// Redis writes what it is doing over its words.
+const RETITLES: &[&str] = &["redis"];
+
 /// The HTTP origins, and how many bytes each is asked to stream (httpbin gives no more than 100 KiB).
 const ORIGINS: &[(&str, u16, usize)] = &[
     ("httpbin", 8000, 65_536),
@@ -46,181 +78,59 @@ const ORIGINS: &[(&str, u16, usize)] = &[
     ("origin-node", 8002, 10_000_000),
     ("origin-java", 8003, 10_000_000),
 ];
+const ORIGIN_NAMES: &[&str] = &["httpbin", "origin-go", "origin-node", "origin-java"];
+
+/// HTTP clients; each calls every origin in one process.
+const HTTP_CLIENTS: &[(&str, &str)] = &[
+    ("python", "/usr/bin/python3 @/programs/python/client.py ORIGINS"),
+    ("node", "node @/programs/node/client.mjs ORIGINS"),
+    ("java", "java -Xmx64m -cp @/bin/java Client ORIGINS"),
+    ("go", "@/bin/go-client ORIGINS"),
+    ("php", "php @/programs/php/client.php ORIGINS"),
+    ("perl", "perl @/programs/perl/client.pl ORIGINS"),
+    ("c", "@/bin/c-client ORIGINS"),
+];
+
 /// A body that no proxy may hold in memory.
 const BODY_BYTES: usize = 100_000_000;
 const GRPC_CASES: usize = 18;
-/// The median of these is compared between the ways.
-const MARIADB_CONNECTS: usize = 200;
 
 /// Every server, each with its data below the place's folder.
 pub(crate) fn servers(place: &Place) -> Vec<Server> {
-    let file = |path: &str| place.file(path);
-    let server = |name, port, prepare: &[&str], command: &[&str]| Server {
+    let server = |(name, port, prepare, command): &(&'static str, u16, &str, &str)| Server {
         name,
-        port,
-        prepare: prepare.iter().map(|word| (*word).to_owned()).collect(),
-        command: command.iter().map(|word| (*word).to_owned()).collect(),
-        retitles: name == "redis",
+        port: *port,
+        prepare: words(place, prepare),
+        command: words(place, command),
+        retitles: RETITLES.contains(name),
     };
-    let (data, pg) = (file("data"), file("data/postgres"));
-    let (maria, socket) = (file("data/mariadb"), file("data/mariadb.sock"));
-    vec![
-        server(
-            "httpbin",
-            8000,
-            &[],
-            &[
-                &file("venv/bin/python3"),
-                "-m",
-                "gunicorn",
-                "--log-level",
-                "error",
-                "--bind",
-                "127.0.0.1:8000",
-                "--worker-class",
-                "gthread",
-                "--workers",
-                "1",
-                "--threads",
-                "8",
-                "httpbin:app",
-            ],
-        ),
-        server("origin-go", 8001, &[], &[&file("bin/go-server"), "127.0.0.1:8001"]),
-        server("origin-node", 8002, &[], &["node", &file("programs/node/server.mjs"), "8002"]),
-        server("origin-java", 8003, &[], &["java", "-Xmx64m", "-cp", &file("bin/java"), "Server", "8003"]),
-        server(
-            "redis",
-            6379,
-            &[],
-            &[
-                "redis-server",
-                "--bind",
-                "127.0.0.1",
-                "--port",
-                "6379",
-                "--save",
-                "",
-                "--loglevel",
-                "warning",
-                "--dir",
-                &data,
-            ],
-        ),
-        server(
-            "postgres",
-            5432,
-            &[
-                "/usr/lib/postgresql/15/bin/initdb",
-                "--auth=trust",
-                "--username=interop",
-                "--no-sync",
-                "--no-instructions",
-                "-D",
-                &pg,
-            ],
-            &[
-                "/usr/lib/postgresql/15/bin/postgres",
-                "-D",
-                &pg,
-                "-k",
-                &data,
-                "-h",
-                "127.0.0.1",
-                "-p",
-                "5432",
-                "-c",
-                "fsync=off",
-            ],
-        ),
-        server(
-            "mariadb",
-            3306,
-            &[
-                "mariadb-install-db",
-                "--no-defaults",
-                "--auth-root-authentication-method=normal",
-                "--skip-test-db",
-                &format!("--datadir={maria}"),
-            ],
-            &[
-                "mariadbd",
-                "--no-defaults",
-                &format!("--datadir={maria}"),
-                &format!("--socket={socket}"),
-                "--bind-address=127.0.0.1",
-                "--port=3306",
-                "--skip-name-resolve",
-                "--innodb-flush-log-at-trx-commit=0",
-                "--max-allowed-packet=64M",
-            ],
-        ),
-        server("grpc", 10000, &[], &[&file("bin/grpc-server"), "--port=10000"]),
-    ]
+    SERVERS.iter().map(server).collect()
 }
 
 /// Every conversation.
 pub(crate) fn talks(place: &Place) -> Vec<Talk> {
-    let file = |path: &str| place.file(path);
+    let talk = |name, needs, command: &str, expect| Talk { name, needs, command: words(place, command), expect };
+    let http =
+        HTTP_CLIENTS.iter().map(|(name, command)| talk(name, ORIGIN_NAMES, command, Expect::Verdicts(ORIGINS.len())));
+    let variables = place.variables("variables").map(|(name, value)| format!("{name}={value}"));
+    let counted = format!("\"length\":{BODY_BYTES},\"sum\":{}", (BODY_BYTES * usize::from(b'a')) & 0xff_ffff);
+    let upload = format!("sh @/programs/upload.sh http://origin-go:8001/post {BODY_BYTES}");
+    let others = [
+        talk("upload", &["origin-go"], &upload, Expect::Text(counted)),
+        talk("variables", &[], "env", Expect::Exactly(variables.into())),
+        talk("redis", &["redis"], "sh @/programs/redis/talk.sh redis 6379", Expect::Lines(1)),
+        talk("postgres", &["postgres"], "sh @/programs/postgres/talk.sh postgres 5432 interop", Expect::Lines(1)),
+        talk("mariadb", &["mariadb"], "sh @/programs/mariadb/talk.sh mariadb 3306 root", Expect::Lines(1)),
+        talk("connects", &["mariadb"], "php @/programs/php/connects.php mariadb 3306 root 200", Expect::Verdicts(1)),
+        talk("grpc", &["grpc"], "sh @/programs/grpc/talk.sh @/bin/grpc-client grpc 10000", Expect::Lines(GRPC_CASES)),
+    ];
+    http.chain(others).collect()
+}
+
+fn words(place: &Place, command: &str) -> Vec<String> {
     let urls: Vec<String> = ORIGINS.iter().map(|(name, port, bytes)| format!("http://{name}:{port},{bytes}")).collect();
-    let http = |name, command: &[&str]| Talk {
-        name,
-        needs: &["httpbin", "origin-go", "origin-node", "origin-java"],
-        command: command.iter().map(|word| (*word).to_owned()).chain(urls.clone()).collect(),
-        expect: Expect::Verdicts(ORIGINS.len()),
-    };
-    let other = |name, needs, command: &[&str], expect| Talk {
-        name,
-        needs,
-        command: command.iter().map(|word| (*word).to_owned()).collect(),
-        expect,
-    };
-    vec![
-        http("python", &["/usr/bin/python3", &file("programs/python/client.py")]),
-        http("node", &["node", &file("programs/node/client.mjs")]),
-        http("java", &["java", "-Xmx64m", "-cp", &file("bin/java"), "Client"]),
-        http("go", &[&file("bin/go-client")]),
-        http("php", &["php", &file("programs/php/client.php")]),
-        http("perl", &["perl", &file("programs/perl/client.pl")]),
-        http("c", &[&file("bin/c-client")]),
-        other(
-            "upload",
-            &["origin-go"],
-            &["sh", &file("programs/upload.sh"), "http://origin-go:8001/post", &BODY_BYTES.to_string()],
-            Expect::Text(format!("\"length\":{BODY_BYTES},\"sum\":{}", (BODY_BYTES * usize::from(b'a')) & 0xff_ffff)),
-        ),
-        other(
-            "variables",
-            &[],
-            &["env"],
-            Expect::Exactly(place.variables("variables").map(|(name, value)| format!("{name}={value}")).into()),
-        ),
-        other("redis", &["redis"], &["sh", &file("programs/redis/talk.sh"), "redis", "6379"], Expect::Lines(1)),
-        other(
-            "postgres",
-            &["postgres"],
-            &["sh", &file("programs/postgres/talk.sh"), "postgres", "5432", "interop"],
-            Expect::Lines(1),
-        ),
-        other(
-            "mariadb",
-            &["mariadb"],
-            &["sh", &file("programs/mariadb/talk.sh"), "mariadb", "3306", "root"],
-            Expect::Lines(1),
-        ),
-        other(
-            "connects",
-            &["mariadb"],
-            &["php", &file("programs/php/connects.php"), "mariadb", "3306", "root", &MARIADB_CONNECTS.to_string()],
-            Expect::Verdicts(1),
-        ),
-        other(
-            "grpc",
-            &["grpc"],
-            &["sh", &file("programs/grpc/talk.sh"), &file("bin/grpc-client"), "grpc", "10000"],
-            Expect::Lines(GRPC_CASES),
-        ),
-    ]
+    let command = command.replace("ORIGINS", &urls.join(" ")).replace('@', &place.folder().display().to_string());
+    command.split_whitespace().map(str::to_owned).collect()
 }
 
 // === impl Expect ===
