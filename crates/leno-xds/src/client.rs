@@ -2,20 +2,32 @@
 //!
 //! A message of the server becomes one [`Update`] of model types. Its consumer accepts it once what it brought is in
 //! use, or refuses some of it; what does not decode is refused without asking. In both cases the last good one stays.
+//! After a reconnect, and after a restart with [`ClientOptions::held`], only what differs is sent.
+//!
+//! `core` decides what is said and is pure; `driver` holds the connection.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::fmt;
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use leno_model::seam::Random;
 use leno_model::snapshot::{Cluster, Endpoints, Listener, Name, RouteConfig};
-
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::kind::Kind;
 use crate::node::NodeInfo;
+use crate::transport::Connect;
 use crate::version::Version;
+
+mod core;
+mod driver;
+
+/// Updates that a consumer has not taken yet; then the client stops reading.
+const EVENTS_MAX: usize = 16;
 
 /// What a client needs to know.
 #[derive(Debug, Clone)]
@@ -26,7 +38,7 @@ pub struct ClientOptions {
     pub backoff_min: Duration,
     /// The longest wait before a reconnect. Default 5 s.
     pub backoff_max: Duration,
-    /// Time for a connection to be made. Default 2 s.
+    /// Time for a connection to be made and the stream to be opened. Default 2 s.
     pub connect_timeout: Duration,
     /// What the consumer has from its last run, so that the server need not send it again.
     pub held: Vec<(Kind, Name, Version)>,
@@ -97,6 +109,34 @@ pub struct Subscriptions {
     changed: Rc<Notify>,
 }
 
+/// A client of the servers that `connect` knows, tried in turn: what it is subscribed to, what happens, and the future
+/// that does it, to be spawned; it ends when the receiver of events is dropped.
+pub fn client(
+    options: ClientOptions,
+    connect: impl Connect + 'static,
+    random: impl Random + 'static,
+) -> (Subscriptions, mpsc::Receiver<Event>, impl Future<Output = ()>) {
+    let subscriptions = Subscriptions { wanted: Rc::default(), changed: Rc::default() };
+    let (events, receiver) = mpsc::channel(EVENTS_MAX);
+    let driver = driver::Driver::new(options, connect, random, subscriptions.clone(), events);
+    (subscriptions, receiver, driver.run())
+}
+
+// === impl ClientOptions ===
+
+impl ClientOptions {
+    /// The defaults, for `node`.
+    pub fn new(node: NodeInfo) -> Self {
+        Self {
+            node,
+            backoff_min: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(2),
+            held: Vec::new(),
+        }
+    }
+}
+
 // === impl Subscriptions ===
 
 impl Subscriptions {
@@ -127,5 +167,13 @@ impl Update {
     pub fn refuse(self, refusals: Vec<Refusal>) {
         // A client that has gone needs no answer.
         let _ = self.answer.send(refusals);
+    }
+}
+
+// === impl Refusal ===
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.kind, self.name, self.detail)
     }
 }

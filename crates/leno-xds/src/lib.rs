@@ -24,9 +24,14 @@ pub mod provide;
 
 pub mod status;
 
-pub mod delta;
 mod session;
+
+pub mod delta;
 pub mod sotw;
+
+pub mod transport;
+
+pub mod server;
 
 pub mod client;
 

@@ -139,6 +139,7 @@ struct Unanswered {
     since: u64,
     /// The revision that it was made from.
     revision: u64,
+    sent_at: Duration,
 }
 
 /// Something that a driver runs: one protocol's reading of requests and writing of pushes.
@@ -195,10 +196,6 @@ impl Session {
             paced_until: Duration::ZERO,
             delayed: VecDeque::new(),
         }
-    }
-
-    pub(crate) fn node(&self) -> &NodeInfo {
-        &self.node
     }
 
     /// Opens a kind; true the first time.
@@ -402,7 +399,7 @@ impl Session {
             let due = self.due(kind, now.monotonic, patience_is_over, provide);
             held_back |= due.held_back;
             changed |= due.changed;
-            self.push(kind, due, provide, &mut pushes);
+            self.push(kind, due, now.monotonic, provide, &mut pushes);
         }
         if changed {
             self.next_push = now.monotonic + self.bounds.push_interval;
@@ -421,6 +418,11 @@ impl Session {
         let hold = self.held_back.map(|since| since.saturating_add(self.bounds.hold_max));
         let pace = (!self.delayed.is_empty()).then(|| (self.paced_until + self.pace()).saturating_sub(BURST));
         [push, hold, pace].into_iter().flatten().min()
+    }
+
+    /// When the oldest message that has no answer was sent.
+    pub(crate) fn unanswered_since(&self) -> Option<Duration> {
+        self.kinds.iter().filter_map(|subscription| subscription.unanswered.front()).map(|first| first.sent_at).min()
     }
 
     /// Writes what there is to say about this subscriber.
@@ -564,7 +566,7 @@ impl Session {
     }
 
     /// Turns what is due into messages, and remembers what the subscriber is told.
-    fn push(&mut self, kind: Kind, due: Due, provide: &dyn Provide, pushes: &mut Vec<Push>) {
+    fn push(&mut self, kind: Kind, due: Due, now: Duration, provide: &dyn Provide, pushes: &mut Vec<Push>) {
         let must_answer = std::mem::take(&mut self.kinds[kind.index()].must_answer);
         if due.resources.is_empty() && due.removed.is_empty() && !must_answer {
             return;
@@ -593,7 +595,8 @@ impl Session {
             // State of the world has no word for the absence of routes and endpoints.
             return;
         }
-        self.send(kind, Parts { resources, removed, names, since }, list_all, provide.revision(), pushes);
+        let revision = provide.revision();
+        self.send(kind, Parts { resources, removed, names, since, revision, now }, list_all, pushes);
     }
 
     /// What follows from sending a cluster to a client that is not ours: it waits for endpoints, also for those that
@@ -640,8 +643,9 @@ impl Session {
     }
 
     /// Cuts the parts into messages that clients accept.
-    fn send(&mut self, kind: Kind, parts: Parts, list_all: bool, revision: u64, pushes: &mut Vec<Push>) {
+    fn send(&mut self, kind: Kind, parts: Parts, list_all: bool, pushes: &mut Vec<Push>) {
         let limit = if list_all { usize::MAX } else { self.bounds.message_bytes };
+        let (since, revision, sent_at) = (parts.since, parts.revision, parts.now);
         let mut removed = Some(parts.removed);
         let mut names = parts.names;
         for resources in cut(parts.resources, limit) {
@@ -655,7 +659,7 @@ impl Session {
             let subscription = &mut self.kinds[kind.index()];
             subscription.sent = revision;
             subscription.last_nonce = self.nonce;
-            let unanswered = Unanswered { nonce: self.nonce, names: own, since: parts.since, revision };
+            let unanswered = Unanswered { nonce: self.nonce, names: own, since, revision, sent_at };
             subscription.unanswered.push_back(unanswered);
             let set = subscription.set;
             pushes.push(Push { kind, nonce: self.nonce, revision, set, resources, removed });
@@ -691,6 +695,8 @@ struct Parts {
     removed: Vec<Name>,
     names: Vec<Name>,
     since: u64,
+    revision: u64,
+    now: Duration,
 }
 
 /// Cuts a list where its bytes reach a limit; at least one list, which may be empty.

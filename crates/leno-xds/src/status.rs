@@ -15,6 +15,8 @@ use crate::node::NodeInfo;
 
 /// Batches of changes remembered per subscriber; waiting for an older revision counts as settled.
 pub(crate) const BATCHES_MAX: usize = 64;
+/// How often whoever waits looks at a table that changes.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// Bytes of a client's words about a refusal that are kept.
 pub(crate) const DETAIL_MAX: usize = 2048;
 
@@ -23,7 +25,7 @@ pub(crate) const DETAIL_MAX: usize = 2048;
 pub struct Subscriber {
     /// Who it is.
     pub node: NodeInfo,
-    /// Where it connected from.
+    /// Where it connected from; empty if that is not known.
     pub peer: String,
     /// Since when.
     pub connected_since: Timestamp,
@@ -165,10 +167,9 @@ impl StatusTable {
     pub async fn wait(&self, revision: u64, timeout: Duration) -> Progress {
         let mut changes = self.changes();
         let settled = async {
-            while !self.progress(revision).pending.is_empty() {
-                if changes.changed().await.is_err() {
-                    break;
-                }
+            while !self.progress(revision).pending.is_empty() && changes.changed().await.is_ok() {
+                // Many rows change at once: one look for all of them.
+                tokio::time::sleep(LOOK_INTERVAL).await;
             }
         };
         // Elapsed or not, the answer is how far it has come.
@@ -219,6 +220,12 @@ impl Drop for Row {
 // === impl Subscriber ===
 
 impl Subscriber {
+    /// One that has just connected.
+    pub(crate) fn new(node: NodeInfo, peer: String, connected_since: Timestamp) -> Self {
+        let (kinds, batches) = (Default::default(), VecDeque::new());
+        Self { node, peer, connected_since, kinds, seen: 0, settled: 0, batches }
+    }
+
     fn count_into(&self, revision: u64, progress: &mut Progress) {
         if self.seen < revision {
             progress.pending.push(self.node.id.clone());

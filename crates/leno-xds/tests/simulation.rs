@@ -1,22 +1,27 @@
 //! Random worlds, clients and connections, by seed: clients end up with what there is, are sent nothing twice, and
 //! never hold a route to a cluster that they cannot use.
 
+#![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
+
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use fastrand::Rng;
+use leno_model::snapshot::Name;
 use leno_xds::delta::DeltaSession;
 use leno_xds::kind::Kind;
 use leno_xds::messages::discovery::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
 use leno_xds::messages::wkt::Status;
-use leno_xds::node::ProxyKind;
+use leno_xds::node::{NodeInfo, ProxyKind};
+use leno_xds::provide::{Dirty, Provide, Resource};
 use leno_xds::sotw::SotwSession;
 use leno_xds::version::of_bytes;
 use leno_xds::{Bounds, Now};
+use tokio::sync::watch;
 use world::{World, node};
 
 const CLUSTERS: [&str; 4] = ["a", "b", "c", "d"];
@@ -386,27 +391,28 @@ impl Sotw {
 /// State of the world does not name its resources: bodies begin with the name.
 struct Named<'a>(&'a World);
 
-impl leno_xds::provide::Provide for Named<'_> {
+impl Provide for Named<'_> {
     fn revision(&self) -> u64 {
         self.0.revision()
     }
-    fn resource(&self, node: &leno_xds::node::NodeInfo, kind: Kind, name: &str) -> Option<leno_xds::provide::Resource> {
+
+    fn resource(&self, node: &NodeInfo, kind: Kind, name: &str) -> Option<Resource> {
         let inner = self.0.resource(node, kind, name)?;
-        let body = [name.as_bytes(), b"=", &inner.body].concat();
-        Some(leno_xds::provide::Resource::new(inner.name, body.into()))
+        Some(Resource::new(inner.name, [name.as_bytes(), b"=", &inner.body].concat().into()))
     }
-    fn names(&self, node: &leno_xds::node::NodeInfo, kind: Kind) -> Vec<leno_model::snapshot::Name> {
+
+    fn names(&self, node: &NodeInfo, kind: Kind) -> Vec<Name> {
         self.0.names(node, kind)
     }
-    fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+
+    fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes()
     }
-    fn dirty_since(&self, revision: u64) -> leno_xds::provide::Dirty {
+
+    fn dirty_since(&self, revision: u64) -> Dirty {
         self.0.dirty_since(revision)
     }
 }
-
-use leno_xds::provide::Provide;
 
 impl Peer for Sotw {
     fn reconnect(&mut self, held: &mut Held) {

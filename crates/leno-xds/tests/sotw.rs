@@ -1,5 +1,7 @@
 //! State-of-the-world ADS, message by message.
 
+#![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
+
 mod world;
 
 use std::time::Duration;

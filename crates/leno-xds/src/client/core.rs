@@ -169,6 +169,17 @@ impl Core {
     }
 }
 
+// === impl Receipt ===
+
+impl Receipt {
+    /// Refuses everything that decoded.
+    pub(super) fn refuse_all(&self, detail: &str) -> Vec<Refusal> {
+        let Some(kind) = self.kind else { return Vec::new() };
+        let names = self.versions.iter().map(|(name, _)| name.clone());
+        names.map(|name| Refusal { kind, name, detail: detail.to_owned() }).collect()
+    }
+}
+
 // === impl Brought ===
 
 impl Brought {

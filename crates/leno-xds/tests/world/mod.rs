@@ -1,5 +1,7 @@
 //! A provider that tests change by hand. A body is text; a route's body names the clusters that it leads to.
 
+#![allow(dead_code, reason = "each test crate uses a part of it")]
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,16 +11,16 @@ use leno_xds::node::{NodeInfo, ProxyKind};
 use leno_xds::provide::{Dirty, Provide, Resource};
 use tokio::sync::watch;
 
-pub struct World {
+pub(crate) struct World {
     resources: RefCell<BTreeMap<(Kind, Name), Resource>>,
     changes: RefCell<Vec<(u64, Kind, Name)>>,
     revision: watch::Sender<u64>,
-    pub warming: Cell<bool>,
-    pub forgets: Cell<bool>,
+    pub(crate) warming: Cell<bool>,
+    pub(crate) forgets: Cell<bool>,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             resources: RefCell::default(),
             changes: RefCell::default(),
@@ -28,26 +30,26 @@ impl World {
         }
     }
 
-    pub fn set(&self, kind: Kind, name: &str, body: &str) {
+    pub(crate) fn set(&self, kind: Kind, name: &str, body: &str) {
         self.put(Resource::new(name.into(), body.as_bytes().to_vec().into()), kind);
     }
 
-    pub fn put(&self, resource: Resource, kind: Kind) {
+    pub(crate) fn put(&self, resource: Resource, kind: Kind) {
         let name = resource.name.clone();
         self.resources.borrow_mut().insert((kind, name.clone()), resource);
         self.changed(kind, name);
     }
 
-    pub fn remove(&self, kind: Kind, name: &str) {
+    pub(crate) fn remove(&self, kind: Kind, name: &str) {
         self.resources.borrow_mut().remove(&(kind, name.into()));
         self.changed(kind, name.into());
     }
 
-    pub fn get(&self, kind: Kind, name: &str) -> Option<Resource> {
+    pub(crate) fn get(&self, kind: Kind, name: &str) -> Option<Resource> {
         self.resources.borrow().get(&(kind, name.into())).cloned()
     }
 
-    pub fn all(&self, kind: Kind) -> Vec<Name> {
+    pub(crate) fn all(&self, kind: Kind) -> Vec<Name> {
         self.resources.borrow().keys().filter(|(k, _)| *k == kind).map(|(_, name)| name.clone()).collect()
     }
 
@@ -90,6 +92,6 @@ impl Provide for World {
     }
 }
 
-pub fn node(proxy: ProxyKind) -> NodeInfo {
+pub(crate) fn node(proxy: ProxyKind) -> NodeInfo {
     NodeInfo { proxy, ..NodeInfo::new("test") }
 }
