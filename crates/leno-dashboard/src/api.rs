@@ -1,0 +1,108 @@
+//! The routes: pages, the live stream, and what is asked for once.
+//!
+//! All of it is reading; the caller was authenticated before (the server's guard, with its cookie for browsers). A
+//! cross-site page cannot read any of it: no CORS field is ever sent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Query, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use http::StatusCode;
+use http::header::{self, HeaderValue};
+use leno_model::name::ServiceName;
+use serde::Deserialize;
+
+use crate::asset;
+use crate::live::{self, Shared};
+use crate::view::{View, ViewError};
+
+/// Changes in one answer.
+const CHANGES_MAX: usize = 100;
+
+/// The dashboard's routes: `/dashboard/…`, `/api/v1/live` and `/api/v1/dashboard/…`.
+pub fn router(view: Arc<dyn View>) -> Router {
+    Router::new()
+        .route("/dashboard", get(asset::add_slash))
+        .route("/dashboard/", get(asset::index))
+        .route("/dashboard/{*path}", get(asset::file))
+        .route("/api/v1/live", get(live))
+        .route("/api/v1/dashboard/services/{service}", get(service))
+        .route("/api/v1/dashboard/changes", get(changes))
+        .route("/api/v1/dashboard/changes/{revision}", get(change))
+        .layer(middleware::from_fn(secured))
+        .with_state(Arc::new(Shared::new(view)))
+}
+
+#[derive(Deserialize)]
+struct WindowQuery {
+    window: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct ChangesQuery {
+    before: Option<u64>,
+    limit: Option<usize>,
+}
+
+async fn secured(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    asset::secure(response.headers_mut());
+    response
+}
+
+async fn live(State(shared): State<Arc<Shared>>, Query(query): Query<WindowQuery>) -> Response {
+    let Some(seat) = shared.seat() else {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, format!("{} browsers watch already", live::WATCHERS_MAX));
+    };
+    let events = live::events(seat, live::window(query.window));
+    let mut response = Response::new(Body::from_stream(events));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    response
+}
+
+async fn service(
+    State(shared): State<Arc<Shared>>,
+    Path(service): Path<String>,
+    Query(query): Query<WindowQuery>,
+) -> Response {
+    let Ok(name) = service.parse::<ServiceName>() else {
+        return problem(StatusCode::BAD_REQUEST, "not a service name: write cart.shop".to_owned());
+    };
+    let window = live::window(query.window);
+    // About sixty points, whatever the window.
+    let step = (window / 60).max(5);
+    Json(shared.view.series(&name, Duration::from_secs(window), Duration::from_secs(step))).into_response()
+}
+
+async fn changes(State(shared): State<Arc<Shared>>, Query(query): Query<ChangesQuery>) -> Response {
+    let limit = query.limit.unwrap_or(50).clamp(1, CHANGES_MAX);
+    match shared.view.changes(query.before, limit).await {
+        Ok(rows) => Json(rows).into_response(),
+        Err(error) => unavailable(error),
+    }
+}
+
+async fn change(State(shared): State<Arc<Shared>>, Path(revision): Path<u64>) -> Response {
+    match shared.view.change(revision).await {
+        Ok(Some(change)) => Json(change).into_response(),
+        Ok(None) => problem(StatusCode::NOT_FOUND, format!("there is no revision {revision}")),
+        Err(error) => unavailable(error),
+    }
+}
+
+fn unavailable(error: ViewError) -> Response {
+    problem(StatusCode::SERVICE_UNAVAILABLE, error.message)
+}
+
+fn problem(status: StatusCode, message: String) -> Response {
+    (status, Json(serde_json::json!({ "error": message }))).into_response()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+//! The live document: made once a second for each window that someone looks at, shared by all who look.
+//!
+//! A browser that cannot keep up gets fewer documents, not old ones: the next is made when it asks for more. At most
+//! [`WATCHERS_MAX`] browsers watch at once.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{self, Stream};
+use tokio::time::{Instant, sleep_until};
+
+use crate::view::View;
+
+/// Time between two documents.
+pub const EVERY: Duration = Duration::from_secs(1);
+/// Streams at once.
+pub const WATCHERS_MAX: usize = 256;
+/// The windows that may be asked for, in seconds.
+pub const WINDOWS: [u64; 5] = [30, 60, 300, 900, 3_600];
+
+/// Shares documents between browsers.
+pub(crate) struct Shared {
+    pub(crate) view: Arc<dyn View>,
+    made: Mutex<HashMap<u64, (Instant, Bytes)>>,
+    watchers: AtomicUsize,
+}
+
+/// One of [`WATCHERS_MAX`] places.
+pub(crate) struct Seat(Arc<Shared>);
+
+// === impl Shared ===
+
+impl Shared {
+    pub(crate) fn new(view: Arc<dyn View>) -> Self {
+        Self { view, made: Mutex::default(), watchers: AtomicUsize::new(0) }
+    }
+
+    /// A place, unless all are taken.
+    pub(crate) fn seat(self: &Arc<Self>) -> Option<Seat> {
+        let seat = Seat(self.clone());
+        // The seat exists before the check so that its drop gives back what was counted.
+        (self.watchers.fetch_add(1, Relaxed) < WATCHERS_MAX).then_some(seat)
+    }
+
+    /// The document of a window as a server-sent event, not older than a second.
+    fn event(&self, window: u64) -> Bytes {
+        let now = Instant::now();
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        match made.get(&window) {
+            Some((when, event)) if now.duration_since(*when) < EVERY * 9 / 10 => event.clone(),
+            _ => {
+                let live = self.view.live(Duration::from_secs(window));
+                // JSON has no line ends outside strings and escapes those inside, so one data line holds it.
+                let json = serde_json::to_string(&live).unwrap_or_else(|_| "null".to_owned());
+                let event = Bytes::from(format!("data: {json}\n\n"));
+                made.insert(window, (now, event.clone()));
+                event
+            }
+        }
+    }
+}
+
+/// The window nearest to the one that was asked for.
+pub(crate) fn window(asked: Option<u64>) -> u64 {
+    let asked = asked.unwrap_or(60);
+    WINDOWS.into_iter().min_by_key(|window| window.abs_diff(asked)).unwrap_or(60)
+}
+
+/// A document now and each second, until the browser is gone.
+pub(crate) fn events(seat: Seat, window: u64) -> impl Stream<Item = Result<Bytes, Infallible>> {
+    stream::unfold((seat, Instant::now()), move |(seat, due)| async move {
+        sleep_until(due).await;
+        let event = seat.0.event(window);
+        Some((Ok(event), (seat, Instant::now() + EVERY)))
+    })
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.watchers.fetch_sub(1, Relaxed);
+    }
+}
