@@ -4,7 +4,7 @@
 //! engine, or both would agree on the same mistake.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
@@ -35,8 +35,13 @@ pub(crate) struct Origin {
 // === impl Client ===
 
 impl Client {
+    /// To a port of 127.0.0.1.
     pub(crate) fn connect(port: u16, host: &str) -> Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port)).with_context(|| format!("connect to port {port}"))?;
+        Self::connect_to(SocketAddr::from(([127, 0, 0, 1], port)), host)
+    }
+
+    pub(crate) fn connect_to(address: SocketAddr, host: &str) -> Result<Self> {
+        let stream = TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER_DEADLINE))?;
         Ok(Client { stream: BufReader::with_capacity(4096, stream), host: host.to_owned() })

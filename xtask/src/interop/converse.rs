@@ -42,6 +42,7 @@ pub(crate) trait Way {
 }
 
 /// What conversations came to.
+#[derive(Default)]
 pub(crate) struct Outcome {
     pub(crate) counts: Counts,
     /// Every line of JSON that clients printed.
@@ -60,7 +61,7 @@ pub(crate) fn converse(place: &Place, way: &dyn Way, only: &[String]) -> Result<
     let mut servers = programs::servers(place);
     servers.retain(|server| talks.iter().any(|talk| talk.needs.contains(&server.name)));
     let mut running = start(place, way, &servers)?;
-    let mut outcome = Outcome { counts: Counts::default(), verdicts: Vec::new() };
+    let mut outcome = Outcome::default();
     for changed in running.changed(place) {
         outcome.counts.fail(changed);
     }

@@ -1,18 +1,23 @@
 //! Envoy and what it makes of changes: which versions it holds, what it refused, and where its traffic goes.
 //!
-//! `twin` drives it by files, fifty changes of weights, endpoints and routes and one resource that it must refuse; the same questions are asked of it when a
-//! control plane drives it.
+//! One scenario, two drivers: `files` is the twin without leno, `control_plane` is `leno server`. Fifty changes of weights, endpoints and routes; after each Envoy
+//! holds what it was given, has refused nothing, and its traffic is where the weights say. Then one resource that it must refuse, which changes nothing.
+
+mod control_plane;
+mod files;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::mesh::Mesh;
 use crate::http::{Client, Origin};
 use crate::install::envoy;
 use crate::process::{free_port, root, scratch};
@@ -27,24 +32,42 @@ const CONNECTIONS: usize = 4;
 const SHARE_TOLERANCE: f64 = 0.03;
 /// Longest wait for Envoy to take a change, or to start.
 const TAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// How often it is asked meanwhile.
+const ASK_PERIOD: Duration = Duration::from_millis(20);
+
+/// Who tells Envoy what holds.
+trait Driver {
+    /// Where Envoy listens.
+    fn listen(&self) -> SocketAddr;
+    /// The bootstrap template, with everything filled in but the admin port.
+    fn bootstrap(&self) -> Result<String>;
+    /// Puts a state in force.
+    fn apply(&self, state: &State, origins: &Origins) -> Result<()>;
+    /// Whether Envoy, which held `before`, holds that state now.
+    fn is_taken(&self, state: &State, origins: &Origins, before: &Held, now: &Held) -> Result<bool>;
+    /// Puts a resource in force that Envoy must refuse.
+    fn apply_bad(&self) -> Result<()>;
+    /// Whether the refusal has reached the driver; an error says what it knows instead.
+    fn knows_of_refusal(&self) -> Result<()>;
+}
 
 /// An Envoy process; ended when dropped.
-pub(crate) struct Envoy {
+struct Envoy {
     process: Child,
     admin: u16,
 }
 
 /// What an Envoy holds: versions by kind of resource, and the ports of each cluster's endpoints (for which it shows no version).
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Held {
-    pub(crate) versions: BTreeMap<String, BTreeSet<String>>,
-    pub(crate) endpoints: BTreeMap<String, BTreeSet<u16>>,
+struct Held {
+    versions: BTreeMap<String, BTreeSet<String>>,
+    endpoints: BTreeMap<String, BTreeSet<u16>>,
 }
 
 /// The port of each origin.
 type Origins = BTreeMap<&'static str, u16>;
 
-/// What the twin's resources say.
+/// What resources say.
 struct State {
     version: usize,
     /// Share of `two` in a hundred; the rest is `one`'s.
@@ -58,70 +81,87 @@ struct State {
 /// The scenario by files.
 pub(crate) fn twin() -> Result<Counts> {
     let folder = scratch("envoy")?;
+    run(folder.path(), &files::Files::new(folder.path().to_path_buf())?)
+}
+
+/// The scenario with leno's control plane.
+pub(crate) fn through_leno(mesh: &Mesh<'_>) -> Result<Counts> {
+    let folder = scratch("envoy")?;
+    run(folder.path(), &control_plane::ControlPlane::new(mesh))
+}
+
+fn run(folder: &Path, driver: &dyn Driver) -> Result<Counts> {
     let origins = ["a", "b", "c"].map(|name| Origin::start(name).map(|origin| (name, origin.port)));
     let origins = origins.into_iter().collect::<Result<Origins>>()?;
-    let listen = free_port()?;
-    State::after(0).write(folder.path(), listen, &origins)?;
-    let envoy = Envoy::start(folder.path(), "interop/envoy/files.yaml")?;
+    driver.apply(&State::after(0), &origins)?;
+    let envoy = Envoy::start(folder, &driver.bootstrap()?)?;
     let mut counts = Counts::default();
     for change in 1..=CHANGES {
-        let state = State::after(change);
-        state.write(folder.path(), listen, &origins)?;
-        match judge(&envoy, &state, listen, &origins) {
+        match judge(&envoy, driver, &State::after(change), &origins) {
             Ok(()) => counts.passed += 1,
             Err(error) => counts.fail(format!("envoy: change {change}: {error:#}")),
         }
     }
-    match refuses(&envoy, folder.path(), listen) {
+    match refuses(&envoy, driver) {
         Ok(()) => counts.passed += 1,
-        Err(error) => counts.fail(format!("envoy: a bad listener: {error:#}")),
+        Err(error) => counts.fail(format!("envoy: a bad resource: {error:#}")),
     }
     println!("envoy        {} of {} good", counts.passed, CHANGES + 1);
     Ok(counts)
 }
 
 /// Whether a change is taken and its traffic goes where it says.
-fn judge(envoy: &Envoy, state: &State, listen: u16, origins: &Origins) -> Result<()> {
-    envoy.wait_for(|held| held.versions == state.versions() && held.endpoints == state.endpoints(origins))?;
+fn judge(envoy: &Envoy, driver: &dyn Driver, state: &State, origins: &Origins) -> Result<()> {
+    let before = envoy.held()?;
+    driver.apply(state, origins)?;
+    envoy.wait_for(|held| driver.is_taken(state, origins, &before, held))?;
     if envoy.rejected()? != 0 {
         bail!("it refused something");
     }
-    let seen = shares(listen, "/x", REQUESTS)?;
+    let seen = shares(driver.listen(), "/x", REQUESTS)?;
     for (name, wanted) in state.shares() {
         let seen = seen.get(name).copied().unwrap_or_default();
         if (seen - wanted).abs() > SHARE_TOLERANCE {
             bail!("{name} got {:.1} % of the requests instead of {:.1} %", seen * 100.0, wanted * 100.0);
         }
     }
-    match shares(listen, &state.prefix, 50)?.get("c") {
+    match shares(driver.listen(), &state.prefix, 50)?.get("c") {
         Some(share) if *share >= 1.0 => Ok(()),
         _ => bail!("{} went elsewhere", state.prefix),
     }
 }
 
-/// Whether a listener that cannot be is refused, counted, and changes nothing.
-fn refuses(envoy: &Envoy, folder: &Path, listen: u16) -> Result<()> {
-    let before = envoy.held()?;
-    let mut bad = listener("bad", listen);
-    bad["resources"][0]["filter_chains"][0]["filters"][0]["typed_config"]["stat_prefix"] = json!("");
-    replace(folder, "lds.json", &bad)?;
+/// Whether a resource that cannot be is refused, counted and reported, and changes nothing.
+fn refuses(envoy: &Envoy, driver: &dyn Driver) -> Result<()> {
+    let before = shares(driver.listen(), "/x", REQUESTS)?;
+    driver.apply_bad()?;
     let until = Instant::now() + TAKE_DEADLINE;
     while envoy.rejected()? == 0 {
         if Instant::now() > until {
             bail!("it was not refused");
         }
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(ASK_PERIOD);
     }
-    if envoy.held()? != before {
-        bail!("it took something of it");
+    while let Err(error) = driver.knows_of_refusal() {
+        if Instant::now() > until {
+            return Err(error);
+        }
+        thread::sleep(ASK_PERIOD);
     }
-    shares(listen, "/x", 100).map(|_| ())
+    let after = shares(driver.listen(), "/x", REQUESTS)?;
+    let moved = before
+        .iter()
+        .any(|(name, share)| (share - after.get(name).copied().unwrap_or_default()).abs() > 2.0 * SHARE_TOLERANCE);
+    if moved {
+        bail!("traffic went as {before:?} before and goes as {after:?} now");
+    }
+    Ok(())
 }
 
 /// Who answered, as shares of all requests.
-pub(crate) fn shares(port: u16, path: &str, requests: usize) -> Result<BTreeMap<String, f64>> {
+fn shares(listen: SocketAddr, path: &str, requests: usize) -> Result<BTreeMap<String, f64>> {
     let ask = |count: usize| -> Result<BTreeMap<String, usize>> {
-        let (mut client, mut seen) = (Client::connect(port, "cart")?, BTreeMap::new());
+        let (mut client, mut seen) = (Client::connect_to(listen, "cart")?, BTreeMap::new());
         for _ in 0..count {
             let answer = client.get(path)?;
             if answer.status != 200 {
@@ -149,15 +189,13 @@ pub(crate) fn shares(port: u16, path: &str, requests: usize) -> Result<BTreeMap<
 // === impl Envoy ===
 
 impl Envoy {
-    /// Starts it with a bootstrap template (`@ADMIN@`, `@FOLDER@`) and waits until it is live.
-    pub(crate) fn start(folder: &Path, template: &str) -> Result<Self> {
+    /// Starts it with a bootstrap in which `@ADMIN@` is left to fill in, and waits until it is live.
+    fn start(folder: &Path, bootstrap: &str) -> Result<Self> {
         let admin = free_port()?;
-        let text = fs::read_to_string(root().join(template))?;
-        let text = text.replace("@ADMIN@", &admin.to_string()).replace("@FOLDER@", &folder.display().to_string());
-        let bootstrap = folder.join("bootstrap.yaml");
-        fs::write(&bootstrap, text)?;
+        let file = folder.join("bootstrap.yaml");
+        fs::write(&file, bootstrap.replace("@ADMIN@", &admin.to_string()))?;
         let mut command = Command::new(envoy()?);
-        command.arg("-c").arg(bootstrap).args(["--concurrency", "1", "--disable-hot-restart", "-l", "warning"]);
+        command.arg("-c").arg(file).args(["--concurrency", "1", "--disable-hot-restart", "-l", "warning"]);
         let log = fs::File::create(folder.join("envoy.log"))?;
         let process =
             command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn().context("start envoy")?;
@@ -167,13 +205,13 @@ impl Envoy {
             if envoy.process.try_wait()?.is_some() || Instant::now() > until {
                 bail!("envoy does not become ready: {}", fs::read_to_string(folder.join("envoy.log"))?);
             }
-            thread::sleep(Duration::from_millis(20));
+            thread::sleep(ASK_PERIOD);
         }
         Ok(envoy)
     }
 
     /// What is in force.
-    pub(crate) fn held(&self) -> Result<Held> {
+    fn held(&self) -> Result<Held> {
         let dump: Value = serde_json::from_str(&self.ask("/config_dump")?)?;
         let mut versions = BTreeMap::new();
         for config in dump["configs"].as_array().context("a config dump without configs")? {
@@ -201,23 +239,23 @@ impl Envoy {
     }
 
     /// How many updates it has refused since it started.
-    pub(crate) fn rejected(&self) -> Result<u64> {
+    fn rejected(&self) -> Result<u64> {
         let stats = self.ask("/stats?filter=update_rejected")?;
         Ok(stats.lines().filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
     }
 
     /// Waits until it holds what is wanted.
-    pub(crate) fn wait_for(&self, wanted: impl Fn(&Held) -> bool) -> Result<()> {
+    fn wait_for(&self, wanted: impl Fn(&Held) -> Result<bool>) -> Result<()> {
         let until = Instant::now() + TAKE_DEADLINE;
         loop {
             let held = self.held()?;
-            if wanted(&held) {
+            if wanted(&held)? {
                 return Ok(());
             }
             if Instant::now() > until {
                 bail!("after {} s it holds {held:?}", TAKE_DEADLINE.as_secs());
             }
-            thread::sleep(Duration::from_millis(20));
+            thread::sleep(ASK_PERIOD);
         }
     }
 
@@ -251,16 +289,14 @@ impl State {
         }
     }
 
-    /// Envoy keeps the version in which a resource last changed: listener and clusters never do, routes do not when endpoints do.
-    fn versions(&self) -> BTreeMap<String, BTreeSet<String>> {
-        let routes = if self.version % 3 == 2 { self.version - 1 } else { self.version };
-        let kinds = [("Listeners", 0), ("Clusters", 0), ("Routes", routes)];
-        kinds.into_iter().map(|(kind, version)| (kind.to_owned(), BTreeSet::from([version.to_string()]))).collect()
+    /// Whether this state's routes are those of the one before.
+    fn keeps_routes(&self) -> bool {
+        self.version % 3 == 2
     }
 
-    fn endpoints(&self, origins: &Origins) -> BTreeMap<String, BTreeSet<u16>> {
+    fn endpoints(&self, origins: &Origins) -> BTreeMap<&'static str, BTreeSet<u16>> {
         let ports = |names: &[&'static str]| names.iter().filter_map(|name| origins.get(name).copied()).collect();
-        BTreeMap::from([("one".to_owned(), ports(&self.behind_one)), ("two".to_owned(), ports(&["c"]))])
+        BTreeMap::from([("one", ports(&self.behind_one)), ("two", ports(&["c"]))])
     }
 
     fn shares(&self) -> Vec<(&'static str, f64)> {
@@ -269,60 +305,10 @@ impl State {
         let one = ["a", "b"].map(|name| (name, if self.behind_one.contains(&name) { each } else { 0.0 }));
         one.into_iter().chain([("c", two)]).collect()
     }
-
-    /// Writes the files; each is replaced whole.
-    fn write(&self, folder: &Path, listen: u16, origins: &Origins) -> Result<()> {
-        let version = self.version.to_string();
-        let file = |name: &str| json!({"resource_api_version": "V3", "path_config_source": {"path": folder.join(name), "watched_directory": {"path": folder}}});
-        let assignment = |cluster: &str, names: &[&'static str]| {
-            let endpoint = |name: &&'static str| json!({"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": origins.get(*name)}}}});
-            let endpoints: Vec<Value> = names.iter().map(endpoint).collect();
-            json!({"@type": typed("endpoint.v3.ClusterLoadAssignment"), "cluster_name": cluster, "endpoints": [{"lb_endpoints": endpoints}]})
-        };
-        let cluster = |name: &str| json!({"@type": typed("cluster.v3.Cluster"), "name": name, "type": "EDS", "eds_cluster_config": {"eds_config": file(&format!("{name}.json"))}});
-        let weighted =
-            json!([{"name": "one", "weight": 100 - self.weight_two}, {"name": "two", "weight": self.weight_two}]);
-        let routes = json!([
-            {"match": {"prefix": self.prefix}, "route": {"cluster": "two"}},
-            {"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": weighted}}},
-        ]);
-        let route = json!({"@type": typed("route.v3.RouteConfiguration"), "name": "mesh", "virtual_hosts": [{"name": "cart", "domains": ["*"], "routes": routes}]});
-        let mut listener = listener(&version, listen);
-        listener["resources"][0]["filter_chains"][0]["filters"][0]["typed_config"]["rds"]["config_source"] =
-            file("rds.json");
-        // In a file there is one cluster's set of endpoints, not several.
-        for (cluster, names) in [("one", self.behind_one.as_slice()), ("two", &["c"])] {
-            let set = json!({"version_info": version, "resources": [assignment(cluster, names)]});
-            replace(folder, &format!("{cluster}.json"), &set)?;
-        }
-        replace(folder, "cds.json", &json!({"version_info": version, "resources": [cluster("one"), cluster("two")]}))?;
-        replace(folder, "rds.json", &json!({"version_info": version, "resources": [route]}))?;
-        replace(folder, "lds.json", &listener)
-    }
 }
 
-fn listener(version: &str, port: u16) -> Value {
-    let manager = json!({
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "mesh",
-        "rds": {"route_config_name": "mesh"},
-        "http_filters": [{"name": "router", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}],
-    });
-    json!({"version_info": version, "resources": [{
-        "@type": typed("listener.v3.Listener"),
-        "name": "mesh",
-        "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
-        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
-    }]})
-}
-
-fn typed(name: &str) -> String {
-    format!("type.googleapis.com/envoy.config.{name}")
-}
-
-/// Envoy reads a file when one is moved over it.
-fn replace(folder: &Path, name: &str, value: &Value) -> Result<()> {
-    let new = folder.join(format!("{name}.new"));
-    fs::write(&new, value.to_string())?;
-    Ok(fs::rename(new, folder.join(name))?)
+/// A template of `interop/envoy/`.
+fn template(name: &str) -> Result<String> {
+    let path = root().join("interop/envoy").join(name);
+    fs::read_to_string(&path).with_context(|| path.display().to_string())
 }

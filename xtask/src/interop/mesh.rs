@@ -20,7 +20,7 @@ use super::converse::Way;
 use super::place::{Place, unprivileged};
 use super::programs::{self, Server, Talk};
 use crate::http::Client;
-use crate::process::{below, descendants, free_port, show, signal};
+use crate::process::{below, descendants, free_port, output, show, signal};
 
 const START_DEADLINE: Duration = Duration::from_secs(20);
 /// Access lines may be written a little after the exchange has ended.
@@ -32,6 +32,7 @@ const PROXY_MB_MAX: f64 = 30.0;
 pub(crate) struct Mesh<'a> {
     place: &'a Place,
     server: Child,
+    http: u16,
     grpc: u16,
     /// The admin port of each server's proxy.
     admin: BTreeMap<&'static str, u16>,
@@ -71,7 +72,7 @@ impl<'a> Mesh<'a> {
             admin.insert(server.name, free_port()?);
         }
         let mut mesh =
-            Mesh { place, server, grpc, admin, unprivileged, told: RefCell::default(), peak_mb: Cell::new(0.0) };
+            Mesh { place, server, http, grpc, admin, unprivileged, told: RefCell::default(), peak_mb: Cell::new(0.0) };
         let until = Instant::now() + START_DEADLINE;
         while TcpStream::connect(("127.0.0.1", grpc)).is_err() || TcpStream::connect(("127.0.0.1", http)).is_err() {
             if mesh.server.try_wait()?.is_some() || Instant::now() > until {
@@ -80,6 +81,25 @@ impl<'a> Mesh<'a> {
             thread::sleep(Duration::from_millis(20));
         }
         Ok(mesh)
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        self.place
+    }
+
+    /// The port on which proxies are served.
+    pub(crate) fn grpc(&self) -> u16 {
+        self.grpc
+    }
+
+    /// Asks the server by one of leno's verbs, as the user that it runs as; what the verb prints.
+    pub(crate) fn ask(&self, words: &[&str]) -> Result<String> {
+        let words = words.iter().map(|word| (*word).to_owned()).collect();
+        let api = ["--api".to_owned(), format!("http://127.0.0.1:{}", self.http)];
+        let token = ["--token-file".to_owned(), self.place.file("data/leno/admin.token")];
+        let all =
+            [self.unprivileged.clone(), vec![self.place.file("leno")], words, api.to_vec(), token.to_vec()].concat();
+        output(&mut self.place.command("leno-cli", &all)?)
     }
 
     /// `leno run` with what every program gets; `--` and the program follow.

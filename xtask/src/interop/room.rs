@@ -12,7 +12,6 @@ use super::converse::{Outcome, Way, summary};
 use super::place::{Place, unprivileged};
 use super::programs::{self, Server, Talk};
 use crate::process::run_seeing;
-use crate::test::Counts;
 
 /// Everything in the room, from entering to leaving.
 const ROOM_DEADLINE: Duration = Duration::from_secs(10 * 60);
@@ -37,7 +36,7 @@ pub(crate) fn enter(place: &Place, only: &[String]) -> Result<Outcome> {
         words.extend(["--only".to_owned(), only.join(",")]);
     }
     let mut command = place.command("room", &words)?;
-    let mut outcome = Outcome { counts: Counts::default(), verdicts: Vec::new() };
+    let mut outcome = Outcome::default();
     let closing = summary(Room.name());
     let ended_well = run_seeing(command.current_dir("/"), ROOM_DEADLINE, |line| {
         if let Some(numbers) = line.strip_prefix(&closing) {
