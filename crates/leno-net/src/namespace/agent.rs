@@ -4,11 +4,10 @@
 //! It has one thread and blocks every signal it can, so that the terminal's and the system's signals are the
 //! supervisor's to decide on. When the supervisor is gone, the program is ended: without a proxy it reaches nothing.
 //!
-//! Job control. The program gets a process group of its own, so that it can be signalled as a whole. Where the terminal
-//! is the program's to use (input and output are terminals and leno is in the foreground), the program's group becomes
-//! the foreground one, as a shell would do it; when the program stops, leno's own group stops with it, and takes up
-//! again where the shell says so. In the middle of a pipeline on a terminal the program shares leno's group, because the
-//! terminal belongs to the whole pipeline.
+//! Job control. The program gets a process group of its own, so that it can be signalled as a whole. Where it reads from
+//! a terminal and leno is in the foreground, its group becomes the foreground one, as a shell would do it; when the
+//! program is stopped, leno's own group stops with it, and both go on when the shell says so. In a pipeline in the
+//! foreground the program shares leno's group, because the terminal belongs to the whole pipeline.
 
 #![allow(unsafe_code)]
 
@@ -51,8 +50,8 @@ struct Program {
 
 /// Which process group the program is in.
 enum Group {
-    /// Its own, in the foreground of this terminal.
-    Foreground(OwnedFd),
+    /// Its own, which gets this terminal whenever leno's group has it.
+    Terminal(OwnedFd),
     /// Its own.
     Own,
     /// Leno's.
@@ -197,10 +196,13 @@ impl<'a> Agent<'a> {
 impl Program {
     fn start(command: &Command, mask: libc::sigset_t) -> Result<Self, CaptureError> {
         let group = Group::choose();
+        let had_terminal = group.has_terminal();
         match spawn(command, &group, mask) {
             Ok(pid) => Ok(Program { pid, group }),
             Err(source) => {
-                group.take_terminal_back();
+                if had_terminal {
+                    group.take_terminal_back(None);
+                }
                 Err(CaptureError::Execute { program: command.program.to_string_lossy().into_owned(), source })
             }
         }
@@ -214,7 +216,7 @@ impl Program {
         let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
         while let Ok(Some((_, status))) = rustix::process::waitpid(Some(self.pid), options) {
             if let Some(ended) = ended(status) {
-                self.group.take_terminal_back();
+                self.group.take_terminal_back(Some(self.pid));
                 return Some(ended);
             }
             if let Some(signal) = status.stopping_signal() {
@@ -230,7 +232,7 @@ impl Program {
         if !by_terminal || matches!(self.group, Group::Shared) {
             return;
         }
-        self.group.take_terminal_back();
+        self.group.take_terminal_back(Some(self.pid));
         // Returns when this group is continued, or at once where no shell could ever continue it (an orphaned group).
         let _ = rustix::process::kill_current_process_group(Signal::TSTP);
         self.group.give_terminal(self.pid);
@@ -239,9 +241,13 @@ impl Program {
 
     fn signal(&self, number: i32) {
         let Some(signal) = Signal::from_named_raw(number) else { return };
+        if matches!(self.group, Group::Shared) && matches!(signal, Signal::INT | Signal::QUIT) {
+            // The terminal has sent it to the whole pipeline; twice would mean "at once" to many programs.
+            return;
+        }
         let send = |signal| match self.group {
             Group::Shared => rustix::process::kill_process(self.pid, signal),
-            Group::Foreground(_) | Group::Own => rustix::process::kill_process_group(self.pid, signal),
+            Group::Terminal(_) | Group::Own => rustix::process::kill_process_group(self.pid, signal),
         };
         // The only possible error is that nobody is left.
         let _ = send(signal);
@@ -314,8 +320,8 @@ fn spawn(command: &Command, group: &Group, mask: libc::sigset_t) -> io::Result<P
         starting.process_group(0);
     }
     let terminal = match group {
-        Group::Foreground(terminal) => Some(terminal.as_raw_fd()),
-        Group::Own | Group::Shared => None,
+        Group::Terminal(terminal) if group.has_terminal() => Some(terminal.as_raw_fd()),
+        Group::Terminal(_) | Group::Own | Group::Shared => None,
     };
     // SAFETY: only system calls on memory that is there already, between fork and exec.
     unsafe {
@@ -337,26 +343,43 @@ fn spawn(command: &Command, group: &Group, mask: libc::sigset_t) -> io::Result<P
     Pid::from_raw(child.id() as i32).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
+/// Whether this process's group has the terminal.
+fn is_in_foreground(terminal: impl AsFd) -> bool {
+    rustix::termios::tcgetpgrp(terminal).is_ok_and(|group| group == rustix::process::getpgrp())
+}
+
 // === impl Group ===
 
 impl Group {
     fn choose() -> Self {
-        use rustix::fs::{Mode, OFlags};
+        use rustix::fs::{FileType, Mode, OFlags};
         let Ok(terminal) = rustix::fs::open("/dev/tty", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) else {
             return Group::Own;
         };
-        let in_foreground =
-            rustix::termios::tcgetpgrp(&terminal).is_ok_and(|group| group == rustix::process::getpgrp());
-        let streams = [rustix::stdio::stdin(), rustix::stdio::stdout()].map(rustix::termios::isatty);
-        match (in_foreground, streams) {
-            (true, [true, true]) => Group::Foreground(terminal),
-            (true, [false, false]) | (false, _) => Group::Own,
-            (true, _) => Group::Shared,
+        let is_pipe = |stream: BorrowedFd<'_>| {
+            rustix::fs::fstat(stream).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
+        };
+        let in_pipeline = is_pipe(rustix::stdio::stdin()) || is_pipe(rustix::stdio::stdout());
+        if in_pipeline && is_in_foreground(&terminal) {
+            Group::Shared
+        } else if rustix::termios::isatty(rustix::stdio::stdin()) {
+            Group::Terminal(terminal)
+        } else {
+            Group::Own
         }
     }
 
-    fn take_terminal_back(&self) {
-        if let Group::Foreground(terminal) = self {
+    /// Whether leno's group is in the foreground of a terminal that the program is to get.
+    fn has_terminal(&self) -> bool {
+        matches!(self, Group::Terminal(terminal) if is_in_foreground(terminal))
+    }
+
+    /// Only where the program's group has it: otherwise it is the shell's, or another job's. A program that could not be
+    /// executed (`None`) had it if anybody had.
+    fn take_terminal_back(&self, program: Option<Pid>) {
+        if let Group::Terminal(terminal) = self
+            && rustix::termios::tcgetpgrp(terminal).is_ok_and(|group| program.is_none_or(|program| group == program))
+        {
             // SIGTTOU is blocked. Fails where the terminal has hung up, and then nobody wants it.
             let _ = rustix::termios::tcsetpgrp(terminal, rustix::process::getpgrp());
         }
@@ -364,9 +387,7 @@ impl Group {
 
     /// Only where this group is in the foreground: a shell's `bg` leaves the terminal to others.
     fn give_terminal(&self, program: Pid) {
-        if let Group::Foreground(terminal) = self
-            && rustix::termios::tcgetpgrp(terminal).is_ok_and(|group| group == rustix::process::getpgrp())
-        {
+        if let (Group::Terminal(terminal), true) = (self, self.has_terminal()) {
             let _ = rustix::termios::tcsetpgrp(terminal, program);
         }
     }

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used)] // the whole file is a test
 
+mod terminal;
+
 use std::ffi::OsString;
 use std::future::Future;
 use std::io::{Read, Write};
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
             program(&arguments[1..].iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>());
             ExitCode::SUCCESS
         }
+        Some("__supervise") => ExitCode::from(supervise(&arguments[1..]) as u8),
         _ => run_everything(arguments.iter().any(|word| word == "__unprivileged")),
     }
 }
@@ -62,6 +65,14 @@ fn run_everything(already_unprivileged: bool) -> ExitCode {
     case(user, "a_program_that_does_not_exist_is_127", missing_program_is_127());
     case(user, "when_the_supervisor_goes_the_program_goes", program_goes_with_the_supervisor());
     case(user, "curl_is_captured_unchanged", curl_is_captured());
+    for (name, test) in [
+        ("on_a_terminal_the_program_has_it", terminal::program_has_the_terminal as fn()),
+        ("an_interactive_shell_stops_it_and_continues_it", terminal::shell_stops_and_continues_it),
+        ("in_a_pipeline_it_shares_the_terminal", terminal::pipeline_shares_the_terminal),
+    ] {
+        test();
+        println!("test {name} as {user} ... ok");
+    }
     if user == 0 && !already_unprivileged { run_as_nobody() } else { ExitCode::SUCCESS }
 }
 
@@ -220,6 +231,29 @@ async fn curl_is_captured() {
     assert_eq!(captured.program.wait().await, Ended::Exited(0));
 }
 
+// === a supervisor in short ===
+
+/// Runs a program captured, passes signals on, and returns its status.
+fn supervise(command: &[OsString]) -> i32 {
+    use tokio::signal::unix::{SignalKind, signal};
+    let command = Command { program: command[0].clone(), arguments: command[1..].to_vec() };
+    let run = async {
+        let mut terminate = signal(SignalKind::terminate()).unwrap();
+        let mut interrupt = signal(SignalKind::interrupt()).unwrap();
+        let mut captured = start(&command, &Capture::default(), &["__inside".into()]).await.unwrap();
+        captured.program.go().await.unwrap();
+        loop {
+            let number = tokio::select! {
+                ended = captured.program.wait() => return ended.status(),
+                _ = terminate.recv() => libc::SIGTERM,
+                _ = interrupt.recv() => libc::SIGINT,
+            };
+            captured.program.signal(number).await.unwrap();
+        }
+    };
+    tokio::runtime::LocalRuntime::new().unwrap().block_on(run)
+}
+
 // === the captured program ===
 
 fn program(arguments: &[&str]) {
@@ -238,6 +272,7 @@ fn program(arguments: &[&str]) {
             listener.accept().unwrap().0.write_all(b"hello").unwrap();
             there.read_exact(&mut [0; 5]).unwrap();
         }
+        ["lines"] => std::io::stdin().lines().for_each(|line| println!("line:{}", line.unwrap())),
         ["listen"] => {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             loop {
