@@ -58,7 +58,7 @@ function Difference({ revision, row }) {
     <p class="muted">${moment(row.time)} by ${row.author}${row.set ? ` from ${row.set}` : ''} · back to before it: <code>leno rollback ${revision - 1}</code></p>
     ${state.problem && html`<p class="notice bad" role="alert">${state.problem}</p>`}
     ${state.diff != null && (state.diff === '' ? html`<p class="empty">No resource differs.</p>`
-      : html`<pre class="diff" tabindex="0" aria-label=${`Difference of revision ${revision}`}>${state.diff.split('\n').map((text, index) => html`<span key=${index} class=${kind(text)}>${text}${'\n'}</span>`)}</pre>`)}
+      : html`<pre class="diff" tabindex="0" aria-label=${`Difference of revision ${revision}`}>${state.diff.trimEnd().split('\n').map((text, index) => html`<span key=${index} class=${kind(text)}>${text}${'\n'}</span>`)}</pre>`)}
   </div>`;
 }
 

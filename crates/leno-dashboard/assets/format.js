@@ -33,9 +33,9 @@ export function percent(share) {
 /** Milliseconds; none is a dash. */
 export function millis(value) {
   if (value == null) return '–';
+  if (value === 0) return '0 ms';
   if (value >= 10_000) return `${(value / 1000).toFixed(0)} s`;
   if (value >= 1_000) return `${(value / 1000).toFixed(1)} s`;
-  if (value >= 100) return `${value.toFixed(0)} ms`;
   if (value >= 10) return `${value.toFixed(0)} ms`;
   return `${value.toFixed(value < 1 ? 2 : 1)} ms`;
 }
@@ -70,6 +70,12 @@ export function ago(time, now) {
 export function moment(time) {
   const date = new Date(time);
   return Number.isNaN(date.getTime()) ? String(time) : date.toLocaleString();
+}
+
+/** Requests of a row; a service of bytes has connections instead. */
+export function load(row) {
+  if (row.rate === 0 && (row.connections_open > 0 || row.received + row.sent > 0)) return `${number(row.connections_open)} conn`;
+  return rate(row.rate);
 }
 
 /** `ok`, `warn`, `bad` or `idle`, for colours. */

@@ -12,6 +12,8 @@ const FOLD = 60;
 const NODES_MAX = 200;
 /** With more edges than this, only those of the chosen node have their numbers beside them. */
 const LABELS_MAX = 28;
+/** With more edges for each node than this, only the strongest are drawn, the others where something is chosen. */
+const DENSE = 1.6;
 const NODE = { width: 172, height: 58, versions: 18 };
 
 export function Map_() {
@@ -24,14 +26,18 @@ export function Map_() {
     location.hash = address('map', null, next);
   };
   const graph = useMemo(() => graphOf(document, view), [document, view.focus, view.namespace]);
-  const shape = graph.nodes.map((node) => `${node.id}:${node.height}`).join() + graph.edges.map((edge) => `${edge.from}→${edge.to}`).join();
-  const places = useMemo(() => layout(graph.nodes, graph.edges), [shape]);
+  // The picture stays as it is until something comes or goes: numbers alone move nothing.
+  const shape = [...graph.nodes.map((node) => `${node.id}:${node.height}`).sort(), ...graph.edges.map((edge) => edge.id).sort()].join();
+  const strong = useMemo(() => strongest(graph), [shape]);
+  const places = useMemo(() => layout(graph.nodes, graph.edges.filter((edge) => strong.has(edge.id))), [shape]);
+  const weak = graph.edges.length - strong.size;
   const chosen = graph.nodes.find((node) => node.id === view.select);
   return html`<section class="map" aria-label="Map of services">
     <header class="bar">
       <h1>Map</h1>
       ${(view.focus || view.namespace) && html`<button type="button" class="chip" onClick=${() => go({ focus: null, namespace: null })}>
         ${view.focus ? `around ${view.focus}` : `namespace ${view.namespace}`} <span aria-label="show all">✕</span></button>`}
+      ${weak > 0 && !view.table && html`<span class="muted">${weak} weaker connections show when a service is chosen</span>`}
       ${graph.left > 0 && html`<${Badge} kind="warn">${graph.left} quieter services are not drawn<//>`}
       <span class="grow"></span>
       <${Legend} />
@@ -43,7 +49,7 @@ export function Map_() {
     ${graph.nodes.length === 0 ? html`<${Empty} />`
       : view.table ? html`<${EdgeTable} edges=${document.edges} />`
         : html`<div class="map-body">
-          <${Picture} graph=${graph} places=${places} select=${view.select} go=${go} />
+          <${Picture} graph=${graph} strong=${strong} places=${places} select=${view.select} go=${go} />
           ${chosen && html`<${Panel} node=${chosen} go=${go} />`}
         </div>`}
   </section>`;
@@ -75,7 +81,7 @@ function graphOf(document, { focus, namespace }) {
   for (const id of ids) {
     if ((near && !near.has(id)) || (inside && !inside.has(id) && split(id)[1] !== namespace)) continue;
     const name = group(id);
-    const node = nodes.get(name) ?? { id: name, folded: name !== id, members: [], rate: 0, failed: 0, p95: null, up: 0, instances: 0, versions: [], open: 0 };
+    const node = nodes.get(name) ?? { id: name, folded: name !== id, members: [], rate: 0, failed: 0, p95: null, up: 0, instances: 0, versions: [], open: 0, connections: 0, flow: 0 };
     nodes.set(name, node);
     node.members.push(id);
     const row = services.get(id);
@@ -83,6 +89,8 @@ function graphOf(document, { focus, namespace }) {
     node.rate += row.rate;
     node.failed += row.rate * row.errors;
     node.open += row.open;
+    node.connections += row.connections_open;
+    node.flow += row.received + row.sent;
     node.p95 = Math.max(node.p95 ?? 0, row.latency.p95 ?? 0) || null;
     node.instances += row.instances.length;
     node.up += row.instances.filter((instance) => instance.takes_traffic).length;
@@ -93,6 +101,7 @@ function graphOf(document, { focus, namespace }) {
   for (const edge of document.edges) {
     const [from, to] = [group(edge.source), group(edge.destination)];
     if (!nodes.has(from) || !nodes.has(to)) continue;
+    if (inside && split(edge.source)[1] !== namespace && split(edge.destination)[1] !== namespace) continue;
     addEdge(edges, from, to, edge);
   }
   let kept = [...nodes.values()];
@@ -127,6 +136,25 @@ function addEdge(edges, from, to, edge) {
   }
 }
 
+/** The edges that a dense picture shows: of each node the strongest to it and from it, then the strongest of all. */
+function strongest({ nodes, edges }) {
+  const most = Math.max(LABELS_MAX, Math.ceil(nodes.length * DENSE));
+  if (edges.length <= most) return new Set(edges.map((edge) => edge.id));
+  const sorted = [...edges].sort((a, b) => b.rate - a.rate || b.flow - a.flow || a.id.localeCompare(b.id));
+  const [reached, left, kept] = [new Set(), new Set(), new Set()];
+  for (const edge of sorted) {
+    if (reached.has(edge.to) && left.has(edge.from)) continue;
+    reached.add(edge.to);
+    left.add(edge.from);
+    kept.add(edge.id);
+  }
+  for (const edge of sorted) {
+    if (kept.size >= most) break;
+    kept.add(edge.id);
+  }
+  return kept;
+}
+
 function neighbours(edges, of) {
   const is = typeof of === 'function' ? of : (id) => id === of;
   const near = new Set(typeof of === 'function' ? [] : [of]);
@@ -153,7 +181,7 @@ function edgeText(edge) {
 
 // --- The picture --------------------------------------------------------------------------------------------------------
 
-function Picture({ graph, places, select, go }) {
+function Picture({ graph, strong, places, select, go }) {
   const frame = useRef(null);
   const [box, setBox] = useState(null);
   const [pointed, setPointed] = useState(null);
@@ -172,18 +200,19 @@ function Picture({ graph, places, select, go }) {
   const chosen = graph.nodes.some((node) => node.id === select);
   const linked = new Set(graph.edges.filter((edge) => edge.from === select || edge.to === select).flatMap((edge) => [edge.from, edge.to]));
   // Drawn last, on top: what is chosen.
-  const edges = [...graph.edges].sort((a, b) => near(a) - near(b));
-  const labels = graph.edges.length <= LABELS_MAX;
+  const edges = graph.edges.filter((edge) => strong.has(edge.id) || near(edge)).sort((a, b) => near(a) - near(b));
+  const labels = strong.size <= LABELS_MAX;
+  const placeOf = (edge) => places.edges.get(edge.id) ?? direct(edge, places.nodes, graph.nodes);
   return html`<div class="picture" ref=${frame}>
     <svg viewBox=${`${seen.x} ${seen.y} ${seen.width} ${seen.height}`} preserveAspectRatio="xMidYMid meet" role="group"
         aria-label=${`${graph.nodes.length} nodes and ${graph.edges.length} connections`} onClick=${() => go({ select: null })}>
-      <g>${edges.map((edge) => html`<${Edge} key=${edge.id} edge=${edge} place=${places.edges.get(edge.id)}
+      <g>${edges.map((edge) => html`<${Edge} key=${edge.id} edge=${edge} place=${placeOf(edge)}
           node=${places.nodes.get(edge.from)} faded=${chosen && !near(edge)} strong=${near(edge)} onPoint=${setPointed} />`)}</g>
       <g>${graph.nodes.map((node) => html`<${Node} key=${node.id} node=${node} place=${places.nodes.get(node.id)}
           chosen=${node.id === select} faded=${chosen && node.id !== select && !linked.has(node.id)} onPoint=${setPointed}
           choose=${() => go(node.folded ? { namespace: node.id.slice(10), select: null } : { select: node.id === select ? null : node.id })} />`)}</g>
       <g class="labels">${edges.map((edge) => (labels || near(edge)) && (active(edge) || near(edge)) && html`
-        <${Label} key=${edge.id} edge=${edge} place=${places.edges.get(edge.id)} node=${places.nodes.get(edge.from)} faded=${chosen && !near(edge)} />`)}</g>
+        <${Label} key=${edge.id} edge=${edge} place=${placeOf(edge)} node=${places.nodes.get(edge.from)} faded=${chosen && !near(edge)} />`)}</g>
     </svg>
     <div class="zoom" role="group" aria-label="Zoom">
       <button type="button" aria-label="Closer" onClick=${() => zoom(0.8)}>+</button>
@@ -238,6 +267,18 @@ function useNavigation(frame, zoom, setBox, seen) {
   }, []);
 }
 
+/** The way of an edge that has no place of its own: straight from side to side. */
+function direct(edge, places, nodes) {
+  if (edge.from === edge.to) return null;
+  const [from, to] = [places.get(edge.from), places.get(edge.to)];
+  const height = (id) => nodes.find((node) => node.id === id).height / 2;
+  const back = to.x <= from.x;
+  return {
+    back,
+    points: [{ x: from.x + (back ? 0 : NODE.width), y: from.y + height(edge.from) }, { x: to.x + (back ? NODE.width : 0), y: to.y + height(edge.to) }],
+  };
+}
+
 /** A smooth line through the points of an edge, its middle and its arrow. */
 function line(place, node) {
   if (!place) {
@@ -280,11 +321,13 @@ function Label({ edge, place, node, faded }) {
 
 function Node({ node, place, chosen, faded, choose, onPoint }) {
   const [name, namespace] = node.folded ? [node.id.slice(10), `${node.members.length} services`] : split(node.id);
-  const kind = node.instances > 0 && node.up === 0 ? 'bad' : health(node.rate, node.errors);
+  const bytesOnly = node.rate === 0 && (node.connections > 0 || node.flow > 0);
+  const kind = node.instances > 0 && node.up === 0 ? 'bad' : bytesOnly ? 'ok' : health(node.rate, node.errors);
   const total = node.versions.reduce((sum, version) => sum + version.rate, 0);
   const state = node.instances > 0 ? `${node.up}/${node.instances} up` : '';
   const second = [namespace, state].filter(Boolean).join(' · ');
-  const figures = node.rate > 0 ? `${rate(node.rate)}${node.errors > 0 ? ` · ${percent(node.errors)} err` : ''}` : '';
+  const amount = bytesOnly ? `${number(node.connections)} conn` : node.rate > 0 ? rate(node.rate) : '';
+  const figures = amount && `${amount}${node.errors > 0 ? ` · ${percent(node.errors)} err` : ''}`;
   const said = `${node.folded ? `namespace ${name}` : peerName(node.id)}. ${second}. ${figures || 'no requests'}`;
   const press = (event) => {
     if (event.key === 'Enter' || event.key === ' ') {
@@ -300,7 +343,7 @@ function Node({ node, place, chosen, faded, choose, onPoint }) {
     ${node.folded && html`<rect class="card" x="4" y="-4" width=${node.width} height=${node.height} rx="10" />`}
     <rect class="card" width=${node.width} height=${node.height} rx="10" /><rect class="stripe" width="4" y="10" height=${node.height - 20} rx="2" />
     <text class="name" x="14" y="23">${short(name, figures ? 14 : 20)}</text>
-    ${figures && html`<text class="amount" x=${node.width - 12} y="23" text-anchor="end">${rate(node.rate)}</text>`}
+    ${figures && html`<text class="amount" x=${node.width - 12} y="23" text-anchor="end">${amount}</text>`}
     <text class="second" x="14" y="42">${short(second, 22)}</text>
     ${node.errors > 0 && html`<text class="second errors" x=${node.width - 12} y="42" text-anchor="end">${percent(node.errors)}</text>`}
     ${node.versions.length > 1 && html`<g transform="translate(0 52)">${node.versions.map((version, index) => {

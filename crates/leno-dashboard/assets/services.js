@@ -3,7 +3,7 @@
 import { useEffect, useState } from './vendor/hooks.js';
 import { address, byService, history, live, read, route, windowSeconds } from './state.js';
 import { Badge, Errors, Figure, Filter, Service, Spark, Table, Versions, html, matches } from './parts.js';
-import { bytes, health, millis, number, percent, rate, split } from './format.js';
+import { bytes, health, load, millis, number, percent, rate, split } from './format.js';
 import { Chart } from './chart.js';
 import { EdgeTable } from './map.js';
 
@@ -19,7 +19,7 @@ function List() {
   const rows = live.value.services.filter((row) => matches(filter, row.service, ...row.versions.map((version) => version.version)));
   const columns = [
     { title: 'Service', value: (row) => row.service, cell: (row) => html`<${Service} id=${row.service} />` },
-    { title: 'Requests', right: true, value: (row) => row.rate, cell: (row) => rate(row.rate) },
+    { title: 'Requests', right: true, value: (row) => row.rate, cell: (row) => load(row) },
     { title: 'Trend', cell: (row) => html`<${Spark} points=${history.get(row.service)} />` },
     { title: 'Errors', right: true, value: (row) => row.errors, cell: (row) => html`<${Errors} row=${row} />` },
     { title: 'p50', right: true, value: (row) => row.latency.p50, cell: (row) => millis(row.latency.p50) },
