@@ -55,13 +55,20 @@ pub struct ServiceSummary {
 /// Services and instances.
 #[derive(Debug)]
 pub(crate) struct Catalogue {
-    services: BTreeMap<ServiceName, BTreeMap<Arc<str>, Slot>>,
+    services: BTreeMap<ServiceName, Service>,
     entries: Entries,
     leases: Leases,
     log: DirtyLog,
     /// Whose record on disk is not as it should be.
     unsaved: BTreeSet<InstanceKey>,
     registrations: u64,
+}
+
+#[derive(Debug, Default)]
+struct Service {
+    ids: BTreeMap<Arc<str>, Slot>,
+    /// How many of them may take traffic: counted along, so that listing services does not visit instances.
+    routable: usize,
 }
 
 #[derive(Debug, Default)]
@@ -112,13 +119,15 @@ impl Catalogue {
         validate(instance)?;
         check_origin(instance, origin)?;
         let service = self.services.get(&instance.service);
-        if let Some(before) = service.and_then(|ids| ids.get(&instance.id)).and_then(|slot| self.entries.get(*slot)) {
+        if let Some(before) =
+            service.and_then(|service| service.ids.get(&instance.id)).and_then(|slot| self.entries.get(*slot))
+        {
             let owner = &before.registered.instance.source;
             return if *owner == instance.source { Ok(()) } else { Err(owned(instance, owner)) };
         }
         match service {
             None if self.services.len() >= SERVICES_MAX => Err(Error::ServicesTooMany),
-            Some(ids) if ids.len() >= INSTANCES_PER_SERVICE_MAX => {
+            Some(service) if service.ids.len() >= INSTANCES_PER_SERVICE_MAX => {
                 Err(Error::ServiceFull { service: instance.service.clone() })
             }
             _ if self.entries.len() >= INSTANCES_MAX => Err(Error::InstancesTooMany),
@@ -250,19 +259,15 @@ impl Catalogue {
     }
 
     pub(crate) fn instances(&self, service: &ServiceName) -> Vec<Arc<Registered>> {
-        let slots = self.services.get(service).into_iter().flat_map(BTreeMap::values);
+        let slots = self.services.get(service).into_iter().flat_map(|service| service.ids.values());
         slots.filter_map(|slot| Some(self.entries.get(*slot)?.registered.clone())).collect()
     }
 
     pub(crate) fn services(&self) -> Vec<ServiceSummary> {
-        let summary = |(name, ids): (&ServiceName, &BTreeMap<Arc<str>, Slot>)| ServiceSummary {
+        let summary = |(name, service): (&ServiceName, &Service)| ServiceSummary {
             name: name.clone(),
-            instances: ids.len(),
-            routable: ids
-                .values()
-                .filter_map(|slot| self.entries.get(*slot))
-                .filter(|entry| entry.is_routable())
-                .count(),
+            instances: service.ids.len(),
+            routable: service.routable,
             revision: self.log.revision(name).unwrap_or_default(),
         };
         self.services.iter().map(summary).collect()
@@ -300,7 +305,7 @@ impl Catalogue {
     }
 
     fn slot(&self, service: &ServiceName, id: &str) -> Option<Slot> {
-        self.services.get(service)?.get(id).copied()
+        self.services.get(service)?.ids.get(id).copied()
     }
 
     fn add(
@@ -321,7 +326,9 @@ impl Catalogue {
         let registered = Registered { instance, origin, lease: state, probe, since, registration, revision };
         let registered = Arc::new(registered);
         self.entries.slots[slot as usize] = Some(Entry { registered: registered.clone(), lease });
-        self.services.entry(key.service.clone()).or_default().insert(key.id.clone(), slot);
+        let service = self.services.entry(key.service.clone()).or_default();
+        service.ids.insert(key.id.clone(), slot);
+        service.routable += usize::from(registered.routable().is_yes());
         self.unsaved.insert(key);
         registered
     }
@@ -341,7 +348,11 @@ impl Catalogue {
     fn replace(&mut self, slot: Slot, key: InstanceKey, mut registered: Registered) -> Arc<Registered> {
         registered.revision = self.log.touch(&key.service, false);
         let registered = Arc::new(registered);
-        if let Some(entry) = &mut self.entries.slots[slot as usize] {
+        if let Some(entry) = &mut self.entries.slots[slot as usize]
+            && let Some(service) = self.services.get_mut(&key.service)
+        {
+            service.routable += usize::from(registered.routable().is_yes());
+            service.routable -= usize::from(entry.registered.routable().is_yes());
             entry.registered = registered.clone();
         }
         self.unsaved.insert(key);
@@ -367,10 +378,10 @@ impl Catalogue {
         if let Some(lease) = &entry.lease {
             self.leases.end(slot, &instance.source, lease);
         }
-        let ids = self.services.get_mut(&instance.service);
-        let gone = ids.is_none_or(|ids| {
-            ids.remove(&instance.id);
-            ids.is_empty()
+        let gone = self.services.get_mut(&instance.service).is_none_or(|service| {
+            service.ids.remove(&instance.id);
+            service.routable -= usize::from(entry.registered.routable().is_yes());
+            service.ids.is_empty()
         });
         if gone {
             self.services.remove(&instance.service);
@@ -437,14 +448,6 @@ impl Holders for Entries {
     fn lease(&mut self, slot: Slot) -> Option<(&mut Lease, &Arc<str>)> {
         let entry = self.slots.get_mut(slot as usize).and_then(Option::as_mut)?;
         Some((entry.lease.as_mut()?, &entry.registered.instance.source))
-    }
-}
-
-// === impl Entry ===
-
-impl Entry {
-    fn is_routable(&self) -> bool {
-        self.registered.routable().is_yes()
     }
 }
 

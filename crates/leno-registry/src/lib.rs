@@ -8,7 +8,7 @@
 //! ```text
 //! let (registry, driver) = Registry::open(store, clock, Options::default()).await?;   // reads the store: a warm start
 //! spawn(driver.run());                                                                // leases, write-behind
-//! spawn(health::Prober::new(registry.clone(), …).run());                              // active probes
+//! spawn(Prober::new(registry.clone(), Rc::new(HostDial), random).run());              // active probes
 //!
 //! registry.register(instance, Origin::Local).await? -> Arc<Registered>
 //! registry.renew(&service, id)?                     registry.renew_many(&[InstanceKey]) -> Vec<bool>
@@ -49,6 +49,7 @@ mod error;
 
 pub use catalogue::{INSTANCES_MAX, INSTANCES_PER_SERVICE_MAX, InstanceKey, SERVICES_MAX, ServiceSummary};
 pub use error::Error;
+pub use health::Prober;
 pub use instance::{LeaseState, Origin, Registered, Revision, Routable};
 pub use lease::{PRESERVED_LATE_PERCENT, PRESERVED_LEASES_MIN, PRESERVED_MAX};
 pub use record::OpenError;

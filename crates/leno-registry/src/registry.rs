@@ -50,7 +50,8 @@ pub struct Driver {
 
 pub(crate) struct Shared {
     catalogue: Mutex<Catalogue>,
-    newest: signal::Sender<Revision>,
+    /// None when the driver has ended.
+    newest: signal::Sender<Option<Revision>>,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     /// Held while records are written, so that an older one never overtakes a newer one.
@@ -93,7 +94,7 @@ impl Registry {
             }
         }
         tracing::info!(instances = count, "the registry is open");
-        let newest = signal::Sender::new(catalogue.revision());
+        let newest = signal::Sender::new(Some(catalogue.revision()));
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
         let (catalogue, saving) = (Mutex::new(catalogue), tokio::sync::Mutex::new(()));
         let warm_up = options.warm_up;
@@ -250,6 +251,7 @@ impl Driver {
             }
         }
         self.save(failed).await;
+        self.shared.newest.send_replace(None);
     }
 
     /// Writes behind; says so once when it does not work, and once when it does again.
@@ -295,7 +297,13 @@ impl Shared {
         let after = catalogue.revision();
         drop(catalogue);
         if after > before {
-            self.newest.send_if_modified(|newest| std::mem::replace(newest, after.max(*newest)) < after);
+            self.newest.send_if_modified(|newest| {
+                let rose = newest.is_some_and(|newest| newest < after);
+                if rose {
+                    *newest = Some(after);
+                }
+                rose
+            });
         }
         result
     }

@@ -37,7 +37,7 @@ pub struct Dirty {
 #[derive(Debug)]
 pub struct Watch {
     shared: Arc<Shared>,
-    newest: signal::Receiver<Revision>,
+    newest: signal::Receiver<Option<Revision>>,
     seen: Option<Revision>,
     told: Option<Instant>,
 }
@@ -64,25 +64,31 @@ struct Entry {
 // === impl Watch ===
 
 impl Watch {
-    pub(crate) fn new(shared: Arc<Shared>, newest: signal::Receiver<Revision>, seen: Option<Revision>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, newest: signal::Receiver<Option<Revision>>, seen: Option<Revision>) -> Self {
         Self { shared, newest, seen, told: None }
     }
 
-    /// What changed since the last answer: waits until there is something. None when the registry is gone.
+    /// What changed since the last answer: waits until there is something. None when all handles of the registry are
+    /// gone and its driver has ended.
     ///
     /// Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Dirty> {
-        if let Some(seen) = self.seen {
-            self.newest.wait_for(|newest| *newest != seen).await.ok()?;
+        loop {
+            if let Some(seen) = self.seen {
+                self.newest.wait_for(|newest| *newest != Some(seen)).await.ok()?;
+            }
+            if let Some(told) = self.told {
+                tokio::time::sleep_until(told + PAUSE).await;
+            }
+            (*self.newest.borrow_and_update())?;
+            let dirty = self.shared.dirty_since(self.seen);
+            self.seen = Some(dirty.revision);
+            self.told = Some(Instant::now());
+            // The signal comes a moment after the change: what it tells of may have been told already.
+            if dirty.complete || !dirty.services.is_empty() {
+                return Some(dirty);
+            }
         }
-        if let Some(told) = self.told {
-            tokio::time::sleep_until(told + PAUSE).await;
-        }
-        self.newest.mark_unchanged();
-        let dirty = self.shared.dirty_since(self.seen);
-        self.seen = Some(dirty.revision);
-        self.told = Some(Instant::now());
-        Some(dirty)
     }
 }
 

@@ -248,6 +248,11 @@ impl World {
                 }
             }
         }
+        for service in self.registry.services() {
+            let instances = self.registry.instances(&service.name);
+            let routable = instances.iter().filter(|registered| registered.routable().is_yes()).count();
+            assert_eq!((service.instances, service.routable), (instances.len(), routable), "{step}: {}", service.name);
+        }
         self.forget_what_is_over();
         self.check_watch(step, &there).await;
     }

@@ -155,6 +155,18 @@ async fn a_watcher_is_told_at_once_and_then_in_sets() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_last_handle_ends_the_driver_which_writes_the_rest_and_ends_the_watches() {
+    let (store, clock) = stores();
+    let (registry, driver) = open(&store, &clock).await;
+    registry.register(instance("cart", "a"), Origin::Local).await.unwrap();
+    let mut watch = registry.watch(Some(registry.revision()));
+    drop(registry);
+    driver.run().await;
+    assert_eq!(store.range("registry/", None).await.unwrap().items.len(), 1);
+    assert_eq!(watch.next().await, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_renewals_say_who_must_register_again() {
     let (store, clock) = stores();
     let (registry, _driver) = open(&store, &clock).await;
