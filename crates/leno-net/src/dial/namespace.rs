@@ -24,17 +24,37 @@ const STOCK: u8 = 8;
 /// Dials inside the namespace of a captured program. One for each thread: see [`NamespaceDial::open_channel`].
 #[derive(Debug)]
 pub struct NamespaceDial {
-    agent: Mutex<UnixStream>,
-    v4: RefCell<Vec<OwnedFd>>,
-    v6: RefCell<Vec<OwnedFd>>,
+    agent: Mutex<Channel>,
+    stock: RefCell<Stock>,
+}
+
+/// The way to the agent; whoever holds the lock asks.
+#[derive(Debug)]
+struct Channel {
+    socket: UnixStream,
+    /// What was asked for when the asker ran out of time; its answer comes before the next one.
+    unanswered: Option<Family>,
+}
+
+/// Sockets that are not connected yet.
+#[derive(Debug, Default)]
+struct Stock {
+    v4: Vec<OwnedFd>,
+    v6: Vec<OwnedFd>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Family {
+    V4,
+    V6,
 }
 
 impl NamespaceDial {
     /// Dials over `channel`, on the runtime of the calling thread.
     pub fn new(channel: StdUnixStream) -> io::Result<Self> {
         channel.set_nonblocking(true)?;
-        let agent = Mutex::new(UnixStream::from_std(channel)?);
-        Ok(NamespaceDial { agent, v4: RefCell::default(), v6: RefCell::default() })
+        let agent = Mutex::new(Channel { socket: UnixStream::from_std(channel)?, unanswered: None });
+        Ok(NamespaceDial { agent, stock: RefCell::default() })
     }
 
     /// Opens another channel to the same agent over an unused one (it blocks for one round trip), for another thread.
@@ -48,23 +68,51 @@ impl NamespaceDial {
     }
 
     async fn connect_tcp(&self, address: SocketAddr) -> io::Result<Stream> {
-        let (stock, ask) = match address {
-            SocketAddr::V4(_) => (&self.v4, wire::Ask::Tcp4(STOCK)),
-            SocketAddr::V6(_) => (&self.v6, wire::Ask::Tcp6(STOCK)),
-        };
-        // The borrow ends before the await.
-        let ready = stock.borrow_mut().pop();
-        let socket = match ready {
-            Some(socket) => socket,
-            None => {
-                let agent = self.agent.lock().await;
-                let mut made = wire::ask(&agent, ask).await?;
-                let first = made.pop().ok_or_else(|| io::Error::other("the socket agent answered without a socket"))?;
-                stock.borrow_mut().append(&mut made);
-                first
-            }
-        };
+        let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
+        let socket = self.socket(family).await?;
         connect_made(socket.into(), address).await
+    }
+
+    async fn socket(&self, family: Family) -> io::Result<OwnedFd> {
+        if let Some(socket) = self.take(family) {
+            return Ok(socket);
+        }
+        let mut agent = self.agent.lock().await;
+        if let Some(earlier) = agent.unanswered {
+            self.receive(&mut agent, earlier).await?;
+        }
+        // What came for others meanwhile may do.
+        if let Some(socket) = self.take(family) {
+            return Ok(socket);
+        }
+        let ask = match family {
+            Family::V4 => wire::Ask::Tcp4(STOCK),
+            Family::V6 => wire::Ask::Tcp6(STOCK),
+        };
+        wire::send_ask(&agent.socket, ask).await?;
+        agent.unanswered = Some(family);
+        self.receive(&mut agent, family).await?;
+        self.take(family).ok_or_else(|| io::Error::other("the socket agent answered without a socket"))
+    }
+
+    async fn receive(&self, agent: &mut Channel, family: Family) -> io::Result<()> {
+        let made = wire::receive_made(&agent.socket).await;
+        agent.unanswered = None;
+        self.stock.borrow_mut().of(family).append(&mut made?);
+        Ok(())
+    }
+
+    fn take(&self, family: Family) -> Option<OwnedFd> {
+        self.stock.borrow_mut().of(family).pop()
+    }
+}
+
+impl Stock {
+    fn of(&mut self, family: Family) -> &mut Vec<OwnedFd> {
+        match family {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        }
     }
 }
 

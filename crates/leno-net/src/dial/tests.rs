@@ -27,3 +27,28 @@ async fn a_unix_socket_is_dialled_by_its_path() {
     let _accepted = listener.accept().await.unwrap();
     assert!(!stream.is_stale());
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_comes_too_late_for_its_asker_serves_the_next_and_confuses_nobody() {
+    use crate::namespace::wire::{self, Frame, Kind};
+    use std::os::fd::AsFd;
+    let (dials, agent) = std::os::unix::net::UnixStream::pair().unwrap();
+    let dial = NamespaceDial::new(dials).unwrap();
+    let listeners = ["127.0.0.1:0", "[::1]:0"].map(|any| std::net::TcpListener::bind(any).unwrap());
+    let [v4, v6] = listeners.each_ref().map(|listener| Address::Tcp(listener.local_addr().unwrap()));
+
+    // Nobody answers the first question in time.
+    assert_eq!(dial.connect(&v4, SECOND).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    let answers = std::thread::spawn(move || {
+        for domain in [socket2::Domain::IPV4, socket2::Domain::IPV6] {
+            wire::read(&agent).unwrap();
+            let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).unwrap();
+            wire::write(&agent, Frame::new(Kind::Made, 0), "", &[socket.as_fd()]).unwrap();
+        }
+        agent
+    });
+    tokio::time::resume();
+    dial.connect(&v6, SECOND * 20).await.unwrap();
+    dial.connect(&v4, SECOND * 20).await.unwrap();
+    answers.join().unwrap();
+}

@@ -10,10 +10,12 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::CommandExt;
 use std::process;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
 
 use super::wire::{self, Frame, Kind};
 use super::{Capture, CaptureError, Command, Ended, HOST_PORTS_MAX};
@@ -71,6 +73,8 @@ const SETUP_SECONDS: u64 = 10;
 
 /// How long a connection to the host's loopback may take, and then be idle.
 const HOST_PORT_CONNECT: Duration = Duration::from_secs(5);
+/// Connections to one host port at a time; further ones wait.
+const HOST_PORT_CONNECTIONS_MAX: usize = 1024;
 const HOST_PORT_IDLE: Duration = Duration::from_secs(24 * 3600);
 
 /// Makes a namespace for `command`. Executes this program again with `reexecute` and further arguments, with which that
@@ -102,10 +106,14 @@ pub async fn start(command: &Command, capture: &Capture, reexecute: &[OsString])
 pub async fn forward_host_port(listener: TcpListener, port: u16, spawn: impl Fn(LocalFuture)) -> io::Result<()> {
     let listener = listen::attach(listener)?;
     let target = Address::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+    let places = Arc::new(Semaphore::new(HOST_PORT_CONNECTIONS_MAX));
     loop {
+        // The semaphore is never closed.
+        let place = places.clone().acquire_owned().await.ok();
         let Accepted { stream, .. } = listen::accept(&listener).await;
         let target = target.clone();
         spawn(Box::pin(async move {
+            let _place = place;
             match HostDial.connect(&target, HOST_PORT_CONNECT).await {
                 Ok(host) => drop(relay(stream, host, Bytes::new(), HOST_PORT_IDLE).await),
                 Err(error) => {
@@ -188,7 +196,8 @@ impl Program {
     pub async fn go(&mut self) -> Result<u32, CaptureError> {
         let doing = "starting the program";
         wire::send(&self.control, Frame::new(Kind::Go, 0)).await.map_err(|_| CaptureError::Gone(doing))?;
-        match wire::receive(&self.control).await {
+        let answer = tokio::time::timeout(Duration::from_secs(SETUP_SECONDS), wire::receive(&self.control));
+        match answer.await.map_err(|_| CaptureError::Silent(SETUP_SECONDS, doing))? {
             Ok(Some((Frame { kind: Kind::Started, value, .. }, ..))) => {
                 self.pid = Some(value as u32);
                 Ok(value as u32)

@@ -170,14 +170,18 @@ pub(crate) async fn receive(socket: &UnixStream) -> io::Result<Option<(Frame, St
     Ok(Some((frame, String::from_utf8_lossy(&text).into_owned(), descriptors)))
 }
 
-/// Asks the agent and waits for what it made.
-pub(crate) async fn ask(socket: &UnixStream, ask: Ask) -> io::Result<Vec<OwnedFd>> {
-    send(socket, ask.frame()).await?;
-    let answer = receive(socket).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
-    made(answer.0, answer.2)
+/// Asks the agent, which answers in order.
+pub(crate) async fn send_ask(socket: &UnixStream, ask: Ask) -> io::Result<()> {
+    send(socket, ask.frame()).await
 }
 
-/// The same on a blocking socket.
+/// Waits for what the agent made.
+pub(crate) async fn receive_made(socket: &UnixStream) -> io::Result<Vec<OwnedFd>> {
+    let (frame, _, descriptors) = receive(socket).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    made(frame, descriptors)
+}
+
+/// Asks and waits on a blocking socket.
 pub(crate) fn ask_blocking(socket: &StdUnixStream, ask: Ask) -> io::Result<Vec<OwnedFd>> {
     write(socket, ask.frame(), "", &[])?;
     let mut head = [0; FRAME];
