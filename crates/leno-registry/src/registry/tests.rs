@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use leno_store::MemoryStore;
 use leno_store::suite::TurnedClock;
 
@@ -116,8 +118,8 @@ async fn a_persistent_instance_is_answered_when_it_is_on_disk() {
 #[tokio::test(start_paused = true)]
 async fn a_persistent_instance_that_cannot_be_written_is_not_there() {
     let (_, clock) = stores();
-    let store = Arc::new(FullStore(MemoryStore::new(clock.clone())));
-    let (registry, driver) = Registry::open(store, clock, Options::default()).await.unwrap();
+    let store = Arc::new(FullStore { inner: MemoryStore::new(clock.clone()), full: true.into() });
+    let (registry, driver) = Registry::open(store.clone(), clock, Options::default()).await.unwrap();
     beside(driver, async {
         let persistent = Instance { lease: None, ..instance("cart", "a") };
         let refused = registry.register(persistent, Origin::Local).await.unwrap_err();
@@ -127,6 +129,10 @@ async fn a_persistent_instance_that_cannot_be_written_is_not_there() {
         registry.register(instance("cart", "b"), Origin::Local).await.unwrap();
         assert!(registry.save().await.is_err());
         assert_eq!(registry.counts(), (1, 1));
+        // And is written when there is room again.
+        store.full.store(false, Ordering::Relaxed);
+        registry.save().await.unwrap();
+        assert!(store.get("registry/instance/shop/cart/b").await.unwrap().is_some());
     })
     .await;
 }
@@ -176,35 +182,41 @@ async fn many_renewals_say_who_must_register_again() {
     assert_eq!(registry.instances(&name("cart"))[0].routable(), Routable::Yes);
 }
 
-/// A store on a full disk.
-struct FullStore(MemoryStore);
+/// A store on a disk that is full for some time.
+struct FullStore {
+    inner: MemoryStore,
+    full: AtomicBool,
+}
 
 impl Store for FullStore {
     fn range<'a>(&'a self, prefix: &'a str, at: Option<u64>) -> leno_store::Answer<'a, leno_store::Range> {
-        self.0.range(prefix, at)
+        self.inner.range(prefix, at)
     }
     fn get<'a>(&'a self, key: &'a str) -> leno_store::Answer<'a, Option<leno_store::KeyValue>> {
-        self.0.get(key)
+        self.inner.get(key)
     }
-    fn txn(&self, _: leno_store::Txn) -> leno_store::Answer<'_, leno_store::TxnResult> {
-        Box::pin(async { Err(leno_store::Error::DiskFull { path: "state.db".into() }) })
+    fn txn(&self, txn: leno_store::Txn) -> leno_store::Answer<'_, leno_store::TxnResult> {
+        if self.full.load(Ordering::Relaxed) {
+            return Box::pin(async { Err(leno_store::Error::DiskFull { path: "state.db".into() }) });
+        }
+        self.inner.txn(txn)
     }
     fn watch<'a>(&'a self, prefix: &'a str, from: u64) -> leno_store::Answer<'a, leno_store::Watch> {
-        self.0.watch(prefix, from)
+        self.inner.watch(prefix, from)
     }
     fn compact(&self, revision: u64) -> leno_store::Answer<'_, ()> {
-        self.0.compact(revision)
+        self.inner.compact(revision)
     }
     fn lease_grant(&self, ttl: Duration) -> leno_store::Answer<'_, leno_store::LeaseId> {
-        self.0.lease_grant(ttl)
+        self.inner.lease_grant(ttl)
     }
     fn lease_keep_alive(&self, lease: leno_store::LeaseId) -> leno_store::Answer<'_, Duration> {
-        self.0.lease_keep_alive(lease)
+        self.inner.lease_keep_alive(lease)
     }
     fn lease_revoke(&self, lease: leno_store::LeaseId) -> leno_store::Answer<'_, ()> {
-        self.0.lease_revoke(lease)
+        self.inner.lease_revoke(lease)
     }
     fn lease_expire(&self) -> leno_store::Answer<'_, Duration> {
-        self.0.lease_expire()
+        self.inner.lease_expire()
     }
 }
