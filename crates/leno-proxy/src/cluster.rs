@@ -131,3 +131,29 @@ impl Cluster {
         self.picker.eligible()
     }
 }
+
+/// Every endpoint of the table with its load, as the admin listener shows it.
+pub fn describe(table: &crate::table::Table, now: Duration) -> serde_json::Value {
+    let mut clusters: std::collections::BTreeMap<&str, &Cluster> = Default::default();
+    for destination in table.destinations() {
+        clusters.extend(destination.clusters().map(|cluster| (&*cluster.spec.name, &**cluster)));
+    }
+    let endpoint = |endpoint: &Endpoint| {
+        let latency = endpoint.state.load.latency(now).map(|latency| latency.as_secs_f64() * 1000.0);
+        serde_json::json!({
+            "id": endpoint.spec.id,
+            "address": endpoint.spec.address,
+            "proxy": endpoint.spec.proxy,
+            "weight": endpoint.spec.weight,
+            "health": endpoint.spec.health,
+            "version": endpoint.spec.version,
+            "openRequests": endpoint.state.load.open_requests(),
+            "latencyMs": latency,
+        })
+    };
+    let described = clusters.into_values().map(|cluster| {
+        let endpoints: Vec<serde_json::Value> = cluster.endpoints.iter().map(endpoint).collect();
+        serde_json::json!({"cluster": cluster.spec.name, "balance": cluster.spec.balance, "endpoints": endpoints})
+    });
+    serde_json::Value::Array(described.collect())
+}

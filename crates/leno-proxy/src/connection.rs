@@ -51,13 +51,7 @@ pub(crate) struct Http {
 }
 
 /// Serves a connection to `destination`; `first` was read from it.
-pub(crate) async fn serve(
-    worker: &Rc<Worker>,
-    direction: Direction,
-    destination: Where,
-    stream: Stream,
-    first: Bytes,
-) {
+pub(crate) async fn serve(worker: &Rc<Worker>, direction: Direction, destination: Where, stream: Stream, first: Bytes) {
     let known = match &destination {
         Where::Named(known) | Where::Fixed(known) => known.clone(),
         Where::ByAuthority => return serve_http(worker, direction, destination, stream, first).await,

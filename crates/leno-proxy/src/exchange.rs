@@ -17,8 +17,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use leno_http::client::Answer;
 use leno_http::{
-    Body, BodyLength, Error, Fields, Processed, Reply, RequestHead, Response, ResponseFuture, ResponseHead, Retry, Side,
-    Upgrades, grpc, pump, pump_with, tunnel,
+    Body, BodyLength, Error, Fields, Processed, Reply, RequestHead, Response, ResponseFuture, ResponseHead, Retry,
+    Side, TargetForm, Text, Upgrades, grpc, pump, pump_with, tunnel,
 };
 use leno_model::snapshot::{Action, Redirect, RouteFilter};
 use leno_route::cors::{CorsFields, CorsVerdict};
@@ -82,7 +82,13 @@ enum Payload {
 }
 
 /// Serves one request to `destination`.
-pub(crate) async fn serve(context: &Context<'_>, destination: &Destination, head: RequestHead, body: Body, reply: Reply) {
+pub(crate) async fn serve(
+    context: &Context<'_>,
+    destination: &Destination,
+    head: RequestHead,
+    body: Body,
+    reply: Reply,
+) {
     let mut record = Record::begin(context.worker, context.direction, &head, context.downstream);
     let is_grpc = grpc::is_grpc(&head.fields);
     destination.touch(context.worker.now());
@@ -120,6 +126,7 @@ async fn serve_recorded(
     is_grpc: bool,
     record: &mut Record<'_>,
 ) -> Served {
+    let source = source_of(context, &head);
     let upgrade = match admit(context, &mut head) {
         Ok(upgrade) => upgrade,
         Err(failure) => return Err((failure, Some(reply))),
@@ -141,8 +148,20 @@ async fn serve_recorded(
     let Some(cluster) = &target.cluster else {
         return Err((Failure::Unresolved(rule.rule.origin.resource.to_string()), Some(reply)));
     };
-    record.to(if is_grpc { &cluster.edges.grpc } else { &cluster.edges.http }, &cluster.spec.name, &rule.rule.origin.resource);
-    let edge = if is_grpc { cluster.edges.grpc.clone() } else { cluster.edges.http.clone() };
+    let edge = match &source {
+        Some(source) => {
+            record.source(source);
+            context.worker.inbound_edge(source, cluster, is_grpc)
+        }
+        None => {
+            if is_grpc {
+                cluster.edges.grpc.clone()
+            } else {
+                cluster.edges.http.clone()
+            }
+        }
+    };
+    record.to(&edge, &cluster.spec.name, &rule.rule.origin.resource);
     let _open = edge.open();
     filter::change_request(&rule.rule.filters, &mut head, matched.prefix_len);
     filter::change_request(&target.filters, &mut head, matched.prefix_len);
@@ -165,11 +184,23 @@ fn admit(context: &Context<'_>, head: &mut RequestHead) -> Result<bool, Failure>
     }
     head.fields.strip_hop_by_hop(Upgrades::Keep).map_err(|error| Failure::BadRequest(error.to_string()))?;
     let upgrade = head.fields.contains("upgrade");
+    if head.form == TargetForm::Absolute {
+        // An origin is asked with the path alone (RFC 9112, section 3.2.1).
+        head.form = TargetForm::Origin;
+    }
     filter::strip_own(&mut head.fields);
     if context.direction != Direction::Inbound {
         head.fields.set(filter::HOPS_FIELD, (hops + 1).to_string());
     }
     Ok(upgrade)
+}
+
+/// Who calls, as the caller's proxy says.
+fn source_of(context: &Context<'_>, head: &RequestHead) -> Option<Text> {
+    if context.direction != Direction::Inbound {
+        return None;
+    }
+    head.fields.get_str(filter::SOURCE_FIELD).map(Text::from)
 }
 
 /// The rule that matches.
@@ -599,7 +630,8 @@ async fn relay(
         }
     };
     let mut trailer_status = None;
-    let download = pump_with(&mut body, sink, |trailers| trailer_status = trailers.get_str("grpc-status").and_then(parse_status));
+    let download =
+        pump_with(&mut body, sink, |trailers| trailer_status = trailers.get_str("grpc-status").and_then(parse_status));
     let downloaded = match outgoing.deadline {
         None => with_upload(download, upload, record).await,
         Some((at, limit)) => match tokio::time::timeout_at(at, with_upload(download, upload, record)).await {
@@ -694,4 +726,3 @@ fn relay_failed(outgoing: &Outgoing<'_>, record: &mut Record<'_>, cause: Error) 
     };
     record.failed(failure.flag(), || failure.to_string());
 }
-

@@ -86,7 +86,8 @@ pub(crate) fn apply_cors(fields: &CorsFields, head: &mut ResponseHead) {
 
 /// Removes leno's own fields; whether there were any.
 pub(crate) fn strip_own(fields: &mut Fields) {
-    let is_own = |name: &[u8]| name.len() > OWN_PREFIX.len() && name[..OWN_PREFIX.len()].eq_ignore_ascii_case(OWN_PREFIX);
+    let is_own =
+        |name: &[u8]| name.len() > OWN_PREFIX.len() && name[..OWN_PREFIX.len()].eq_ignore_ascii_case(OWN_PREFIX);
     if fields.iter().any(|(name, _)| is_own(name)) {
         fields.retain(|name, _| !is_own(name));
     }

@@ -12,27 +12,27 @@
 //! takes one table and keeps it. Absent on purpose: anything that decides (precedence, defaults, conflicts), which the
 //! control plane has done before a table is built.
 
-pub mod listener;
 mod connection;
-pub mod protocol;
-pub mod inbound;
-mod outbound;
 mod exchange;
+mod failure;
 mod filter;
+pub mod inbound;
+pub mod listener;
 mod mirror;
 mod opaque;
-mod upstream;
-mod reply;
-mod failure;
+mod outbound;
+pub mod protocol;
 mod record;
+mod reply;
+mod upstream;
 pub mod worker;
 
-pub mod lookup;
-pub mod table;
 pub mod cluster;
 pub mod held;
-pub mod subscribe;
+pub mod lookup;
 pub mod snapshot_file;
+pub mod subscribe;
+pub mod table;
 
 pub use inbound::Application;
 pub use listener::{Commands, Key, Purpose};

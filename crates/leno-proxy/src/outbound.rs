@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use leno_http::{RequestHead, ResponseHead, Reply, Text};
+use leno_http::{Reply, RequestHead, ResponseHead, Text};
 use leno_model::instance::Protocol;
 use leno_model::name::ServiceName;
 use leno_model::snapshot::{self, BalancePolicy, Listener, Name};

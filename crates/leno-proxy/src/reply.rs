@@ -29,9 +29,7 @@ pub(crate) async fn fail(reply: Reply, failure: &Failure, is_grpc: bool, public:
         return Answered { status: 200, grpc_status: Some(code as u8) };
     }
     let status = failure.status();
-    let head = ResponseHead::new(status)
-        .with("content-type", "text/plain; charset=utf-8")
-        .with(REASON_FIELD, reason);
+    let head = ResponseHead::new(status).with("content-type", "text/plain; charset=utf-8").with(REASON_FIELD, reason);
     let _ = reply.respond(head, Bytes::from(format!("leno: {message}\n"))).await;
     Answered { status, grpc_status: None }
 }

@@ -229,7 +229,8 @@ impl Subscriber {
 
     /// Brings the subscriptions in line with what is wanted and what that leads to.
     fn subscribe(&mut self) {
-        let bound: Vec<Name> = if self.options.gateway { self.held.listeners.keys().cloned().collect() } else { Vec::new() };
+        let bound: Vec<Name> =
+            if self.options.gateway { self.held.listeners.keys().cloned().collect() } else { Vec::new() };
         let mut needs = self.held.needs(self.wanted.keys().chain(&bound));
         for (kind, name) in needs.difference(&self.subscribed) {
             self.subscriptions.subscribe(*kind, name);

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use leno_model::snapshot::{
-    Action, HostPattern, Listener, Match, Mirror, Name, Origin, RouteConfig, RouteFilter, Rule, VirtualHost, WeightedCluster,
+    Action, HostPattern, Listener, Match, Mirror, Name, Origin, RouteConfig, RouteFilter, Rule, VirtualHost,
+    WeightedCluster,
 };
 use leno_net::Address;
 use leno_route::host::HostMap;
@@ -185,12 +186,8 @@ impl Routes {
 /// A destination of one endpoint and no routes but the default one: the application beside the proxy, or a host outside
 /// the mesh. Made without the control plane.
 pub fn single(cluster: Cluster, listener: Listener) -> Destination {
-    let target = Target {
-        cluster: Some(Arc::new(cluster)),
-        weight: 1,
-        filters: Box::default(),
-        mirrors: Box::default(),
-    };
+    let target =
+        Target { cluster: Some(Arc::new(cluster)), weight: 1, filters: Box::default(), mirrors: Box::default() };
     let rule = Rule {
         origin: Origin { resource: "default".into(), rule: 0, name: None },
         when: Match::default(),
@@ -377,4 +374,21 @@ impl Builder {
             clusters.values().flat_map(|built| &built.cluster.endpoints).map(|endpoint| endpoint.state.key).collect();
         self.endpoints.retain(|_, state| in_use.contains(&state.key));
     }
+}
+
+/// The table as the admin listener shows it.
+pub fn describe(table: &Table) -> serde_json::Value {
+    let mut destinations: Vec<&Arc<Destination>> = table.destinations().collect();
+    destinations.sort_by(|a, b| a.listener.name.cmp(&b.listener.name));
+    let described = destinations.into_iter().map(|destination| {
+        serde_json::json!({
+            "name": destination.listener.name,
+            "protocol": destination.listener.protocol,
+            "rules": destination.http.as_ref().map(|routes| &routes.config.hosts),
+            "tcp": destination.listener.tcp,
+            "tls": destination.listener.tls,
+            "clusters": destination.clusters().map(|cluster| cluster.spec.name.clone()).collect::<Vec<_>>(),
+        })
+    });
+    serde_json::json!({"version": table.version, "destinations": described.collect::<Vec<_>>()})
 }

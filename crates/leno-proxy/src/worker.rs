@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leno_http::client::ClientOptions;
-use leno_http::{Limits, Pool, PoolOptions, ServerOptions, Spawn, Strikes, Text};
+use leno_http::{Limits, Pool, PoolOptions, ServerOptions, Strikes, Text};
 use leno_model::name::ServiceName;
 use leno_model::seam::{Clock, Random};
 use leno_model::snapshot::Name;
 use leno_net::dial::Dial;
+use leno_runtime::serve::NamedTasks;
 use leno_runtime::{DrainWatch, SystemRandom, task};
-use leno_telemetry::{AccessLog, Edge};
+use leno_telemetry::{AccessLog, Edge, EdgeKey, Registry};
 
 use crate::cluster::Cluster;
 use crate::failure::Failure;
@@ -29,6 +30,9 @@ const NAMES_MAX: usize = 1024;
 /// Destinations outside the mesh that a worker remembers, and for how long.
 const OUTSIDE_MAX: usize = 256;
 const OUTSIDE_TTL: Duration = Duration::from_secs(30);
+
+/// Callers whose traffic an inbound worker tells apart.
+const SOURCES_MAX: usize = 1024;
 
 /// What becomes of a destination that the mesh does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -60,6 +64,8 @@ pub struct Shared {
     pub clock: Arc<dyn Clock>,
     /// Where lines go, if anywhere.
     pub access: Option<AccessLog>,
+    /// Where edges are counted.
+    pub metrics: Arc<Registry>,
     /// Counts requests that found no destination.
     pub unrouted: Arc<Edge>,
     /// Counts what goes outside the mesh.
@@ -87,6 +93,7 @@ pub struct Worker {
     pub(crate) client_options: Rc<ClientOptions>,
     pub(crate) server_options: Rc<ServerOptions>,
     names: RefCell<Names>,
+    sources: RefCell<HashMap<Text, Vec<Arc<Edge>>>>,
     outside: RefCell<HashMap<Text, (Duration, Arc<Destination>)>>,
     this: Weak<Worker>,
 }
@@ -107,16 +114,19 @@ impl Worker {
         Rc::new_cyclic(|this| Self {
             pool: Pool::new(options),
             dial,
-            client_options: Rc::new(ClientOptions { limits: shared.limits.clone(), strikes: shared.strikes.clone() }),
+            client_options: Rc::new(ClientOptions {
+                limits: shared.limits.clone(),
+                strikes: shared.strikes.clone(),
+                ..ClientOptions::default()
+            }),
             server_options: Rc::new(ServerOptions {
                 limits: shared.limits.clone(),
                 strikes: shared.strikes.clone(),
-                spawn: Rc::new(Tasks),
-                http1: true,
-                http2: true,
-                on_refused: None,
+                spawn: Rc::new(NamedTasks),
+                ..ServerOptions::default()
             }),
             names: RefCell::default(),
+            sources: RefCell::default(),
             outside: RefCell::default(),
             this: this.clone(),
             shared,
@@ -181,6 +191,25 @@ impl Worker {
         names.known.insert(authority.clone(), destination.clone());
     }
 
+    /// The edge from a calling service, as its proxy names it, to the application.
+    pub(crate) fn inbound_edge(&self, source: &Text, cluster: &Cluster, is_grpc: bool) -> Arc<Edge> {
+        let own = if is_grpc { &cluster.edges.grpc } else { &cluster.edges.http };
+        let mut sources = self.sources.borrow_mut();
+        if let Some(known) = sources.get(source).and_then(|edges| {
+            edges.iter().find(|edge| {
+                edge.key().protocol == own.key().protocol && edge.key().destination == own.key().destination
+            })
+        }) {
+            return known.clone();
+        }
+        let (Ok(service), true) = (source.parse::<ServiceName>(), sources.len() < SOURCES_MAX) else {
+            return own.clone();
+        };
+        let edge = self.shared.metrics.edge(&EdgeKey { source: service.into(), ..own.key().clone() });
+        sources.entry(source.clone()).or_default().push(edge.clone());
+        edge
+    }
+
     /// A destination outside the mesh that was resolved not long ago.
     pub(crate) fn outside(&self, authority: &Text) -> Option<Arc<Destination>> {
         let outside = self.outside.borrow();
@@ -219,15 +248,6 @@ impl Worker {
 #[derive(Debug, Clone, Copy)]
 pub struct PoolOwner(pub crate::cluster::EndpointKey);
 
-/// Starts the tasks of connections by name.
-struct Tasks;
-
-impl Spawn for Tasks {
-    fn spawn(&self, name: &'static str, future: std::pin::Pin<Box<dyn Future<Output = ()>>>) {
-        task::spawn(name, future);
-    }
-}
-
 /// The listener that an authority asks for.
 struct MeshName {
     listener: Name,
@@ -246,7 +266,8 @@ impl MeshName {
         let service = ServiceName::from_host(host, namespace)?;
         let host = host.strip_suffix('.').unwrap_or(host);
         let suffix = format!(".{}", leno_model::name::MESH_SUFFIX);
-        let ends_in_suffix = host.len() > suffix.len() && host[host.len() - suffix.len()..].eq_ignore_ascii_case(&suffix);
+        let ends_in_suffix =
+            host.len() > suffix.len() && host[host.len() - suffix.len()..].eq_ignore_ascii_case(&suffix);
         let certainly_mesh = !host.contains('.') || ends_in_suffix;
         let listener = match port {
             Some(port) => format!("{}:{port}", service.host()),

@@ -72,7 +72,8 @@ impl Client {
         if !self.http2 {
             return Connection::h1(Stream::from(stream), &options);
         }
-        let (connection, driver) = Connection::h2(Stream::from(stream), &options).await.expect("the proxy speaks HTTP/2");
+        let (connection, driver) =
+            Connection::h2(Stream::from(stream), &options).await.expect("the proxy speaks HTTP/2");
         task::spawn("test-client", driver);
         connection
     }

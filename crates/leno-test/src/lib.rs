@@ -10,9 +10,9 @@
 //!
 //! Everything runs on the test's own thread over real sockets of loopback with free ports, and ends with the test.
 
-pub mod server;
-pub mod proxy;
 pub mod client;
+pub mod proxy;
+pub mod server;
 
 pub use proxy::proxy;
 

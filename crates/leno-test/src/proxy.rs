@@ -131,6 +131,7 @@ impl Builder {
             strikes: Default::default(),
             clock: Arc::new(SystemClock),
             access: None,
+            metrics: metrics.clone(),
             unrouted: metrics.edge(&EdgeKey::default()),
             passthrough: metrics.edge(&passthrough),
             virtual_names: None,
@@ -150,7 +151,17 @@ impl Builder {
             None => None,
             Some(application) => Some(listen_inbound(&commands, application, &metrics).await),
         };
-        Proxy { outbound, inbound, metrics, drain, tables, builder, held: self.held, _commands: commands, _worker: worker }
+        Proxy {
+            outbound,
+            inbound,
+            metrics,
+            drain,
+            tables,
+            builder,
+            held: self.held,
+            _commands: commands,
+            _worker: worker,
+        }
     }
 }
 

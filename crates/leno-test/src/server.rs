@@ -7,9 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use leno_http::{
-    Body, BodyLength, Frame, Handler, Limits, Reply, RequestHead, ResponseHead, ServerOptions, SpawnLocal, serve_connection,
-};
+use leno_http::{Body, BodyLength, Frame, Handler, Reply, RequestHead, ResponseHead, ServerOptions, serve_connection};
 use leno_net::listen;
 use leno_runtime::task;
 
@@ -116,14 +114,7 @@ impl Builder {
         let seen = Rc::new(RefCell::new(Vec::new()));
         let answers = RefCell::new(self.answers);
         let handler = Rc::new(Answers { answers, echo: self.echo, seen: seen.clone() });
-        let options = Rc::new(ServerOptions {
-            limits: Limits::default(),
-            strikes: Default::default(),
-            spawn: Rc::new(SpawnLocal),
-            http1: true,
-            http2: true,
-            on_refused: None,
-        });
+        let options = Rc::new(ServerOptions::default());
         let accepting = task::spawn("test-server", async move {
             loop {
                 let accepted = listen::accept(&listener).await;

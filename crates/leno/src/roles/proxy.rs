@@ -1,0 +1,565 @@
+//! `leno proxy`: the data plane beside one workload, or at the edge.
+//!
+//! ```text
+//! start: log ─► table from disk ─► workers ─► listeners ─► subscription ─► registration ─► ready
+//! stop:  draining in the registry ─► listeners closed ─► open requests ─► deregistered
+//! ```
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use leno_model::instance::{Instance, InstancePort, InstanceStatus, Visibility};
+use leno_model::name::{DEFAULT_NAMESPACE, ServiceName};
+use leno_model::seam::{Clock, Random};
+use leno_model::snapshot::Name;
+use leno_net::Address;
+use leno_net::dial::{Dial, HostDial};
+use leno_proxy::held::Held;
+use leno_proxy::listener::{self, Key, Purpose};
+use leno_proxy::subscribe::{self, Subscriber};
+use leno_proxy::table::Builder;
+use leno_proxy::{Application, Commands, OutboundDefault, Shared, Worker, lookup, snapshot_file};
+use leno_runtime::admin::{Admin, Answer, PUBLIC_PATHS};
+use leno_runtime::guard::{Guard, GuardOptions, Hosts};
+use leno_runtime::serve::NamedTasks;
+use leno_runtime::signal::{Shutdown, Signals};
+use leno_runtime::{Drain, Ready, SystemClock, SystemRandom, Workers, task};
+use leno_telemetry::access::{AccessLog, Format};
+use leno_telemetry::edge::Peer;
+use leno_telemetry::lines::{LineQueue, Target};
+use leno_telemetry::log::LogLevel;
+use leno_telemetry::metric::shard;
+use leno_telemetry::report::{Origin, Reporter};
+use leno_telemetry::{EdgeKey, Registry};
+use leno_xds::client::{ClientOptions, Event, Subscriptions, client};
+use leno_xds::node::{NodeInfo, ProxyRole as NodeRole};
+use leno_xds::transport::GrpcServers;
+use tokio::sync::mpsc;
+
+use super::control_plane;
+use crate::args::{AccessLogFormat, AllowDeny, ProxyArgs, ProxyRole};
+use crate::settings::Setting;
+
+/// Runs a proxy until it is told to stop.
+pub async fn run(args: ProxyArgs, settings: Vec<Setting>, log_level: LogLevel) -> anyhow::Result<()> {
+    let mut signals = Signals::catch()?;
+    let started = start(args, settings, log_level).await?;
+    started.ready.wait().await;
+    tracing::info!(proxy = %started.node.id, "ready");
+    let mut ended = started.workers;
+    tokio::select! {
+        asked = signals.next() => tracing::info!(signal = asked.signal, "stopping"),
+        Some(worker) = ended.ended() => anyhow::bail!("worker {} ended: {}", worker.worker.0, worker.panic.unwrap_or_default()),
+    }
+    if let Some(enrolled) = &started.enrolment {
+        enrolled.drain().await;
+    }
+    started.drain.start();
+    tokio::select! {
+        left = started.drain.finish(started.drain_timeout) => {
+            if left > 0 {
+                tracing::warn!(left, "time is over: open requests are cut off");
+            }
+        }
+        // A second signal: at once.
+        () = async { while signals.next().await.shutdown != Shutdown::Now {} } => {}
+    }
+    started.drain.stop();
+    if let Some(enrolled) = started.enrolment {
+        enrolled.leave().await;
+    }
+    ended.all_ended().await;
+    Ok(())
+}
+
+/// A proxy that has started.
+struct Started {
+    node: NodeInfo,
+    workers: Workers,
+    drain: Drain,
+    drain_timeout: Duration,
+    ready: Ready,
+    enrolment: Option<control_plane::Enrolment>,
+    _commands: Commands,
+}
+
+async fn start(args: ProxyArgs, settings: Vec<Setting>, log_level: LogLevel) -> anyhow::Result<Started> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let node = node_of(&args);
+    let count = workers_of(&args);
+    let metrics = Arc::new(Registry::new(count + 1, Default::default()));
+    leno_telemetry::process::register(&metrics, env!("CARGO_PKG_VERSION"), clock.wall());
+    let drain = Drain::new();
+    let ready = Ready::new();
+
+    let file = args.data_dir.as_ref().map(|directory| directory.join("proxy-snapshot.json"));
+    let held = read_held(args.data_dir.as_deref(), file.as_deref())?;
+    let (lookup, tables) = lookup::tables();
+    let source = Peer::from(args.service.clone());
+    let shared = Arc::new(Shared {
+        lookup,
+        namespace: node.namespace.as_str().into(),
+        source_name: source_name(&args),
+        outbound_default: match args.outbound_default {
+            AllowDeny::Allow => OutboundDefault::Allow,
+            AllowDeny::Deny => OutboundDefault::Deny,
+        },
+        gateway: args.role == ProxyRole::Gateway,
+        limits: mesh_limits(),
+        strikes: Default::default(),
+        clock: clock.clone(),
+        access: access_log(&args)?,
+        metrics: metrics.clone(),
+        unrouted: metrics.edge(&EdgeKey { source: source.clone(), ..EdgeKey::default() }),
+        passthrough: metrics.edge(&EdgeKey {
+            source: source.clone(),
+            destination: Peer::Passthrough,
+            ..EdgeKey::default()
+        }),
+        virtual_names: None,
+        drain: drain.watch(),
+    });
+
+    let (commands, workers) = start_workers(&shared, count)?;
+    let edge = EdgeKey { source, source_version: args.version.as_deref().map(Into::into), ..EdgeKey::default() };
+    let builder = Builder::new(edge, SystemRandom.next_u64(), metrics.clone());
+    let sync_gate = ready.gate("configuration", "no server has answered and nothing is on disk");
+    let (subscriptions, events) = subscription(&args, &node, &held).await?;
+    let options = subscribe::Options {
+        pinned: args.to.iter().map(|to| listener_name(&to.destination, &node.namespace)).collect::<Result<_, _>>()?,
+        gateway: args.role == ProxyRole::Gateway,
+        file,
+        clock: clock.clone(),
+    };
+    let subscriber = Subscriber::new(options, subscriptions, tables, builder, held);
+    watch_sync(subscriber.sync(), sync_gate);
+    if args.role == ProxyRole::Gateway {
+        watch_bound(
+            subscriber.bound(),
+            commands.clone(),
+            shared.clone(),
+            ready.gate("gateway", "no listener is open yet"),
+        );
+    }
+    drop(task::spawn("subscriber", subscriber.run(events)));
+
+    let ports = open_listeners(&args, &node, &commands, &metrics).await?;
+    let enrolment = enrol(&args, &node, ports, &ready).await;
+    report(&args, &node, &metrics, clock.clone());
+    admin(&args, &shared, &metrics, &ready, settings, log_level).await?;
+    Ok(Started { node, workers, drain, drain_timeout: args.drain_timeout, ready, enrolment, _commands: commands })
+}
+
+// === what the proxy is ===
+
+fn node_of(args: &ProxyArgs) -> NodeInfo {
+    let name = match (&args.service, &args.gateway) {
+        (Some(service), _) | (None, Some(service)) => service.to_string(),
+        (None, None) => "proxy".to_owned(),
+    };
+    let instance =
+        args.instance.clone().unwrap_or_else(|| format!("{}-{:06x}", host_name(), SystemRandom.below(1 << 24)));
+    let namespace = args.service.as_ref().or(args.gateway.as_ref()).map(|name| name.namespace.to_string());
+    NodeInfo {
+        role: match args.role {
+            ProxyRole::Sidecar => NodeRole::Sidecar,
+            ProxyRole::Gateway => NodeRole::Gateway,
+        },
+        namespace: namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
+        service: args.service.clone(),
+        gateway: args.gateway.as_ref().map(|gateway| format!("{}/{}", gateway.namespace, gateway.name)),
+        region: args.region.clone(),
+        zone: args.zone.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..NodeInfo::new(format!("{name}/{instance}"))
+    }
+}
+
+fn source_name(args: &ProxyArgs) -> String {
+    match (&args.service, &args.gateway) {
+        (Some(service), _) | (None, Some(service)) => service.to_string(),
+        (None, None) => "unknown".to_owned(),
+    }
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn workers_of(args: &ProxyArgs) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    match (args.workers, args.role) {
+        (Some(workers), _) => workers.into(),
+        (None, ProxyRole::Sidecar) => cores.min(2),
+        (None, ProxyRole::Gateway) => cores,
+    }
+}
+
+/// Inside the mesh connections are kept long; everything else is as at an edge.
+fn mesh_limits() -> leno_http::Limits {
+    leno_http::Limits { idle_timeout: Duration::from_secs(3600), ..leno_http::Limits::default() }
+}
+
+fn access_log(args: &ProxyArgs) -> anyhow::Result<Option<AccessLog>> {
+    let format = match args.access_log {
+        AccessLogFormat::Off => return Ok(None),
+        AccessLogFormat::Text => Format::Text,
+        AccessLogFormat::Json => Format::Json,
+    };
+    let target = match &args.access_log_file {
+        Some(file) => Target::File(file.clone()),
+        None => Target::Stdout,
+    };
+    Ok(Some(AccessLog::new(format, LineQueue::start("access", &target)?)))
+}
+
+fn read_held(directory: Option<&std::path::Path>, file: Option<&std::path::Path>) -> anyhow::Result<Held> {
+    let (Some(directory), Some(file)) = (directory, file) else { return Ok(Held::default()) };
+    std::fs::create_dir_all(directory).with_context(|| format!("data directory {}", directory.display()))?;
+    match snapshot_file::read(file) {
+        Ok(held) => Ok(held),
+        Err(error) => {
+            tracing::warn!(file = %file.display(), %error, "last good state put aside; starting without it");
+            Ok(Held::default())
+        }
+    }
+}
+
+/// The listener's name for a destination as people write it.
+fn listener_name(destination: &str, namespace: &str) -> anyhow::Result<Name> {
+    let (service, port) = match destination.split_once(':') {
+        Some((service, port)) => (service, Some(port)),
+        None => (destination, None),
+    };
+    let service =
+        ServiceName::from_host(service, namespace).with_context(|| format!("--to {destination}: no service name"))?;
+    Ok(match port {
+        Some(port) => format!("{}:{port}", service.host()).into(),
+        None => service.host().into(),
+    })
+}
+
+// === what runs ===
+
+fn start_workers(shared: &Arc<Shared>, count: usize) -> anyhow::Result<(Commands, Workers)> {
+    let (commands, commanded) = Commands::new(count);
+    let mut commanded = commanded.into_iter();
+    let workers = Workers::start(count, |index| {
+        let commanded = commanded.next().expect("as many ends as workers");
+        let shared = shared.clone();
+        move || async move {
+            shard::enter(index.0 + 1);
+            listener::run(Worker::new(shared, Rc::new(HostDial)), commanded).await;
+        }
+    })?;
+    Ok((commands, workers))
+}
+
+async fn subscription(
+    args: &ProxyArgs,
+    node: &NodeInfo,
+    held: &Held,
+) -> anyhow::Result<(Subscriptions, mpsc::Receiver<Event>)> {
+    let (servers, dial): (Vec<Address>, Rc<dyn Dial>) = match &args.resources {
+        Some(resources) => {
+            (vec![control_plane::embedded_address()], Rc::new(control_plane::embedded(resources).await?))
+        }
+        None => (
+            args.servers.iter().map(|server| server_address(server)).collect::<anyhow::Result<_>>()?,
+            Rc::new(HostDial),
+        ),
+    };
+    let options = ClientOptions { held: held.versions(), ..ClientOptions::new(node.clone()) };
+    let connect = GrpcServers::new(servers, dial, Rc::new(NamedTasks));
+    let (subscriptions, events, driver) = client(options, connect, SystemRandom);
+    drop(task::spawn("xds-client", driver));
+    Ok((subscriptions, events))
+}
+
+/// `10.0.0.1:7071`, `unix:PATH`; host names are resolved once, at the start.
+pub(super) fn server_address(text: &str) -> anyhow::Result<Address> {
+    use std::net::ToSocketAddrs;
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let mut addresses = text.to_socket_addrs().with_context(|| format!("--server {text}: write ADDRESS:PORT"))?;
+    addresses.next().map(Address::Tcp).with_context(|| format!("--server {text}: the name does not resolve"))
+}
+
+fn watch_sync(mut sync: tokio::sync::watch::Receiver<subscribe::Sync>, gate: leno_runtime::ready::Gate) {
+    drop(task::spawn("sync-gate", async move {
+        loop {
+            let (usable, words) = {
+                let sync = sync.borrow_and_update();
+                (sync.connected || sync.from_disk, sync.words.clone())
+            };
+            if usable {
+                return gate.open();
+            }
+            if !words.is_empty() {
+                gate.close(format!("no server has answered and nothing is on disk: {words}"));
+            }
+            if sync.changed().await.is_err() {
+                return;
+            }
+        }
+    }));
+}
+
+/// Opens and closes a gateway's listeners as they come and go.
+fn watch_bound(
+    mut bound: tokio::sync::watch::Receiver<Vec<Arc<leno_model::snapshot::Listener>>>,
+    commands: Commands,
+    shared: Arc<Shared>,
+    gate: leno_runtime::ready::Gate,
+) {
+    drop(task::spawn("gateway-listeners", async move {
+        let mut open: std::collections::BTreeMap<Name, u16> = Default::default();
+        let mut swaps = shared.lookup.swaps();
+        loop {
+            let wanted: Vec<_> = bound.borrow_and_update().clone();
+            let gone: Vec<Name> = open
+                .iter()
+                .filter(|(name, port)| {
+                    !wanted.iter().any(|listener| listener.name == **name && listener.port == **port)
+                })
+                .map(|(name, _)| name.clone())
+                .collect();
+            for name in gone {
+                commands.close(&Key::Gateway(name.clone())).await;
+                open.remove(&name);
+            }
+            for listener in &wanted {
+                let table = shared.lookup.table();
+                let Some(destination) = table.destination(&listener.name) else { continue };
+                if open.contains_key(&listener.name) {
+                    continue;
+                }
+                let (key, address) =
+                    (Key::Gateway(listener.name.clone()), SocketAddr::from(([0, 0, 0, 0], listener.port)));
+                match commands.listen(key, Purpose::Gateway(destination.clone()), address).await {
+                    Ok(address) => {
+                        tracing::info!(%address, listener = %listener.name, "gateway listener open");
+                        open.insert(listener.name.clone(), listener.port);
+                        gate.open();
+                    }
+                    Err(error) => tracing::error!(%error, listener = %listener.name, "gateway listener not open"),
+                }
+            }
+            tokio::select! {
+                changed = bound.changed() => if changed.is_err() { return },
+                // A listener whose clusters had not arrived may be complete now.
+                changed = swaps.changed() => if changed.is_err() { return },
+            }
+        }
+    }));
+}
+
+/// Opens every listener of the command line; the application's ports with the inbound ports in front of them.
+async fn open_listeners(
+    args: &ProxyArgs,
+    node: &NodeInfo,
+    commands: &Commands,
+    metrics: &Registry,
+) -> anyhow::Result<Vec<(crate::settings::ApplicationPort, SocketAddr)>> {
+    if let Some(address) = args.outbound_listen.address() {
+        let address =
+            commands.listen(Key::Outbound, Purpose::Outbound, address).await.with_context(|| port_hint("outbound"))?;
+        tracing::info!(%address, "outbound");
+    }
+    for to in &args.to {
+        let name = listener_name(&to.destination, &node.namespace)?;
+        let (key, purpose) = (Key::To(to.destination.clone()), Purpose::To(name));
+        match &to.listen {
+            Address::Tcp(address) => {
+                let address = commands.listen(key, purpose, *address).await.with_context(|| port_hint("to"))?;
+                tracing::info!(%address, destination = %to.destination, "way to one destination");
+            }
+            Address::Unix(path) => {
+                commands.listen_unix(key, purpose, path.clone()).await?;
+                tracing::info!(path = %path.display(), destination = %to.destination, "way to one destination");
+            }
+        }
+    }
+    let mut ports = Vec::new();
+    let Some(first) = args.inbound_listen.address() else { return Ok(ports) };
+    for port in &args.ports {
+        let bound = open_inbound(commands, metrics, args, port, first, ports.is_empty()).await?;
+        tracing::info!(address = %bound, port = port.port, application = %port.application(), "inbound");
+        ports.push((port.clone(), bound));
+    }
+    Ok(ports)
+}
+
+/// The inbound port of an application port: the first as it was asked for, the others on the next free ones.
+async fn open_inbound(
+    commands: &Commands,
+    metrics: &Registry,
+    args: &ProxyArgs,
+    port: &crate::settings::ApplicationPort,
+    first: SocketAddr,
+    is_first: bool,
+) -> anyhow::Result<SocketAddr> {
+    let application = Application {
+        service: args.service.clone(),
+        port: port.port,
+        address: port.application(),
+        protocol: port.protocol,
+    };
+    let purpose = Purpose::Inbound(Arc::new(application.destination(metrics)));
+    let key = Key::Inbound(port.port);
+    if is_first || first.port() == 0 {
+        return commands.listen(key, purpose, first).await.with_context(|| port_hint("inbound"));
+    }
+    for number in first.port() + 1..first.port().saturating_add(1000) {
+        let address = SocketAddr::new(first.ip(), number);
+        if let Ok(bound) = commands.listen(key.clone(), purpose.clone(), address).await {
+            return Ok(bound);
+        }
+    }
+    anyhow::bail!("no free inbound port from {} on", first.port())
+}
+
+fn port_hint(name: &str) -> String {
+    format!("choose another with --{name}-listen, or stop what listens there")
+}
+
+/// Registers the instance, if there is one, and keeps it registered.
+async fn enrol(
+    args: &ProxyArgs,
+    node: &NodeInfo,
+    ports: Vec<(crate::settings::ApplicationPort, SocketAddr)>,
+    ready: &Ready,
+) -> Option<control_plane::Enrolment> {
+    let service = args.service.clone()?;
+    if ports.is_empty() || args.resources.is_some() {
+        return None;
+    }
+    let inbound = ports[0].1.ip();
+    let advertised =
+        args.advertise.unwrap_or(if inbound.is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { inbound });
+    let id = node.id.rsplit_once('/').map_or(node.id.as_str(), |(_, id)| id);
+    let instance = Instance {
+        id: id.into(),
+        service,
+        address: advertised,
+        ports: ports
+            .iter()
+            .map(|(port, bound)| InstancePort {
+                number: port.port,
+                name: None,
+                protocol: port.protocol,
+                proxy_port: Some(bound.port()),
+            })
+            .collect(),
+        proxy_address: Some(advertised),
+        weight: args.weight,
+        version: args.version.as_deref().map(Into::into),
+        zone: args.zone.as_deref().map(Into::into),
+        region: args.region.as_deref().map(Into::into),
+        status: InstanceStatus::Up,
+        visibility: Visibility::All,
+        metadata: Default::default(),
+        health_check: None,
+        lease: Some(args.lease),
+        source: "run".into(),
+    };
+    let servers = args.servers.iter().filter_map(|server| server_address(server).ok()).collect();
+    let gate = ready.gate("registration", "the instance is not registered yet");
+    Some(control_plane::Enrolment::start(servers, instance, gate))
+}
+
+/// Tells the server what is counted, so that it can show numbers.
+fn report(args: &ProxyArgs, node: &NodeInfo, metrics: &Arc<Registry>, clock: Arc<dyn Clock>) {
+    if args.resources.is_some() {
+        return;
+    }
+    let origin = Origin {
+        proxy: node.id.clone(),
+        incarnation: clock.wall().0,
+        service: args.service.as_ref().map(ToString::to_string).unwrap_or_default(),
+        instance: node.id.rsplit_once('/').map_or(node.id.clone(), |(_, id)| id.to_owned()),
+        version: node.version.clone(),
+        role: if args.role == ProxyRole::Gateway { "gateway".to_owned() } else { "sidecar".to_owned() },
+    };
+    let servers: Vec<Address> = args.servers.iter().filter_map(|server| server_address(server).ok()).collect();
+    let metrics = metrics.clone();
+    drop(task::spawn("report", async move {
+        let mut reporter = Reporter::new(origin);
+        let mut attempt = 0;
+        loop {
+            if let Some(client) = control_plane::connect(&servers, attempt).await {
+                let status = leno_collector::wire::report_until_lost(&client, &mut reporter, &metrics, &*clock).await;
+                tracing::debug!(error = %status, "reports interrupted");
+            }
+            attempt += 1;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }));
+}
+
+// === the admin listeners ===
+
+async fn admin(
+    args: &ProxyArgs,
+    shared: &Arc<Shared>,
+    metrics: &Arc<Registry>,
+    ready: &Ready,
+    settings: Vec<Setting>,
+    log_level: LogLevel,
+) -> anyhow::Result<()> {
+    if let Some(address) = args.metrics_listen.address() {
+        let metrics = metrics.clone();
+        let admin = Admin::new(guard(shared, Hosts::any()), ready.clone()).metrics(move || metrics.render());
+        serve_admin("metrics", address, admin).await?;
+    }
+    let Some(address) = args.admin_listen.address() else { return Ok(()) };
+    let (table, endpoints, level, levels) = (shared.clone(), shared.clone(), log_level.clone(), log_level);
+    let metrics = metrics.clone();
+    let admin = Admin::new(guard(shared, Hosts::loopback()), ready.clone())
+        .metrics(move || metrics.render())
+        .get("/table", "the table in force: where each name leads", move |_| {
+            let answer = Answer::json(&leno_proxy::table::describe(&table.lookup.table()));
+            async move { answer }
+        })
+        .get("/endpoints", "every endpoint with its open requests and latency", move |_| {
+            let now = endpoints.clock.monotonic();
+            let answer = Answer::json(&leno_proxy::cluster::describe(&endpoints.lookup.table(), now));
+            async move { answer }
+        })
+        .get("/settings", "each setting with where its value came from", move |_| {
+            let answer = Answer::json(&serde_json::json!(settings));
+            async move { answer }
+        })
+        .get("/log-level", "the log filter in force", move |_| {
+            let filter = level.get();
+            async move { Answer::text(filter + "\n") }
+        })
+        .post("/log-level", "sets the log filter to the body", move |request| {
+            let wanted = String::from_utf8_lossy(&request.body).trim().to_owned();
+            let answer = match levels.set(&wanted) {
+                Ok(()) => Answer::text(format!("{wanted}\n")),
+                Err(error) => Answer { status: 400, ..Answer::text(format!("{error}\n")) },
+            };
+            async move { answer }
+        });
+    serve_admin("admin", address, admin).await
+}
+
+fn guard(shared: &Shared, hosts: Hosts) -> Arc<Guard> {
+    let public = PUBLIC_PATHS.iter().map(|path| (*path).to_owned()).collect();
+    Arc::new(Guard::new(GuardOptions { tokens: None, hosts, public, audit: None, clock: shared.clock.clone() }))
+}
+
+async fn serve_admin(name: &'static str, address: SocketAddr, admin: Admin) -> anyhow::Result<()> {
+    let listener = leno_net::listen::bind_one(address).and_then(leno_net::listen::attach);
+    let listener = listener.with_context(|| format!("listen on {address}: {}", port_hint(name)))?;
+    tracing::info!(address = %listener.local_addr()?, listener = name, "listening");
+    // Readiness and metrics are asked for while the proxy drains: this drain never starts.
+    let forever = Drain::new();
+    drop(task::spawn(name, async move { admin.serve(listener, forever.watch()).await }));
+    Ok(())
+}

@@ -1,0 +1,330 @@
+//! `leno server`: the control plane in one process.
+//!
+//! ```text
+//! store ─► registry, resources ─► snapshots ─► xDS (7071) ⇢ proxies
+//! API and dashboard (7070), behind the guard; enrolment and telemetry (7071)
+//! ```
+//!
+//! Everything runs on the control thread; the disk has threads of its own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use leno_collector::Collector;
+use leno_control::source::file::FileSource;
+use leno_control::{Control, Options as ControlOptions};
+use leno_http::grpc::{self, Status};
+use leno_http::service::ServiceHandler;
+use leno_model::seam::Clock;
+use leno_net::dial::HostDial;
+use leno_net::listen;
+use leno_registry::health::Prober;
+use leno_registry::{Options as RegistryOptions, Registry};
+use leno_runtime::guard::{self, Guard, GuardOptions, Guarded, Hosts, TokenSet};
+use leno_runtime::serve::Serve;
+use leno_runtime::signal::{Shutdown, Signals};
+use leno_runtime::{Drain, SystemClock, SystemRandom, task};
+use leno_store::Store;
+use leno_store::memory::MemoryStore;
+use leno_store::sqlite::{Options as SqliteOptions, SqliteStore};
+use leno_telemetry::Registry as Metrics;
+use leno_telemetry::log::LogLevel;
+use leno_xds::server::{Server as XdsServer, ServerOptions as XdsOptions};
+use leno_xds::status::StatusTable;
+use leno_xds::transport;
+
+use super::view::MeshView;
+use crate::args::ServerArgs;
+use crate::settings::{self, Setting};
+
+mod api;
+
+/// How long after a start instances may take to come back before their absence is believed.
+const WARM_UP: Duration = Duration::from_secs(30);
+/// Connections of proxies at a time.
+const PROXIES_MAX: usize = 20_000;
+
+/// What the parts of a server share with its APIs.
+pub(super) struct Parts {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) control: Control,
+    pub(super) registry: Registry,
+    pub(super) status: StatusTable,
+    pub(super) collector: leno_collector::wire::Shared,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) sqlite: Option<Arc<SqliteStore>>,
+    pub(super) settings: Vec<Setting>,
+    pub(super) log_level: LogLevel,
+    pub(super) started: Duration,
+}
+
+/// Runs a server until it is told to stop.
+pub async fn run(args: ServerArgs, settings: Vec<Setting>, log_level: LogLevel) -> anyhow::Result<()> {
+    let mut signals = Signals::catch()?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let data_dir = data_dir(&args)?;
+    let (store, sqlite) = open_store(data_dir.as_deref(), &clock)?;
+    let tokens = tokens(data_dir.as_deref())?;
+
+    let (registry, registry_driver) =
+        Registry::open(store.clone(), clock.clone(), RegistryOptions { warm_up: WARM_UP }).await?;
+    let status = StatusTable::new();
+    let (control, control_driver) = Control::open(ControlOptions {
+        store: store.clone(),
+        directory: Arc::new(registry.clone()),
+        clock: clock.clone(),
+        subscribers: status.clone(),
+    })
+    .await?;
+    let metrics = Arc::new(Metrics::new(1, Default::default()));
+    leno_telemetry::process::register(&metrics, env!("CARGO_PKG_VERSION"), clock.wall());
+    let collector = Arc::new(Mutex::new(Collector::new(Default::default())));
+    let started = clock.monotonic();
+    let parts = Arc::new(Parts {
+        clock: clock.clone(),
+        control: control.clone(),
+        registry: registry.clone(),
+        status: status.clone(),
+        collector: collector.clone(),
+        metrics,
+        sqlite,
+        settings,
+        log_level,
+        started,
+    });
+    measure(&parts);
+
+    let drain = Drain::new();
+    drop(task::spawn("registry", registry_driver.run()));
+    drop(task::spawn("control", control_driver.run()));
+    drop(task::spawn("prober", Prober::new(registry.clone(), Rc::new(HostDial), Box::new(SystemRandom)).run()));
+    drop(task::spawn("collector", sweep(collector.clone(), clock.clone())));
+    watch_resources(&args, &control).await?;
+
+    let xds = XdsServer::new(Rc::new(control), status, clock.clone(), XdsOptions::default());
+    let grpc = serve_grpc(&args, &xds, &parts, &drain).await?;
+    let http = serve_http(&args, tokens, &parts, &drain).await?;
+    announce(http, grpc, data_dir.as_deref());
+
+    let asked = signals.next().await;
+    tracing::info!(signal = asked.signal, "stopping");
+    xds.stop();
+    drain.start();
+    tokio::select! {
+        left = drain.finish(args.drain_timeout) => if left > 0 { tracing::warn!(left, "time is over: open requests are cut off") },
+        () = async { while signals.next().await.shutdown != Shutdown::Now {} } => {}
+    }
+    registry.save().await?;
+    Ok(())
+}
+
+// === what it keeps ===
+
+fn data_dir(args: &ServerArgs) -> anyhow::Result<Option<PathBuf>> {
+    if args.in_memory {
+        return Ok(None);
+    }
+    let directory = args.data_dir.clone().unwrap_or_else(settings::default_data_dir);
+    std::fs::create_dir_all(&directory).with_context(|| {
+        format!(
+            "data directory {}: choose another with --data-dir, or keep nothing with --in-memory",
+            directory.display()
+        )
+    })?;
+    Ok(Some(directory))
+}
+
+type Opened = (Arc<dyn Store>, Option<Arc<SqliteStore>>);
+
+fn open_store(data_dir: Option<&Path>, clock: &Arc<dyn Clock>) -> anyhow::Result<Opened> {
+    let Some(directory) = data_dir else { return Ok((Arc::new(MemoryStore::new(clock.clone())), None)) };
+    let store = Arc::new(SqliteStore::open(&directory.join("state.db"), clock.clone(), SqliteOptions::default())?);
+    Ok((store.clone(), Some(store)))
+}
+
+/// The tokens on disk; without a disk, one that is made now and printed.
+fn tokens(data_dir: Option<&Path>) -> anyhow::Result<TokenSet> {
+    match data_dir {
+        Some(directory) => Ok(guard::server_tokens(directory)?),
+        None => {
+            // Nobody could read it from a file, so it is kept where the command line looks for it.
+            let directory = settings::default_data_dir();
+            std::fs::create_dir_all(&directory).with_context(|| format!("data directory {}", directory.display()))?;
+            Ok(guard::server_tokens(&directory)?)
+        }
+    }
+}
+
+async fn watch_resources(args: &ServerArgs, control: &Control) -> anyhow::Result<()> {
+    let Some(directory) = &args.resources else { return Ok(()) };
+    anyhow::ensure!(directory.is_dir(), "--resources {}: no directory", directory.display());
+    let mut source = FileSource::new(control.clone(), directory);
+    let first = source.sync().await;
+    for fault in &first.faults {
+        tracing::warn!(fault = %fault, "resource file");
+    }
+    drop(task::spawn("resource-files", source.run()));
+    Ok(())
+}
+
+async fn sweep(collector: leno_collector::wire::Shared, clock: Arc<dyn Clock>) {
+    let mut tick = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        tick.tick().await;
+        collector.lock().unwrap_or_else(PoisonError::into_inner).sweep(clock.monotonic());
+    }
+}
+
+/// What a server measures of itself.
+fn measure(parts: &Arc<Parts>) {
+    let (status, registry, sqlite) = (parts.status.clone(), parts.registry.clone(), parts.sqlite.clone());
+    parts.metrics.collector(move |out| {
+        use leno_telemetry::metric::Kind;
+        let subscribers = status.list();
+        let behind = subscribers.iter().filter(|s| s.kinds.iter().any(|kind| !kind.in_effect)).count();
+        let rejected = subscribers.iter().filter(|s| s.kinds.iter().any(|kind| kind.rejection.is_some())).count();
+        let (services, instances) = registry.counts();
+        let mut gauge = |name: &str, help: &str, value: f64| {
+            out.family(name, help, Kind::Gauge);
+            out.sample(name, &[], value);
+        };
+        gauge("leno_server_proxies", "Proxies with a configuration stream.", subscribers.len() as f64);
+        gauge("leno_server_push_queue", "Proxies that have not everything in effect yet.", behind as f64);
+        gauge(
+            "leno_server_proxies_rejecting",
+            "Proxies that refused something and run with what they had.",
+            rejected as f64,
+        );
+        gauge("leno_server_services", "Services with an instance.", services as f64);
+        gauge("leno_server_instances", "Registered instances.", instances as f64);
+        let Some(stats) = sqlite.as_ref().map(|store| store.stats()) else { return };
+        out.family("leno_server_store_commit_seconds", "Commits of the store and the time they took.", Kind::Histogram);
+        out.summed("leno_server_store_commit_seconds", &[], stats.commit_time.as_secs_f64(), stats.commits);
+        out.family("leno_server_store_failures_total", "Commits that did not succeed.", Kind::Counter);
+        out.sample("leno_server_store_failures_total", &[], stats.failures as f64);
+    });
+}
+
+// === listeners ===
+
+/// The port of proxies: configuration, enrolment, telemetry. Plain, therefore on loopback only.
+async fn serve_grpc(
+    args: &ServerArgs,
+    xds: &Rc<XdsServer>,
+    parts: &Arc<Parts>,
+    drain: &Drain,
+) -> anyhow::Result<Option<SocketAddr>> {
+    let Some(address) = args.grpc_listen.address() else { return Ok(None) };
+    anyhow::ensure!(
+        address.ip().is_loopback(),
+        "--grpc-listen {address}: without identities this port is open to whoever reaches it, so it stays on loopback"
+    );
+    let listener = bind(address, "grpc")?;
+    let bound = listener.local_addr()?;
+    let (xds, parts, watch) = (xds.clone(), parts.clone(), drain.watch());
+    let serve = Serve {
+        task: "proxy-connection",
+        options: Rc::new(leno_http::ServerOptions {
+            limits: leno_http::Limits { h2_streams: 256, ..transport::limits() },
+            spawn: Rc::new(leno_runtime::serve::NamedTasks),
+            ..leno_http::ServerOptions::default()
+        }),
+        connections_max: PROXIES_MAX,
+    };
+    drop(task::spawn("grpc", async move {
+        serve.run(listener, watch, |peer| Rc::new(proxy_services(&xds, &parts, peer))).await;
+    }));
+    Ok(Some(bound))
+}
+
+/// Everything that a proxy may call, for the connection of one peer.
+fn proxy_services(xds: &Rc<XdsServer>, parts: &Arc<Parts>, peer: SocketAddr) -> grpc::Router {
+    let router = xds.routes(grpc::Router::new(), Some(peer.to_string()));
+    let router = leno_registry::wire::server::add(router, &parts.registry, leno_registry::Origin::from_peer(peer.ip()));
+    let admit = |_: &grpc::Call, _: &leno_telemetry::Report| -> Result<(), Status> { Ok(()) };
+    leno_collector::wire::serve(router, parts.collector.clone(), parts.clock.clone(), admit)
+}
+
+/// The port of people and tools: API and dashboard behind the guard.
+async fn serve_http(
+    args: &ServerArgs,
+    tokens: TokenSet,
+    parts: &Arc<Parts>,
+    drain: &Drain,
+) -> anyhow::Result<Option<SocketAddr>> {
+    let Some(address) = args.http_listen.address() else { return Ok(None) };
+    let listener = bind(address, "http")?;
+    let bound = listener.local_addr()?;
+    let hosts = args.allow_hosts.iter().fold(Hosts::loopback(), |hosts, name| hosts.and(name));
+    let public = ["/live", "/ready", "/api/v1/health"].map(str::to_owned).to_vec();
+    let guard = Arc::new(Guard::new(GuardOptions {
+        tokens: Some(tokens),
+        hosts,
+        public,
+        audit: Some(audit(parts.control.clone())),
+        clock: parts.clock.clone(),
+    }));
+    let router = router(parts, &guard);
+    let watch = drain.watch();
+    drop(task::spawn("http", async move {
+        let serve = Serve::named("api-connection");
+        serve
+            .run(listener, watch, |peer| {
+                let guarded = Guarded::new(guard.clone(), router.clone());
+                Rc::new(ServiceHandler::new(guarded).with_extensions(move |extensions| {
+                    extensions.insert(leno_registry::api::PeerAddress(peer.ip()));
+                }))
+            })
+            .await;
+    }));
+    Ok(Some(bound))
+}
+
+fn router(parts: &Arc<Parts>, guard: &Arc<Guard>) -> Router {
+    leno_control::api::router(parts.control.clone())
+        .merge(leno_registry::api::router(parts.registry.clone()))
+        .merge(leno_dashboard::router(Arc::new(MeshView(parts.clone()))))
+        .merge(api::router(parts.clone(), guard.clone()))
+}
+
+/// Refusals and changes that the parts do not write down themselves.
+fn audit(control: Control) -> Arc<dyn Fn(&guard::Audited<'_>) + Send + Sync> {
+    let (events, mut written) =
+        tokio::sync::mpsc::channel::<(leno_model::identity::Principal, String, String, String)>(256);
+    drop(task::spawn("audit", async move {
+        while let Some((principal, action, object, outcome)) = written.recv().await {
+            control.audit().record(&principal, &action, &object, &outcome).await;
+        }
+    }));
+    Arc::new(move |audited| {
+        let nobody = || leno_model::identity::Principal {
+            name: "anonymous".to_owned(),
+            role: leno_model::identity::Role::Viewer,
+        };
+        let principal = audited.principal.cloned().unwrap_or_else(nobody);
+        let outcome = audited.refused.map_or_else(|| audited.status.to_string(), |code| format!("refused: {code}"));
+        let event = (principal, audited.method.to_ascii_lowercase(), audited.path.to_owned(), outcome);
+        if events.try_send(event).is_err() {
+            tracing::warn!(path = audited.path, "audit log is behind: a refusal is only here");
+        }
+    })
+}
+
+fn bind(address: SocketAddr, name: &str) -> anyhow::Result<tokio::net::TcpListener> {
+    let listener = listen::bind_one(address).and_then(listen::attach);
+    listener.with_context(|| {
+        format!("listen on {address}: choose another address with --{name}-listen, or stop what listens there")
+    })
+}
+
+/// What a person who started the server wants to know.
+fn announce(http: Option<SocketAddr>, grpc: Option<SocketAddr>, data_dir: Option<&Path>) {
+    let kept = data_dir.map_or_else(|| "in memory".to_owned(), |directory| directory.display().to_string());
+    let shown = |address: Option<SocketAddr>| address.map_or_else(|| "off".to_owned(), |address| address.to_string());
+    tracing::info!(http = shown(http), grpc = shown(grpc), data = kept, "server ready");
+}

@@ -1,0 +1,149 @@
+//! What the dashboard sees of a server's parts.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use leno_collector::Point;
+use leno_control::revision::Revision;
+use leno_dashboard::view::{
+    Answer, Change, ChangeRow, InstanceRow, Known, Live, PortRow, Rejection, SyncRow, SyncState, View, ViewError,
+};
+use leno_model::name::ServiceName;
+use leno_registry::{Registered, Routable};
+use leno_xds::status::Subscriber;
+
+use super::server::Parts;
+
+/// A proxy that has not everything in effect for longer than this is behind.
+const BEHIND_AFTER: Duration = Duration::from_secs(2);
+
+/// The parts of a server as the dashboard sees them.
+pub(super) struct MeshView(pub(super) Arc<Parts>);
+
+impl View for MeshView {
+    fn live(&self, window: Duration) -> Live {
+        let parts = &self.0;
+        let now = parts.clock.monotonic();
+        let instances = parts.registry.services().into_iter().map(|service| {
+            let rows = parts.registry.instances(&service.name).iter().map(|registered| instance(registered)).collect();
+            (service.name, rows)
+        });
+        let wall = parts.clock.wall();
+        let known = Known {
+            instances: instances.collect(),
+            syncs: parts.status.list().iter().map(|subscriber| sync(subscriber, wall.0)).collect(),
+            revision: parts.control.resources().0,
+            time: wall.rfc3339(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime: now.saturating_sub(parts.started),
+        };
+        let collector = parts.collector.lock().unwrap_or_else(PoisonError::into_inner);
+        Live::assemble(&collector, now, window, known)
+    }
+
+    fn series(&self, service: &ServiceName, window: Duration, step: Duration) -> Vec<Point> {
+        let collector = self.0.collector.lock().unwrap_or_else(PoisonError::into_inner);
+        collector.service_series(self.0.clock.monotonic(), service, window, step)
+    }
+
+    fn changes(&self, before: Option<u64>, limit: usize) -> Answer<'_, Vec<ChangeRow>> {
+        Box::pin(async move {
+            let skipped = before.map_or(0, |before| self.0.control.resources().0.saturating_sub(before) as usize + 1);
+            let found = self.0.control.history(None, limit.saturating_add(skipped)).await.map_err(failed)?;
+            let older = found.iter().filter(|revision| before.is_none_or(|before| revision.number < before));
+            Ok(older.take(limit).map(change_row).collect())
+        })
+    }
+
+    fn change(&self, revision: u64) -> Answer<'_, Option<Change>> {
+        Box::pin(async move {
+            match self.0.control.revision(revision).await {
+                Ok((found, changes)) => {
+                    let diff: Vec<String> = changes.iter().map(|change| change.diff()).collect();
+                    Ok(Some(Change { row: change_row(&found), diff: diff.concat() }))
+                }
+                Err(leno_control::Error::UnknownRevision { .. }) => Ok(None),
+                Err(error) => Err(failed(error)),
+            }
+        })
+    }
+}
+
+fn failed(error: leno_control::Error) -> ViewError {
+    ViewError { message: error.to_string() }
+}
+
+fn instance(registered: &Registered) -> InstanceRow {
+    let instance = &registered.instance;
+    let routable = registered.routable();
+    InstanceRow {
+        id: instance.id.to_string(),
+        address: instance.address.to_string(),
+        ports: instance
+            .ports
+            .iter()
+            .map(|port| PortRow { number: port.number, protocol: word(&port.protocol), proxy: port.proxy_port })
+            .collect(),
+        weight: instance.weight,
+        version: instance.version.as_deref().map(str::to_owned),
+        zone: instance.zone.as_deref().map(str::to_owned),
+        status: word(&instance.status),
+        probe: word(&registered.probe),
+        takes_traffic: routable.is_yes(),
+        reason: (!routable.is_yes()).then(|| reason(routable)),
+        source: instance.source.to_string(),
+        metadata: instance.metadata.clone(),
+    }
+}
+
+fn reason(routable: Routable) -> String {
+    format!("{routable:?}").to_lowercase()
+}
+
+fn sync(subscriber: &Subscriber, wall_ms: u64) -> SyncRow {
+    let connected = wall_ms.saturating_sub(subscriber.connected_since.0) as f64 / 1000.0;
+    let rejections: Vec<Rejection> = subscriber
+        .kinds
+        .iter()
+        .filter_map(|kind| kind.rejection.as_ref())
+        .map(|rejection| Rejection {
+            resource: format!("{} {}", rejection.kind, rejection.resources.join(", ")),
+            reason: rejection.detail.to_string(),
+        })
+        .collect();
+    let waiting = subscriber.kinds.iter().any(|kind| !kind.in_effect && kind.rejection.is_none());
+    let state = match (rejections.is_empty(), waiting && connected > BEHIND_AFTER.as_secs_f64()) {
+        (false, _) => SyncState::Rejected,
+        (true, true) => SyncState::Behind,
+        (true, false) => SyncState::Synced,
+    };
+    SyncRow {
+        proxy: subscriber.node.id.clone(),
+        state,
+        behind: 0.0,
+        resources: subscriber.kinds.iter().map(|kind| kind.resources).sum(),
+        rejections,
+        connected,
+        address: subscriber.peer.clone(),
+        agent: format!("{} {}", subscriber.node.proxy, subscriber.node.version),
+    }
+}
+
+fn change_row(revision: &Revision) -> ChangeRow {
+    ChangeRow {
+        revision: revision.number,
+        author: revision.author.to_string(),
+        time: revision.time.rfc3339(),
+        action: revision.summary.to_string(),
+        resources: revision.changes.iter().map(|change| change.resource.to_string()).collect(),
+        set: Some(revision.set.to_string()),
+    }
+}
+
+/// The word by which the API spells an enum's value.
+fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => String::new(),
+    }
+}
