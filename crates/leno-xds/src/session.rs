@@ -77,13 +77,16 @@ pub(crate) struct Session {
     started: Duration,
     /// Changes wait until then.
     next_push: Duration,
-    /// Some do.
-    waits_for_turn: bool,
+    /// When the first of those that wait will have waited long enough.
+    next_turn: Option<Duration>,
     /// Since when something waits for the client to accept something else.
     held_back: Option<Duration>,
     /// New clusters whose endpoints an all-taking client has not accepted yet, with the last nonce before they were
     /// sent: an answer to older endpoints is about a cluster of that name that has gone.
     warming: BTreeMap<Name, u64>,
+    /// Clusters that were sent to a client which then waits for their endpoints, even if it has them, and which has
+    /// not been sent them since.
+    owed: BTreeSet<Name>,
     /// New destinations are let in at this pace (the theoretical arrival time of a leaky bucket).
     paced_until: Duration,
     /// New destinations that wait to be let in.
@@ -190,9 +193,10 @@ impl Session {
             nonce: 0,
             started: Duration::ZERO,
             next_push: Duration::ZERO,
-            waits_for_turn: false,
+            next_turn: None,
             held_back: None,
             warming: BTreeMap::new(),
+            owed: BTreeSet::new(),
             paced_until: Duration::ZERO,
             delayed: VecDeque::new(),
         }
@@ -238,6 +242,7 @@ impl Session {
         self.drop_unwanted(kind);
         if kind == Kind::Cluster {
             self.warming.clear();
+            self.owed.clear();
         }
     }
 
@@ -260,7 +265,8 @@ impl Session {
         } else if is_destination && paced && !self.admit(now.monotonic) {
             self.delayed.push_back(name);
         } else {
-            self.kinds[kind.index()].ask(name);
+            let is_owed = kind == Kind::Endpoints && self.owed.remove(&name);
+            self.kinds[kind.index()].ask(name, is_owed);
         }
     }
 
@@ -393,7 +399,7 @@ impl Session {
         }
         let mut held_back = false;
         let mut pushes = Vec::new();
-        self.waits_for_turn = false;
+        self.next_turn = None;
         let mut changed = false;
         for kind in Kind::ALL {
             let due = self.due(kind, now.monotonic, patience_is_over, provide);
@@ -414,10 +420,9 @@ impl Session {
 
     /// When to look again without being told of anything.
     pub(crate) fn wake_at(&self) -> Option<Duration> {
-        let push = self.waits_for_turn.then_some(self.next_push);
         let hold = self.held_back.map(|since| since.saturating_add(self.bounds.hold_max));
         let pace = (!self.delayed.is_empty()).then(|| (self.paced_until + self.pace()).saturating_sub(BURST));
-        [push, hold, pace].into_iter().flatten().min()
+        [self.next_turn, hold, pace].into_iter().flatten().min()
     }
 
     /// When the oldest message that has no answer was sent.
@@ -500,13 +505,18 @@ impl Session {
         let may_remove = patience_is_over || self.may_remove(kind, now);
         // Who takes all clusters gets no route before the clusters, even the first time.
         let answers_at_once = kind != Kind::Route || !self.kinds[Kind::Cluster.index()].wildcard;
-        let is_answered = self.kinds[kind.index()].unanswered.is_empty();
-        let is_turn = is_answered && now >= self.next_push;
+        // Changes wait for the answer to the last message; not for ever, as Envoy answers about clusters only when all
+        // of them have endpoints.
+        let turn = match self.kinds[kind.index()].unanswered.front() {
+            Some(unanswered) => self.next_push.max(unanswered.sent_at.saturating_add(self.bounds.hold_max)),
+            None => self.next_push,
+        };
+        let is_turn = now >= turn;
         let dirty = std::mem::take(&mut self.kinds[kind.index()].dirty);
         let mut later = BTreeMap::new();
         for (name, mut mark) in dirty {
             if !mark.asked && !is_turn {
-                self.waits_for_turn |= is_answered;
+                self.next_turn = Some(self.next_turn.map_or(turn, |next| next.min(turn)));
                 later.insert(name, mark);
                 continue;
             }
@@ -613,6 +623,8 @@ impl Session {
         if endpoints.names.contains(&resource.name) {
             let mark = Mark { revision, asked: true, again: true, gone: false };
             endpoints.mark(resource.name.clone(), mark);
+        } else {
+            self.owed.insert(resource.name.clone());
         }
     }
 
@@ -622,6 +634,9 @@ impl Session {
             subscription.hold(name.clone(), Held { version: None, body: None });
         } else {
             subscription.forget(name);
+        }
+        if kind == Kind::Cluster {
+            self.owed.remove(name);
         }
         if kind == Kind::Cluster || kind == Kind::Endpoints {
             self.warming.remove(name);
@@ -679,7 +694,7 @@ impl Session {
     fn admit_delayed(&mut self, now: Duration) {
         while !self.delayed.is_empty() && self.admit(now) {
             if let Some(name) = self.delayed.pop_front() {
-                self.kinds[Kind::Listener.index()].ask(name);
+                self.kinds[Kind::Listener.index()].ask(name, false);
             }
         }
     }
@@ -743,9 +758,9 @@ impl Subscription {
     }
 
     /// Subscribes to a name and has it answered; at once, unless there is an older version that will do meanwhile.
-    fn ask(&mut self, name: Name) {
+    fn ask(&mut self, name: Name, again: bool) {
         let has_one = self.held.get(&name).is_some_and(|held| held.version.is_some());
-        self.mark(name.clone(), Mark { asked: !has_one, ..Mark::asked(false) });
+        self.mark(name.clone(), Mark { asked: !has_one || again, ..Mark::asked(again) });
         self.names.insert(name);
     }
 

@@ -305,3 +305,30 @@ fn other_kinds_are_not_answered() {
     let request = DeltaDiscoveryRequest { type_url: "type.googleapis.com/x.Secret".into(), ..Default::default() };
     assert!(session(ProxyKind::Envoy).step(at(0), Some(request), &World::new()).is_empty());
 }
+
+#[test]
+fn endpoints_follow_a_cluster_that_changed_while_the_client_was_away_though_it_has_them() {
+    let world = World::new();
+    world.set(Kind::Cluster, "c", "2");
+    world.set(Kind::Endpoints, "c", "1");
+    let mut session = session(ProxyKind::Envoy);
+    let mut clusters = ask(Kind::Cluster, &[]);
+    clusters.initial_resource_versions.insert("c".into(), "old".into());
+    assert_eq!(said(&session.step(at(0), Some(clusters), &world)), ["+c"]);
+    let mut endpoints = ask(Kind::Endpoints, &["c"]);
+    let version = world.get(Kind::Endpoints, "c").unwrap().version.to_string();
+    endpoints.initial_resource_versions.insert("c".into(), version);
+    assert_eq!(said(&session.step(at(1), Some(endpoints), &world)), ["+c"]);
+}
+
+#[test]
+fn a_message_without_an_answer_holds_changes_back_for_a_while_only() {
+    let world = World::new();
+    world.set(Kind::Cluster, "c", "1");
+    let mut session = session(ProxyKind::Envoy);
+    session.step(at(0), Some(ask(Kind::Cluster, &[])), &world);
+    world.set(Kind::Cluster, "c", "2");
+    assert!(session.step(at(100), None, &world).is_empty());
+    assert_eq!(session.wake_at(), Some(Duration::from_millis(2000)));
+    assert_eq!(said(&session.step(at(2000), None, &world)), ["+c"]);
+}
