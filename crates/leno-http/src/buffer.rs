@@ -10,8 +10,10 @@ use bytes::BytesMut;
 /// Size of a buffer; most heads and small bodies fit.
 pub(crate) const SIZE: usize = 8 * 1024;
 /// Buffers kept per thread.
-const KEPT: usize = 64;
-/// Larger ones are not kept.
+const KEPT: usize = 32;
+/// Buffers looked at for one that is free.
+const TRIES: usize = 4;
+/// Larger ones to write into are not kept.
 const KEPT_SIZE: usize = 64 * 1024;
 
 thread_local! {
@@ -22,25 +24,32 @@ thread_local! {
 /// Makes sure that there is room to read into.
 pub(crate) fn take_inbound(buffer: &mut BytesMut) {
     if buffer.capacity() == 0 {
-        *buffer = INBOUND.with_borrow_mut(|kept| kept.pop()).unwrap_or_else(|| BytesMut::with_capacity(SIZE));
+        *buffer = INBOUND.with_borrow_mut(reclaim).unwrap_or_else(|| BytesMut::with_capacity(SIZE));
     }
 }
 
-/// Takes an empty buffer away from a connection that waits.
+/// One of those given back last, if nobody holds a piece of it any more.
+fn reclaim(kept: &mut Vec<BytesMut>) -> Option<BytesMut> {
+    let looked_at = kept.len().saturating_sub(TRIES)..kept.len();
+    let index = looked_at.rev().find(|index| kept[*index].try_reclaim(SIZE))?;
+    Some(kept.swap_remove(index))
+}
+
+/// Takes an empty buffer away from a connection that waits. The message read into it may still be on its way out; by
+/// the time that the buffer is wanted again it mostly is gone.
 pub(crate) fn give_inbound(buffer: &mut BytesMut) {
     debug_assert!(buffer.is_empty());
     if buffer.capacity() == 0 {
         return;
     }
-    let mut buffer = std::mem::take(buffer);
-    // A message that is still alive somewhere keeps its buffer; then this one is simply dropped.
-    if (buffer.capacity() >= SIZE || buffer.try_reclaim(SIZE)) && buffer.capacity() <= KEPT_SIZE {
-        INBOUND.with_borrow_mut(|kept| {
-            if kept.len() < KEPT {
-                kept.push(buffer);
-            }
-        });
-    }
+    let buffer = std::mem::take(buffer);
+    INBOUND.with_borrow_mut(|kept| {
+        if kept.len() == KEPT {
+            // Whatever is held for long is at the bottom.
+            kept.swap_remove(0);
+        }
+        kept.push(buffer);
+    });
 }
 
 /// Makes sure that there is room to write into.

@@ -52,7 +52,7 @@ pub struct RequestBody {
 
 enum BodyInner {
     H1(h1::client::Outgoing),
-    H2(h2::client::H2Outgoing),
+    H2(Box<h2::client::H2Outgoing>),
 }
 
 /// The answer to come. Dropped before it came, the exchange is given up: a reset, or the connection is closed.
@@ -113,9 +113,10 @@ impl Connection {
                 Ok((RequestBody { inner: BodyInner::H1(body) }, ResponseFuture { inner: FutureInner::H1(response) }))
             }
             Kind::H2(conn) => {
-                let (body, response) = conn.send(head, length).await?;
+                // Boxed, so that the future of an exchange over HTTP/1 is not as large.
+                let (body, response) = Box::pin(conn.send(head, length)).await?;
                 let inner = FutureInner::H2(Box::new(response));
-                Ok((RequestBody { inner: BodyInner::H2(body) }, ResponseFuture { inner }))
+                Ok((RequestBody { inner: BodyInner::H2(Box::new(body)) }, ResponseFuture { inner }))
             }
         }
     }
@@ -157,18 +158,19 @@ impl RequestBody {
     }
 
     /// Ends the body with trailers.
-    pub async fn trailers(self, trailers: Fields) -> Result<()> {
-        match self.inner {
-            BodyInner::H1(body) => body.end(Some(trailers)).await,
-            BodyInner::H2(body) => body.end(Some(trailers)).await,
-        }
+    pub async fn trailers(mut self, trailers: Fields) -> Result<()> {
+        self.finish(Some(&trailers)).await
     }
 
     /// Ends the body.
-    pub async fn end(self) -> Result<()> {
-        match self.inner {
-            BodyInner::H1(body) => body.end(None).await,
-            BodyInner::H2(body) => body.end(None).await,
+    pub async fn end(mut self) -> Result<()> {
+        self.finish(None).await
+    }
+
+    async fn finish(&mut self, trailers: Option<&Fields>) -> Result<()> {
+        match &mut self.inner {
+            BodyInner::H1(body) => body.end(trailers).await,
+            BodyInner::H2(body) => body.end(trailers).await,
         }
     }
 

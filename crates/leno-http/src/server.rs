@@ -81,7 +81,7 @@ pub struct Reply {
 
 enum ReplyInner {
     H1(h1::server::H1Reply),
-    H2(h2::server::H2Reply),
+    H2(Box<h2::server::H2Reply>),
 }
 
 /// The body of an answer, being written.
@@ -94,7 +94,7 @@ pub struct ReplyBody {
 
 enum ReplyBodyInner {
     H1(h1::server::H1ReplyBody),
-    H2(h2::server::H2ReplyBody),
+    H2(Box<h2::server::H2ReplyBody>),
 }
 
 /// Serves a connection until it closes. `first` is what was read from it already.
@@ -200,15 +200,15 @@ impl Reply {
     }
 
     pub(crate) fn h2(reply: h2::server::H2Reply) -> Reply {
-        Reply { inner: ReplyInner::H2(reply) }
+        Reply { inner: ReplyInner::H2(Box::new(reply)) }
     }
 
     /// Starts the answer. What `length` says decides the framing; `Content-Length`, `Transfer-Encoding`, `Connection` and
     /// `Keep-Alive` in the fields are written anew (but `Content-Length` stays in answers to HEAD and in 304).
     pub async fn send(self, head: ResponseHead, length: BodyLength) -> Result<ReplyBody> {
         let inner = match self.inner {
-            ReplyInner::H1(reply) => ReplyBodyInner::H1(reply.send(&head, length).await?),
-            ReplyInner::H2(reply) => ReplyBodyInner::H2(reply.send(&head, length)?),
+            ReplyInner::H1(reply) => ReplyBodyInner::H1(reply.send(&head, length)?),
+            ReplyInner::H2(reply) => ReplyBodyInner::H2(Box::new(reply.send(&head, length)?)),
         };
         Ok(ReplyBody { inner })
     }
@@ -252,18 +252,19 @@ impl ReplyBody {
     }
 
     /// Ends the body with trailers; where the version has none, they are dropped.
-    pub async fn trailers(self, trailers: Fields) -> Result<()> {
-        match self.inner {
-            ReplyBodyInner::H1(body) => body.end(Some(trailers)).await,
-            ReplyBodyInner::H2(body) => body.end(Some(trailers)).await,
-        }
+    pub async fn trailers(mut self, trailers: Fields) -> Result<()> {
+        self.finish(Some(&trailers)).await
     }
 
     /// Ends the body.
-    pub async fn end(self) -> Result<()> {
-        match self.inner {
-            ReplyBodyInner::H1(body) => body.end(None).await,
-            ReplyBodyInner::H2(body) => body.end(None).await,
+    pub async fn end(mut self) -> Result<()> {
+        self.finish(None).await
+    }
+
+    async fn finish(&mut self, trailers: Option<&Fields>) -> Result<()> {
+        match &mut self.inner {
+            ReplyBodyInner::H1(body) => body.end(trailers).await,
+            ReplyBodyInner::H2(body) => body.end(trailers).await,
         }
     }
 

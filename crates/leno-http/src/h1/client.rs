@@ -231,14 +231,14 @@ impl Outgoing {
         conn.wire.flush(&conn.options.limits).await.map_err(|e| conn.error(e, Part::RequestBody))
     }
 
-    pub(crate) async fn end(mut self, trailers: Option<Fields>) -> Result<()> {
+    pub(crate) async fn end(&mut self, trailers: Option<&Fields>) -> Result<()> {
         // The body of a request without one was ended when it was sent.
         if self.conn.is_none() { Ok(()) } else { self.finish(trailers).await }
     }
 
-    async fn finish(&mut self, trailers: Option<Fields>) -> Result<()> {
+    async fn finish(&mut self, trailers: Option<&Fields>) -> Result<()> {
         let conn = self.conn()?;
-        let written = conn.wire.write_end(trailers.as_ref(), &conn.options.limits).await;
+        let written = conn.wire.write_end(trailers, &conn.options.limits).await;
         written.map_err(|e| conn.error(e, Part::RequestBody))?;
         conn.request.set(Half::Done);
         self.conn = None;

@@ -467,7 +467,7 @@ fn wake_released(conn: &Rc<Conn>) {
 // === impl H1Reply ===
 
 impl H1Reply {
-    pub(crate) async fn send(mut self, head: &ResponseHead, length: BodyLength) -> Result<H1ReplyBody> {
+    pub(crate) fn send(mut self, head: &ResponseHead, length: BodyLength) -> Result<H1ReplyBody> {
         let conn = self.conn.take().ok_or_else(|| Error::misuse("answered twice"))?;
         conn.begin_reply(head, length);
         Ok(H1ReplyBody { conn: Some(conn) })
@@ -542,9 +542,9 @@ impl H1ReplyBody {
         conn.wire.flush(&conn.options.limits).await.map_err(|e| conn.error(e, Part::ResponseBody))
     }
 
-    pub(crate) async fn end(mut self, trailers: Option<Fields>) -> Result<()> {
+    pub(crate) async fn end(&mut self, trailers: Option<&Fields>) -> Result<()> {
         let conn = self.conn()?;
-        let written = conn.wire.write_end(trailers.as_ref(), &conn.options.limits).await;
+        let written = conn.wire.write_end(trailers, &conn.options.limits).await;
         written.map_err(|e| conn.error(e, Part::ResponseBody))?;
         conn.reply.set(ReplyState::Done);
         if let Some(conn) = self.conn.take() {

@@ -182,7 +182,7 @@ impl H2Outgoing {
         if self.stream.is_none() { Ok(()) } else { self.write(false).await }
     }
 
-    pub(crate) async fn end(mut self, trailers: Option<Fields>) -> Result<()> {
+    pub(crate) async fn end(&mut self, trailers: Option<&Fields>) -> Result<()> {
         if self.stream.is_none() {
             return Ok(());
         }
@@ -193,7 +193,7 @@ impl H2Outgoing {
         let stream = self.stream.take();
         if let (Some(trailers), Some(mut stream)) = (trailers, stream) {
             stream
-                .send_trailers(convert::to_trailers(&trailers))
+                .send_trailers(convert::to_trailers(trailers))
                 .map_err(|e| super::error(e, Part::RequestBody, Side::Upstream))?;
         }
         Ok(())

@@ -334,7 +334,7 @@ impl H2ReplyBody {
         if self.dropped { Ok(()) } else { self.write(false).await }
     }
 
-    pub(crate) async fn end(mut self, trailers: Option<Fields>) -> Result<()> {
+    pub(crate) async fn end(&mut self, trailers: Option<&Fields>) -> Result<()> {
         if self.sending.is_none() {
             return if self.dropped || self.outgoing.is_complete() {
                 Ok(())
@@ -350,7 +350,7 @@ impl H2ReplyBody {
         let half = std::mem::replace(&mut *sending.half.borrow_mut(), Half::Done);
         if let (Some(trailers), Half::Body(mut stream)) = (trailers, half) {
             stream
-                .send_trailers(convert::to_trailers(&trailers))
+                .send_trailers(convert::to_trailers(trailers))
                 .map_err(|e| super::error(e, Part::ResponseBody, Side::Downstream))?;
         }
         Ok(())
