@@ -225,7 +225,7 @@ pub enum AllowDeny {
 }
 
 /// `leno proxy`
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(after_help = LIMITS_HELP)]
 pub struct ProxyArgs {
     /// Beside one workload, or at the edge.
@@ -306,9 +306,9 @@ pub struct ProxyArgs {
     /// How long a stop waits for open requests.
     #[arg(long, env = "LENO_DRAIN_TIMEOUT", default_value = "30s", value_parser = parse_duration, value_name = "TIME")]
     pub drain_timeout: Duration,
-    /// The supervisor's end of `leno run`.
-    #[arg(long, hide = true, value_name = "FD")]
-    pub supervisor_fd: Option<i32>,
+    /// Standard input is the supervisor of `leno run`.
+    #[arg(long, hide = true)]
+    pub supervised: bool,
 }
 
 const LIMITS_HELP: &str = "\
@@ -371,9 +371,6 @@ pub struct RunArgs {
     /// Readiness, the table in force, endpoints. Default: a free port of loopback.
     #[arg(long, env = "LENO_ADMIN_LISTEN", default_value = "127.0.0.1:0", value_name = "ADDRESS")]
     pub admin_listen: Listen,
-    /// Do not capture: the program reaches the mesh through `http_proxy` variables and `--to`.
-    #[arg(long, env = "LENO_NO_CAPTURE")]
-    pub no_capture: bool,
     /// Where the proxy keeps its last good state.
     #[arg(long, env = "LENO_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,

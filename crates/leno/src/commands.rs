@@ -20,6 +20,7 @@ mod get;
 mod history;
 mod kinds;
 mod log_level;
+mod run;
 mod service;
 mod status;
 mod system;
@@ -44,6 +45,8 @@ pub fn run(cli: Cli, settings: Vec<Setting>) -> ExitCode {
         Verb::LogLevel(args) => finish(log_level::run(&args)),
         Verb::System(verb) => finish(system::run(&verb)),
         Verb::Completion { shell } => finish(completion::run(shell)),
+        Verb::Run(args) => run::run(*args, &cli.log_level),
+        Verb::Inside { rest } => run::inside(rest),
         _ => ExitCode::from(2),
     }
 }

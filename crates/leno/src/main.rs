@@ -1,5 +1,8 @@
 //! leno, a service mesh in one binary: reads the command line and hands over to a role or a verb.
 
+// Nothing outside can reach into a binary; `pub` says here what a module offers to the others.
+#![allow(unreachable_pub)]
+
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
@@ -10,6 +13,7 @@ mod commands;
 mod output;
 mod roles;
 mod settings;
+mod supervised;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -18,7 +22,7 @@ fn main() -> ExitCode {
     let (cli, settings) = match parse() {
         Ok(parsed) => parsed,
         Err(error) => {
-            eprintln!("leno: {error:#}");
+            output::say(format_args!("leno: {error:#}"));
             return ExitCode::from(2);
         }
     };

@@ -98,17 +98,7 @@ impl SettingsFile {
         for verb in verbs {
             let of_role = self.roles.get(&verb);
             let mut known = Vec::new();
-            command = command.mut_subcommand(&verb, |verb| {
-                verb.mut_args(|arg| {
-                    let Some(long) = arg.get_long().map(str::to_owned) else { return arg };
-                    let value = of_role.and_then(|role| role.get(&long)).or_else(|| self.common.get(&long));
-                    known.push(long);
-                    match value {
-                        Some(values) => arg.default_values(values.clone()).required(false),
-                        None => arg,
-                    }
-                })
-            });
+            command = command.mut_subcommand(&verb, |verb| self.defaults_of(verb, of_role, &mut known));
             for long in &known {
                 used.entry(long.clone()).and_modify(|used| *used = true);
             }
@@ -126,6 +116,25 @@ impl SettingsFile {
             bail!("{}: {name}: no verb has a flag --{name}", self.path.display());
         }
         Ok(command)
+    }
+
+    /// Sets the defaults of a verb and of the verbs below it, and notes the flags that they have.
+    fn defaults_of(
+        &self,
+        verb: Command,
+        of_role: Option<&BTreeMap<String, Vec<String>>>,
+        known: &mut Vec<String>,
+    ) -> Command {
+        let verb = verb.mut_args(|arg| {
+            let Some(long) = arg.get_long().map(str::to_owned) else { return arg };
+            let value = of_role.and_then(|role| role.get(&long)).or_else(|| self.common.get(&long));
+            known.push(long);
+            match value {
+                Some(values) => arg.default_values(values.clone()).required(false),
+                None => arg,
+            }
+        });
+        verb.mut_subcommands(|below| self.defaults_of(below, of_role, known))
     }
 
     fn names(&self, verb: &str, name: &str) -> bool {
@@ -310,6 +319,14 @@ mod tests {
         assert_eq!(source_of(text, &["leno", "server"], listen), ("127.0.0.1:8000".into(), "file leno.yaml".into()));
         let flag = ["leno", "server", "--http-listen", "9000"];
         assert_eq!(source_of(text, &flag, listen), ("9000".into(), "flag".into()));
+    }
+
+    #[test]
+    fn a_verb_below_a_verb_takes_the_defaults_too() {
+        let command = file("api: http://10.0.0.1:7070\n").unwrap().into_defaults(crate::args::Cli::command()).unwrap();
+        let matches = command.try_get_matches_from(["leno", "service", "list"]).unwrap();
+        let list = matches.subcommand().unwrap().1.subcommand().unwrap().1;
+        assert_eq!(list.get_one::<String>("api").unwrap(), "http://10.0.0.1:7070");
     }
 
     #[test]

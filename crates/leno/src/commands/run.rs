@@ -1,0 +1,361 @@
+//! `leno run -- CMD`: a program with a proxy of its own, captured without root.
+//!
+//! ```text
+//! supervisor ─► namespace, listeners in it ─► proxy (a child, replaced when it dies) ─► CMD ─► it listens ─► registered
+//! stop:         proxy drains ─► SIGTERM to CMD's process group ─► its status is ours
+//! ```
+//!
+//! The supervisor does nothing but this, so that it lives as long as the program. leno's own failures exit with 125, 126
+//! (CMD cannot be executed) and 127 (it is not found). Standard streams and the terminal belong to the program.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{ExitCode, Stdio};
+use std::time::Duration;
+
+use leno_model::instance::Protocol;
+use leno_net::namespace::{self, Capture, CaptureError, Captured, Ended, Program};
+use leno_net::sockets;
+use leno_runtime::signal::{Shutdown, Signals};
+use leno_runtime::task;
+use tokio::process::{Child, Command};
+
+use crate::args::{AccessLogFormat, RunArgs};
+use crate::supervised::{Handed, Line, Message, ProgramPort};
+
+/// The status of leno's own failures.
+const OWN_FAILURE: i32 = 125;
+/// How often the program's ports are looked at until it listens.
+const LOOK_EVERY: Duration = Duration::from_millis(25);
+/// How long a proxy may take to start.
+const PROXY_START: Duration = Duration::from_secs(10);
+/// How long a program may take after SIGTERM.
+const PROGRAM_END: Duration = Duration::from_secs(30);
+
+/// Runs the program; its status.
+pub fn run(args: RunArgs, log_level: &str) -> ExitCode {
+    let status = match leno_runtime::threads::control(supervise(args, log_level.to_owned())) {
+        Ok(Ok(status)) => status,
+        Ok(Err(failure)) => {
+            eprintln!("leno run: {failure}");
+            failure.status()
+        }
+        Err(error) => {
+            eprintln!("leno run: {error}");
+            OWN_FAILURE
+        }
+    };
+    ExitCode::from(u8::try_from(status).unwrap_or(OWN_FAILURE as u8))
+}
+
+/// Why a program was not run, or was ended.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Capture(#[from] CaptureError),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("the proxy did not start within {} s; its log is above", PROXY_START.as_secs())]
+    Proxy,
+    #[error("{0}")]
+    NotReady(String),
+}
+
+// === impl Failure ===
+
+impl Failure {
+    fn status(&self) -> i32 {
+        match self {
+            Self::Capture(error) => error.status(),
+            _ => OWN_FAILURE,
+        }
+    }
+}
+
+/// A proxy and what it was given, to be given again to its successor.
+struct Proxy {
+    arguments: Vec<OsString>,
+    handed: Vec<(Handed, OwnedFd)>,
+    ports: Vec<(ProgramPort, TcpListener)>,
+    child: Child,
+    line: Line,
+}
+
+async fn supervise(args: RunArgs, log_level: String) -> Result<i32, Failure> {
+    let mut signals = Signals::catch()?;
+    let command = namespace::Command { program: args.command[0].clone(), arguments: args.command[1..].to_vec() };
+    let capture = Capture { host_ports: args.host_ports.clone(), ..Capture::default() };
+    namespace::check().map_err(CaptureError::Impossible)?;
+    let captured = namespace::start(&command, &capture, &["__inside".into()]).await?;
+    let Captured { outbound, dns_udp, dns_tcp, host_ports, sockets, mut program, .. } = captured;
+    for host_port in host_ports {
+        for listener in host_port.listeners {
+            let forward = namespace::forward_host_port(listener, host_port.port, |future| drop(task::spawn("host-port", future)));
+            drop(task::spawn("host-ports", async move {
+                if let Err(error) = forward.await {
+                    eprintln!("leno run: host port: {error}");
+                }
+            }));
+        }
+    }
+    let mut handed: Vec<(Handed, OwnedFd)> = Vec::new();
+    handed.extend(outbound.into_iter().map(|socket| (Handed::Outbound, socket.into())));
+    handed.extend(dns_udp.into_iter().map(|socket| (Handed::DnsUdp, socket.into())));
+    handed.extend(dns_tcp.into_iter().map(|socket| (Handed::DnsTcp, socket.into())));
+    handed.push((Handed::Sockets, sockets.into()));
+    let mut proxy = Proxy::start(proxy_arguments(&args, &log_level), handed).await?;
+
+    program.go().await?;
+    let mut looking = Looking::new(&args, &program);
+    let mut stopping = false;
+    let ended = loop {
+        tokio::select! {
+            ended = program.wait() => break ended,
+            found = looking.next(), if !stopping => match found? {
+                Some(ports) => proxy.serve(ports).await?,
+                None => {}
+            },
+            message = proxy.line.next(), if !stopping => match message {
+                Ok(Some((Message::Waiting(why), _))) => eprintln!("leno run: not registered yet: {why}"),
+                Ok(Some(_)) => {}
+                // The proxy is gone; the program does not notice.
+                Ok(None) | Err(_) => proxy.replace().await?,
+            },
+            asked = signals.next() => {
+                if stopping || asked.shutdown == Shutdown::Now {
+                    program.signal(9).await?;
+                } else {
+                    stopping = true;
+                    proxy.drain(args.drain_timeout).await;
+                    program.signal(asked.signal).await?;
+                    let _ = tokio::time::timeout(PROGRAM_END, program.wait()).await;
+                    program.signal(9).await?;
+                }
+            }
+        }
+    };
+    proxy.end(args.drain_timeout, stopping).await;
+    if ended == Ended::Lost {
+        eprintln!("leno run: the process that watched the program is gone");
+    }
+    Ok(ended.status())
+}
+
+fn proxy_arguments(args: &RunArgs, log_level: &str) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = vec!["--log-level".into(), log_level.into(), "proxy".into(), "--supervised".into()];
+    let mut add = |name: &str, value: String| {
+        arguments.push(name.into());
+        arguments.push(value.into());
+    };
+    for server in &args.servers {
+        add("--server", server.clone());
+    }
+    args.service.iter().for_each(|service| add("--service", service.to_string()));
+    args.instance.iter().for_each(|instance| add("--instance", instance.clone()));
+    args.version.iter().for_each(|version| add("--version", version.clone()));
+    args.zone.iter().for_each(|zone| add("--zone", zone.clone()));
+    args.data_dir.iter().for_each(|directory| add("--data-dir", directory.display().to_string()));
+    args.access_log_file.iter().for_each(|file| add("--access-log-file", file.display().to_string()));
+    let access_log = match args.access_log {
+        AccessLogFormat::Off => "off",
+        AccessLogFormat::Text => "text",
+        AccessLogFormat::Json => "json",
+    };
+    add("--access-log", access_log.to_owned());
+    add("--weight", args.weight.to_string());
+    add("--admin-listen", args.admin_listen.to_string());
+    for listen in ["--metrics-listen", "--outbound-listen", "--inbound-listen"] {
+        add(listen, "off".to_owned());
+    }
+    add("--drain-timeout", format!("{}ms", args.drain_timeout.as_millis()));
+    arguments
+}
+
+// === impl Proxy ===
+
+impl Proxy {
+    async fn start(arguments: Vec<OsString>, handed: Vec<(Handed, OwnedFd)>) -> Result<Self, Failure> {
+        let (child, line) = spawn(&arguments)?;
+        let mut proxy = Self { arguments, handed, ports: Vec::new(), child, line };
+        proxy.introduce().await?;
+        Ok(proxy)
+    }
+
+    /// Gives a new proxy everything that there is, and waits until it has taken it.
+    async fn introduce(&mut self) -> Result<(), Failure> {
+        let names: Vec<Handed> = self.handed.iter().map(|(name, _)| *name).collect();
+        let fds: Vec<BorrowedFd<'_>> = self.handed.iter().map(|(_, fd)| fd.as_fd()).collect();
+        self.line.send(&Message::Take(names), &fds).await?;
+        let started = async {
+            while let Ok(Some((message, _))) = self.line.next().await {
+                if message == Message::Started {
+                    return true;
+                }
+            }
+            false
+        };
+        match tokio::time::timeout(PROXY_START, started).await {
+            Ok(true) => {}
+            _ => return Err(Failure::Proxy),
+        }
+        self.tell_ports().await
+    }
+
+    /// Accepts for these ports of the program.
+    async fn serve(&mut self, ports: Vec<ProgramPort>) -> Result<(), Failure> {
+        for port in ports {
+            self.ports.push((port, TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?));
+        }
+        self.tell_ports().await
+    }
+
+    async fn tell_ports(&self) -> Result<(), Failure> {
+        if self.ports.is_empty() {
+            return Ok(());
+        }
+        let ports = self.ports.iter().map(|(port, _)| port.clone()).collect();
+        let fds: Vec<BorrowedFd<'_>> = self.ports.iter().map(|(_, listener)| listener.as_fd()).collect();
+        Ok(self.line.send(&Message::Ports(ports), &fds).await?)
+    }
+
+    /// Starts a successor with the same sockets; what was queued on them waits there.
+    async fn replace(&mut self) -> Result<(), Failure> {
+        let status = self.child.wait().await?;
+        eprintln!("leno run: the proxy ended ({status}), starting another");
+        (self.child, self.line) = spawn(&self.arguments)?;
+        self.introduce().await
+    }
+
+    /// Has the proxy finish what is open.
+    async fn drain(&mut self, timeout: Duration) {
+        let drained = async {
+            if self.line.send(&Message::Drain, &[]).await.is_err() {
+                return;
+            }
+            while let Ok(Some((message, _))) = self.line.next().await {
+                if message == Message::Drained {
+                    return;
+                }
+            }
+        };
+        // Its own deadline is the drain's; a little later it is given up.
+        let _ = tokio::time::timeout(timeout + Duration::from_secs(10), drained).await;
+    }
+
+    /// Ends the proxy; it takes the instance out of the registry.
+    async fn end(mut self, timeout: Duration, drained: bool) {
+        if !drained {
+            self.drain(timeout).await;
+        }
+        drop(self.line);
+        if tokio::time::timeout(Duration::from_secs(10), self.child.wait()).await.is_err() {
+            let _ = self.child.kill().await;
+        }
+    }
+}
+
+/// A proxy with one end of a line as its standard input, in a process group of its own: Ctrl-C is for the program.
+fn spawn(arguments: &[OsString]) -> Result<(Child, Line), Failure> {
+    let (line, theirs) = Line::pair()?;
+    let child = Command::new("/proc/self/exe")
+        .arg0("leno")
+        .args(arguments)
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()?;
+    Ok((child, line))
+}
+
+// === what the program listens on ===
+
+/// Watches until the program listens where it was said to, or anywhere.
+struct Looking {
+    inside: u32,
+    wanted: Vec<crate::settings::ApplicationPort>,
+    service: Option<String>,
+    until: tokio::time::Instant,
+    timeout: Duration,
+    done: bool,
+}
+
+// === impl Looking ===
+
+impl Looking {
+    fn new(args: &RunArgs, program: &Program) -> Self {
+        Self {
+            inside: program.inside_pid(),
+            wanted: args.ports.clone(),
+            service: args.service.as_ref().map(ToString::to_string),
+            until: tokio::time::Instant::now() + args.ready_timeout,
+            timeout: args.ready_timeout,
+            // A program that is no service is not waited for.
+            done: args.service.is_none(),
+        }
+    }
+
+    /// The program's ports, once.
+    async fn next(&mut self) -> Result<Option<Vec<ProgramPort>>, Failure> {
+        if self.done {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+        let listening = sockets::listening_ports(self.inside)?;
+        let listening: Vec<SocketAddr> = listening.into_iter().filter(|address| !is_own(address)).collect();
+        let found = self.found(&listening);
+        if found.is_some() {
+            self.done = true;
+        } else if tokio::time::Instant::now() >= self.until {
+            return Err(Failure::NotReady(self.explain(&listening)));
+        }
+        Ok(found)
+    }
+
+    fn found(&self, listening: &[SocketAddr]) -> Option<Vec<ProgramPort>> {
+        let at = |port: u16| listening.iter().find(|address| address.port() == port).map(reachable);
+        if self.wanted.is_empty() {
+            let first = listening.first()?;
+            return Some(vec![ProgramPort { port: first.port(), protocol: Protocol::Detect, address: reachable(first) }]);
+        }
+        let port = |wanted: &crate::settings::ApplicationPort| {
+            Some(ProgramPort { port: wanted.port, protocol: wanted.protocol, address: at(wanted.port)? })
+        };
+        self.wanted.iter().map(port).collect()
+    }
+
+    fn explain(&self, listening: &[SocketAddr]) -> String {
+        let listening: Vec<String> = listening.iter().map(ToString::to_string).collect();
+        let found = if listening.is_empty() { "nothing".to_owned() } else { listening.join(", ") };
+        let wanted: Vec<String> = self.wanted.iter().map(|port| port.port.to_string()).collect();
+        let wanted = if wanted.is_empty() { "any port".to_owned() } else { format!("port {}", wanted.join(", ")) };
+        let service = self.service.as_deref().unwrap_or("the program");
+        format!(
+            "{service} did not listen on {wanted} within {:?}: it listens on {found} (say which with --port, or wait longer with --ready-timeout)",
+            self.timeout
+        )
+    }
+}
+
+/// Listeners that leno made inside.
+fn is_own(address: &SocketAddr) -> bool {
+    let capture = Capture::default();
+    address.port() == capture.outbound_port || address.port() == capture.dns_port
+}
+
+/// The address by which what listens is reached from beside it.
+fn reachable(address: &SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(v4) if v4.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        // A socket on [::] takes IPv4 as well, unless it was told not to.
+        IpAddr::V6(v6) if v6.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// The part inside the namespace.
+pub fn inside(rest: Vec<OsString>) -> ExitCode {
+    ExitCode::from(u8::try_from(namespace::inside(rest)).unwrap_or(OWN_FAILURE as u8))
+}
