@@ -4,7 +4,7 @@ use leno_http::RequestHead;
 
 use super::{Refusal, host};
 
-/// A request, as far as the guard is concerned. A field that is sent but is no text is [`NO_TEXT`].
+/// A request, as far as the guard is concerned. A field that is sent but is no text reads as U+FFFD.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Asking<'a> {
     /// `GET`

@@ -30,7 +30,7 @@ impl Refusal {
 
     pub(super) fn host(host: &str, known: &[String]) -> Self {
         let message = format!("host {host:?} is not one of this listener's names");
-        let fix = format!("address it as {}, or start it with --host NAME", known.join(", "));
+        let fix = format!("address it as {}, or start it with --allow-host NAME", known.join(", "));
         Refusal::new(403, "host_not_allowed", message, fix)
     }
 
@@ -60,12 +60,12 @@ impl Refusal {
     }
 
     pub(super) fn session_over() -> Self {
-        let fix = "get a new link with `leno dashboard`";
+        let fix = "get a new login link from the command line; each works once";
         Refusal::new(401, "session_over", "the session is over, or the server was restarted", fix)
     }
 
     pub(super) fn code_used() -> Self {
-        let fix = "get a new link with `leno dashboard`";
+        let fix = "get a new login link from the command line; each works once";
         Refusal::new(401, "login_code", "the login link was used already, or is older than five minutes", fix)
     }
 
