@@ -70,8 +70,9 @@ impl Driver for ControlPlane<'_> {
             service("one", &endpoints(&state.behind_one)),
             service("two", &endpoints(&["c"])),
             route("cart", rules),
+            round_robin("one"),
         ];
-        self.apply("envoy", &resources, &["--wait", "10s"])
+        self.apply("envoy", &resources, &["--wait=10s"])
     }
 
     /// The server says that it is in effect, Envoy's routes have another version if and only if they changed, and the endpoints are there.
@@ -107,6 +108,14 @@ fn service(name: &str, endpoints: &[Value]) -> Value {
     json!({
         "apiVersion": "leno.mesh/v1", "kind": "Service", "metadata": {"name": name},
         "spec": {"ports": [{"port": 80, "protocol": "http"}], "endpoints": endpoints},
+    })
+}
+
+/// The default follows load, not weights alone; here shares are counted.
+fn round_robin(service: &str) -> Value {
+    json!({
+        "apiVersion": "leno.mesh/v1", "kind": "TrafficPolicy", "metadata": {"name": service},
+        "spec": {"targetRefs": [{"group": "leno.mesh", "kind": "Service", "name": service}], "loadBalancer": {"policy": "roundRobin"}},
     })
 }
 
