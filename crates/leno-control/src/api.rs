@@ -206,7 +206,7 @@ async fn history(Asker(_): Asker, State(control): State<Control>, query: Asked<H
 
 async fn revision(Asker(_): Asker, State(control): State<Control>, Path(number): Path<String>) -> Handled {
     let number: u64 = number.parse().map_err(|_| Refused::usage("a revision is a number", "write `history/42`"))?;
-    let (revision, changes) = control.revision(number).await?;
+    let (revision, changes) = control.revision_content(number).await?;
     let changes: Vec<Value> = changes.iter().map(answer::change).collect();
     Answer::ok(json!({ "revision": revision, "changes": changes }))
 }

@@ -4,12 +4,14 @@
 //! faster. What it wrote is in force here before it is answered; other servers learn of it by their watch of the store.
 //! The state is behind a mutex that is never held across an await.
 
+mod plan;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::StreamExt;
-use leno_model::document::{Parsed, Written};
-use leno_model::fault::{self, Fault, FaultClass};
+use leno_model::document::Parsed;
+use leno_model::fault::{self, Fault};
 use leno_model::identity::Principal;
 use leno_model::resource::kind::ResourceKey;
 use leno_model::seam::Clock;
@@ -22,9 +24,10 @@ use leno_xds::provide::{Dirty, Provide, Resource};
 use leno_xds::status::StatusTable;
 use tokio::sync::watch;
 
+use self::plan::Plan;
 use crate::audit::Audit;
 use crate::merge::{Entry, KnownWorld, Merged};
-use crate::revision::{self, Change, ChangeSummary, Revision, Stored};
+use crate::revision::{self, Change, ChangeSummary, Revision};
 use crate::serve::Served;
 use crate::source::SourceStatus;
 use crate::status::{self, ResourceStatus};
@@ -151,14 +154,6 @@ pub struct Changed {
     pub diff: String,
 }
 
-/// What a commit is to do, planned on one state.
-struct Plan {
-    set: Arc<str>,
-    summary: String,
-    changes: Vec<Change>,
-    warnings: Vec<Fault>,
-}
-
 // === impl Control ===
 
 impl Control {
@@ -192,7 +187,7 @@ impl Control {
             [only] => only.resource.key.to_string(),
             several => format!("{} resources of {}", several.len(), apply.set),
         };
-        let plan = |state: &State| self.plan_apply(state, &apply);
+        let plan = |state: &State| plan::apply(&state.merged, &*self.inner.directory, &apply);
         self.commit(&apply.principal, "apply", &object, apply.dry_run, plan).await
     }
 
@@ -200,7 +195,7 @@ impl Control {
     pub async fn delete(&self, delete: Delete) -> Result<Applied, Error> {
         let names: Vec<String> = delete.resources.iter().map(ToString::to_string).collect();
         let object = names.join(", ");
-        let plan = |state: &State| plan_delete(state, &delete);
+        let plan = |state: &State| plan::delete(&state.merged, &delete);
         self.commit(&delete.principal, "delete", &object, delete.dry_run, plan).await
     }
 
@@ -217,7 +212,10 @@ impl Control {
                     return self.refused(&rollback.principal, "rollback", &object, rollback.dry_run, error).await;
                 }
             };
-            let plan = |state: &State| plan_rollback(state, &rollback, &undo, upto);
+            let plan = |state: &State| match state.number == upto {
+                true => plan::rollback(&state.merged, &rollback, &undo),
+                false => Err(Error::Contended(1)),
+            };
             match self.commit(&rollback.principal, "rollback", &object, rollback.dry_run, plan).await {
                 Err(Error::Contended(_)) => {}
                 done => return done,
@@ -267,7 +265,7 @@ impl Control {
     }
 
     /// One revision with the content of its changes.
-    pub async fn revision(&self, number: u64) -> Result<(Revision, Vec<Change>), Error> {
+    pub async fn revision_content(&self, number: u64) -> Result<(Revision, Vec<Change>), Error> {
         let Some(header) = self.inner.store.get(&revision::history_key(number)).await? else {
             return Err(self.unknown_revision(number).await?);
         };
@@ -492,7 +490,7 @@ impl Control {
         }
         let mut changes = Vec::new();
         for number in (after + 1..=newest).rev() {
-            changes.extend(self.revision(number).await?.1);
+            changes.extend(self.revision_content(number).await?.1);
         }
         Ok((changes, newest))
     }
@@ -503,131 +501,6 @@ impl Control {
             item.map_or(Ok(0), |item| revision::decode::<Revision>(item).map(|revision| revision.number))
         };
         Ok(Error::UnknownRevision { asked, oldest: number(range.items.first())?, newest: number(range.items.last())? })
-    }
-
-    fn plan_apply(&self, state: &State, apply: &Apply) -> Result<Plan, Error> {
-        let known = KnownWorld { merged: &state.merged, directory: &*self.inner.directory };
-        let mut faults = apply.parsed.faults.clone();
-        faults.extend(validate(&apply.parsed.resources, &known));
-        let mut changes = Vec::new();
-        for written in &apply.parsed.resources {
-            let key = &written.resource.key;
-            let before = state.merged.get(key);
-            if let Some(entry) = before.filter(|entry| entry.set != apply.set) {
-                let fix = format!("change it in {}, or remove it there first", owner(entry));
-                let message = format!("{key} is owned by {}", owner(entry));
-                faults.push(written.fault(FaultClass::Owned, "metadata.name", message, fix));
-            }
-            expect(key, before, apply.expected)?;
-            changes.push(Change {
-                resource: key.clone(),
-                before: before.map(|e| Stored::from(&**e)),
-                after: Some(after(written, before, &apply.set)),
-            });
-        }
-        fault::sort(&mut faults);
-        if fault::refuses(&faults) {
-            return Err(Error::Faults(faults));
-        }
-        if apply.prune {
-            let kept: BTreeSet<&ResourceKey> =
-                apply.parsed.resources.iter().map(|written| &written.resource.key).collect();
-            let gone = |entry: &&Arc<Entry>| entry.set == apply.set && !kept.contains(&entry.resource.key);
-            changes.extend(state.merged.iter().filter(gone).map(deletion));
-        }
-        let summary = apply.summary.clone().unwrap_or_else(|| summarise("apply", &changes));
-        Ok(Plan { set: apply.set.clone(), summary, changes, warnings: faults })
-    }
-}
-
-fn plan_delete(state: &State, delete: &Delete) -> Result<Plan, Error> {
-    let mut changes = Vec::new();
-    for key in &delete.resources {
-        let Some(entry) = state.merged.get(key) else { return Err(Error::NotFound(key.clone())) };
-        if entry.set != delete.set {
-            return Err(Error::Owned { resource: key.clone(), owner: owner(entry) });
-        }
-        expect(key, Some(entry), delete.expected)?;
-        changes.push(deletion(entry));
-    }
-    let summary = summarise("delete", &changes);
-    Ok(Plan { set: delete.set.clone(), summary, changes, warnings: Vec::new() })
-}
-
-/// Undoes `undo`, the newest first, for resources of the set. What belongs to another set by now stays.
-fn plan_rollback(state: &State, rollback: &Rollback, undo: &[Change], upto: u64) -> Result<Plan, Error> {
-    if state.number != upto {
-        return Err(Error::Contended(1));
-    }
-    let mut wanted: BTreeMap<&ResourceKey, Option<&Stored>> = BTreeMap::new();
-    for change in undo {
-        if rollback.resource.as_ref().is_none_or(|only| *only == change.resource) {
-            wanted.insert(&change.resource, change.before.as_ref());
-        }
-    }
-    let mut changes = Vec::new();
-    for (key, stored) in wanted {
-        let now = state.merged.get(key);
-        let foreign = now.filter(|entry| entry.set != rollback.set);
-        if let Some(entry) = foreign {
-            if rollback.resource.is_some() {
-                return Err(Error::Owned { resource: key.clone(), owner: owner(entry) });
-            }
-            continue;
-        }
-        let after = stored.filter(|stored| stored.set == rollback.set).cloned();
-        if now.is_none() && after.is_none() {
-            continue;
-        }
-        changes.push(Change { resource: key.clone(), before: now.map(|entry| Stored::from(&**entry)), after });
-    }
-    let summary = format!("roll back to revision {}", rollback.revision);
-    Ok(Plan { set: rollback.set.clone(), summary, changes, warnings: Vec::new() })
-}
-
-/// Refuses a change to what was changed since the caller read it.
-fn expect(key: &ResourceKey, entry: Option<&Arc<Entry>>, expected: Option<u64>) -> Result<(), Error> {
-    let found = entry.map_or(0, |entry| entry.revision);
-    match expected {
-        // Later is what the caller cannot have seen; a set may hold resources of several earlier revisions.
-        Some(expected) if found > expected || (expected > 0 && found == 0) => Err(Error::Conflict {
-            resource: key.clone(),
-            expected,
-            found,
-            author: entry.map(|entry| entry.author.clone()).unwrap_or_default(),
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// A written resource as it will be kept. The commit fills in revision, author and time.
-fn after(written: &Written, before: Option<&Arc<Entry>>, set: &Arc<str>) -> Stored {
-    let unchanged = before.filter(|entry| entry.value == written.value);
-    Stored {
-        value: written.value.clone(),
-        set: set.clone(),
-        file: written.file.clone(),
-        line: written.place().line,
-        created: before.map_or(0, |entry| entry.created),
-        revision: unchanged.map_or(0, |entry| entry.revision),
-        author: unchanged.map(|entry| entry.author.clone()).unwrap_or_default(),
-        updated: unchanged.map(|entry| entry.updated).unwrap_or_default(),
-    }
-}
-
-fn deletion(entry: &Arc<Entry>) -> Change {
-    Change { resource: entry.resource.key.clone(), before: Some(Stored::from(&**entry)), after: None }
-}
-
-fn owner(entry: &Entry) -> String {
-    format!("{}:{}", entry.file, entry.line)
-}
-
-fn summarise(verb: &str, changes: &[Change]) -> String {
-    let changed: Vec<&Change> = changes.iter().filter(|c| c.action() != revision::Action::Unchanged).collect();
-    match changed[..] {
-        [only] => format!("{verb} {}", only.resource),
-        ref several => format!("{verb} {} resources", several.len()),
     }
 }
 

@@ -8,7 +8,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::{IpAddr, Ipv4Addr};
 
 use leno_model::name::ServiceName;
 use leno_model::snapshot::Name;
@@ -102,7 +101,7 @@ impl Served {
         name: &str,
     ) -> Option<Resource> {
         let caller = (kind == Kind::Listener).then(|| caller(node));
-        let asked = Asked { kind, name: name.into(), dialect: dialect(node), caller };
+        let asked = Asked { kind, name: name.into(), dialect: node.dialect(), caller };
         if let Some(answer) = self.answers.get(&asked) {
             return answer.resource.clone();
         }
@@ -355,13 +354,4 @@ fn shape(merged: &Merged, directory: &dyn Directory, service: &ServiceName) -> u
 
 fn caller(node: &NodeInfo) -> Caller {
     Caller { namespace: node.namespace.as_str().into(), is_gateway: node.role == ProxyRole::Gateway }
-}
-
-fn dialect(node: &NodeInfo) -> Dialect {
-    match (node.proxy, node.role) {
-        (ProxyKind::Leno, _) => Dialect::Leno,
-        (ProxyKind::Grpc, _) => Dialect::Grpc,
-        (ProxyKind::Envoy, ProxyRole::Sidecar) => Dialect::Envoy { bind: IpAddr::V4(Ipv4Addr::LOCALHOST) },
-        (ProxyKind::Envoy, ProxyRole::Gateway) => Dialect::Envoy { bind: IpAddr::V4(Ipv4Addr::UNSPECIFIED) },
-    }
 }

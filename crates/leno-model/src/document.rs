@@ -114,6 +114,23 @@ pub fn parse_bytes(file: &str, bytes: &[u8]) -> Parsed {
     }
 }
 
+/// Reads a text that is one value and no resource, such as a settings file. An empty text is an empty object.
+pub fn parse_value(file: &str, text: &str) -> Result<serde_json::Value, Fault> {
+    let mut faults = Vec::new();
+    let documents = tree::read(&file.into(), text, &mut faults);
+    match faults.into_iter().next() {
+        Some(fault) => Err(fault),
+        None => Ok(documents.into_iter().next().map_or_else(|| serde_json::json!({}), |document| document.value)),
+    }
+}
+
+/// Reads the documents of a text as plain values, under the same limits: for files that hold no resources.
+pub fn values(file: &str, text: &str) -> (Vec<Value>, Vec<Fault>) {
+    let mut faults = Vec::new();
+    let documents = tree::read(&file.into(), text, &mut faults);
+    (documents.into_iter().map(|document| document.value).collect(), faults)
+}
+
 /// Reads several texts as one set.
 pub fn parse_set<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Parsed {
     let mut set = Parsed::default();

@@ -480,7 +480,7 @@ fn of_http_routes() -> Vec<Case> {
         case(
             DuplicateMatch,
             "spec.rules[0].matches[1]",
-            "remove one",
+            "never taken",
             rule("  - matches: [{path: {value: /a}}, ¦{path: {type: PathPrefix, value: /a/}}]"),
         ),
         case(

@@ -29,7 +29,10 @@ pub(crate) fn resolve(view: &View<'_>, context: &Context<'_>, backend: BackendVi
         return fault("InvalidKind", format!("{} {} cannot be a backend", backend.kind, backend.name));
     };
     let namespace = backend.namespace.unwrap_or(context.namespace);
-    if namespace != context.namespace {
+    // Back to the service that was asked for needs nobody's leave: that is where the request was going.
+    let is_parent =
+        context.parent.is_some_and(|(parent, _)| *parent.name == *service && *parent.namespace == *namespace);
+    if namespace != context.namespace && !is_parent {
         return fault("RefNotPermitted", format!("service {namespace}/{service} is in another namespace"));
     }
     let Ok(name) = ServiceName::new(namespace, service) else {

@@ -6,9 +6,10 @@ use leno_model::instance::Protocol;
 use leno_model::resource::Spec;
 use leno_model::resource::gateway::{GatewayListener, GatewayProtocol, hosts_meet};
 use leno_model::snapshot::{
-    Action, HostPattern, Listener, Name, RouteConfig, RouteFilter, Rule, VirtualHost, WeightedCluster,
+    Action, HostPattern, Listener, Match, Name, Origin, RouteConfig, RouteFilter, Rule, TlsRule, VirtualHost,
+    WeightedCluster,
 };
-use leno_route::precedence::{Placed, arrange_listeners};
+use leno_route::precedence::{Key, Placed, arrange_listeners};
 
 use super::route::{self, Attached};
 use super::{View, listener as service_listener, name};
@@ -31,6 +32,9 @@ pub(super) fn listener(view: &View<'_>, namespace: &str, gateway: &str, port: u1
         let of_protocol = listeners.iter().filter(|listener| listener.protocol == protocol);
         of_protocol.flat_map(|listener| routes_of(view, namespace, gateway, listener)).collect()
     };
+    let tls = listeners.iter().filter(|listener| listener.protocol == GatewayProtocol::Tls);
+    let tls = tls.map(|listener| (host_of(listener), placed_tls(view, namespace, gateway, listener)));
+    let tls = tls_rules(arrange_listeners(tls.collect()));
     let name = name::gateway(namespace, gateway, port);
     let is_http = first == GatewayProtocol::Http;
     Some(Listener {
@@ -45,7 +49,7 @@ pub(super) fn listener(view: &View<'_>, namespace: &str, gateway: &str, port: u1
             _ => Protocol::Tcp,
         },
         tcp: if is_http { Vec::new() } else { tcp(view, &routes(first)) },
-        tls: service_listener::tls_rules(view, &routes(GatewayProtocol::Tls), None),
+        tls,
         idle_timeout: IDLE_TIMEOUT,
     })
 }
@@ -59,10 +63,7 @@ pub(super) fn route_config(
 ) -> Option<RouteConfig> {
     let listeners = on_port(view, namespace, gateway, port)?;
     let http = listeners.into_iter().filter(|listener| listener.protocol == GatewayProtocol::Http);
-    let placed = http.map(|listener| {
-        let host = listener.hostname.as_deref().map_or(HostPattern::Any, service_listener::pattern);
-        (host, placed_rules(view, namespace, gateway, listener))
-    });
+    let placed = http.map(|listener| (host_of(listener), placed_rules(view, namespace, gateway, listener)));
     let placed: Vec<(HostPattern, Vec<Placed<Rule>>)> = placed.collect();
     if placed.is_empty() {
         return None;
@@ -147,6 +148,43 @@ fn placed_rules(view: &View<'_>, namespace: &str, gateway: &str, listener: &Gate
         }
     }
     placed
+}
+
+fn host_of(listener: &GatewayListener) -> HostPattern {
+    listener.hostname.as_deref().map_or(HostPattern::Any, service_listener::pattern)
+}
+
+fn placed_tls(view: &View<'_>, namespace: &str, gateway: &str, listener: &GatewayListener) -> Vec<Placed<TlsRule>> {
+    let mut placed = Vec::new();
+    for route in routes_of(view, namespace, gateway, listener) {
+        let key = Key::http(&Match::default(), route::age(route.0, 0, 0));
+        let rules = service_listener::tls_rules(view, &[route], None);
+        for rule in rules {
+            let pattern = rule.hostnames.first().cloned().unwrap_or(HostPattern::Any);
+            placed.push((pattern, key.clone(), rule));
+        }
+    }
+    placed
+}
+
+/// For each name the one rule that holds; names of a listener without a route lead nowhere, and not to a wider listener.
+fn tls_rules(mut arranged: Vec<(HostPattern, Vec<TlsRule>)>) -> Vec<TlsRule> {
+    arranged.sort_by_key(|(pattern, _)| match pattern {
+        HostPattern::Exact(name) => (0, usize::MAX - name.len()),
+        HostPattern::Suffix(name) => (1, usize::MAX - name.len()),
+        HostPattern::Any => (2, 0),
+    });
+    let nowhere = || TlsRule {
+        hostnames: Vec::new(),
+        clusters: Vec::new(),
+        origin: Origin { resource: "default".into(), rule: 0, name: None },
+    };
+    let one = |(pattern, rules): (HostPattern, Vec<TlsRule>)| {
+        let rule = rules.into_iter().next().unwrap_or_else(nowhere);
+        let hostnames = if pattern == HostPattern::Any { Vec::new() } else { vec![pattern] };
+        TlsRule { hostnames, ..rule }
+    };
+    arranged.into_iter().map(one).collect()
 }
 
 fn tcp(view: &View<'_>, routes: &[Attached<'_>]) -> Vec<WeightedCluster> {

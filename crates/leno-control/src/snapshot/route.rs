@@ -225,7 +225,7 @@ pub(super) fn origin(entry: &Entry, index: usize, name: Option<&str>) -> Origin 
     Origin { resource: entry.resource.key.to_string().into(), rule: index as u32, name: name.map(Into::into) }
 }
 
-fn age(entry: &Entry, rule: usize, alternative: usize) -> Age {
+pub(super) fn age(entry: &Entry, rule: usize, alternative: usize) -> Age {
     Age {
         created: entry.created,
         namespace: entry.resource.key.namespace.clone(),

@@ -1,4 +1,4 @@
-//! What is wrong between resources of one set: the same one twice, rules that match the same requests of one parent, two
+//! What is wrong between resources of one set: the same one twice, routes that match the same requests of one parent, two
 //! policies for one service. Across sets the Gateway API's precedence decides instead; that is control's work.
 
 use std::collections::BTreeMap;
@@ -71,12 +71,17 @@ fn duplicate_matches<'a>(written: &'a Written, seen: &mut Matches<'a>, faults: &
                     continue;
                 }
                 reported.push(path);
+                if first.resource.key == written.resource.key {
+                    // The Gateway API lets a route say the same twice: the first of its rules wins.
+                    let message = format!("matches the same requests as {first_path}, which stands before it");
+                    let fix = "remove it: it is never taken";
+                    faults.push(written.warning(FaultClass::DuplicateMatch, path, message, fix));
+                    continue;
+                }
+                let where_first = where_is(first, first_path);
                 let message = format!(
-                    "matches the same requests of {} {} as {} in {}",
-                    parent.kind,
-                    parent.name,
-                    first_path,
-                    where_is(first, first_path)
+                    "matches the same requests of {} {} as {} in {where_first}",
+                    parent.kind, parent.name, first.resource.key
                 );
                 let fix = "remove one of the two, or make the match more specific";
                 faults.push(written.fault(FaultClass::DuplicateMatch, path, message, fix));

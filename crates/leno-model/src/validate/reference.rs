@@ -198,7 +198,11 @@ pub(super) fn backend(check: &mut Check<'_, '_>, path: &str, backend: BackendVie
     }
     let own = check.namespace().to_owned();
     let namespace = backend.namespace.unwrap_or(&own);
-    if namespace != own {
+    // Back to the service that was asked for needs nobody's leave: that is where the request was going.
+    let is_parent = |parent: &ParentRef| {
+        parent.is_service() && parent.name == service && parent.namespace.as_deref().unwrap_or(&own) == namespace
+    };
+    if namespace != own && !parents.iter().any(is_parent) {
         let message =
             format!("a backend in namespace `{namespace}` needs a ReferenceGrant, which leno does not have yet");
         let fix = format!("move the route to namespace `{namespace}`, or use a service of `{own}`");

@@ -1,13 +1,16 @@
 //! What texts in resources may look like: names, hosts, headers, methods, paths, origins, regular expressions.
 
-use regex::RegexBuilder;
+use regex::bytes::RegexBuilder;
 
 use super::Check;
 use crate::fault::FaultClass;
 use crate::name;
 
-/// The largest compiled regular expression, 1 MiB: enough for any path, too small to hurt.
-const REGEX_BYTES_MAX: usize = 1024 * 1024;
+/// The largest compiled regular expression, as `leno-route` has it; a test of `leno-control` holds the two together.
+const REGEX_BYTES_MAX: usize = 64 * 1024;
+
+/// The longest regular expression.
+const REGEX_TEXT_MAX: usize = 4096;
 
 /// A DNS label, as namespaces and services have it.
 pub(super) fn label(check: &mut Check<'_, '_>, class: FaultClass, path: &str, text: &str) -> bool {
@@ -133,12 +136,14 @@ fn is_path_text(text: &str) -> bool {
 }
 
 pub(super) fn regex(check: &mut Check<'_, '_>, path: &str, text: &str) {
-    // As it will be compiled: for the whole of the text.
-    let whole = format!("^(?:{text})$");
-    let result = RegexBuilder::new(&whole).size_limit(REGEX_BYTES_MAX).build();
+    // First alone, so that `a)(b` is not completed by the parentheses around it.
+    let result = compile(text).and_then(|()| compile(&format!(r"\A(?:{text})\z")));
     let message = match result {
-        Ok(_) if !text.is_empty() => return,
-        Ok(_) => "an empty regular expression".to_owned(),
+        Ok(()) if text.is_empty() => "an empty regular expression".to_owned(),
+        Ok(()) if text.len() > REGEX_TEXT_MAX => {
+            format!("a regular expression of {} bytes, at most {REGEX_TEXT_MAX} are allowed", text.len())
+        }
+        Ok(()) => return,
         Err(regex::Error::CompiledTooBig(_)) => "a regular expression that becomes too large".to_owned(),
         Err(error) => {
             let text = error.to_string();
@@ -152,6 +157,12 @@ pub(super) fn regex(check: &mut Check<'_, '_>, path: &str, text: &str) {
         "write it in RE2 syntax; `\\` escapes what is meant literally"
     };
     check.error(FaultClass::InvalidRegex, path, message, fix);
+}
+
+/// Compiles as the proxies will: on bytes, without Unicode, small.
+fn compile(text: &str) -> Result<(), regex::Error> {
+    let mut builder = RegexBuilder::new(text);
+    builder.unicode(false).size_limit(REGEX_BYTES_MAX).dfa_size_limit(REGEX_BYTES_MAX).build().map(drop)
 }
 
 /// An origin of CORS: `*`, or scheme, host with wildcards, and port.
