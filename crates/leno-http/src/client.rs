@@ -52,7 +52,7 @@ pub struct RequestBody {
 
 enum BodyInner {
     H1(h1::client::Outgoing),
-    H2(Box<h2::client::H2Outgoing>),
+    H2(h2::client::H2Outgoing),
 }
 
 /// The answer to come. Dropped before it came, the exchange is given up: a reset, or the connection is closed.
@@ -113,10 +113,13 @@ impl Connection {
                 Ok((RequestBody { inner: BodyInner::H1(body) }, ResponseFuture { inner: FutureInner::H1(response) }))
             }
             Kind::H2(conn) => {
-                // Boxed, so that the future of an exchange over HTTP/1 is not as large.
-                let (body, response) = Box::pin(conn.send(head, length)).await?;
+                let (body, response) = match conn.send(head, length) {
+                    Some(sent) => sent?,
+                    // Boxed, so that the future of an exchange is not as large for what hardly ever happens.
+                    None => Box::pin(conn.send_later(head, length)).await?,
+                };
                 let inner = FutureInner::H2(Box::new(response));
-                Ok((RequestBody { inner: BodyInner::H2(Box::new(body)) }, ResponseFuture { inner }))
+                Ok((RequestBody { inner: BodyInner::H2(body) }, ResponseFuture { inner }))
             }
         }
     }

@@ -271,7 +271,10 @@ impl<K: Hash + Eq + Clone> State<K> {
 impl<K> Slot<K> {
     /// Moves what is to be closed to `dropped`.
     fn sweep(&mut self, now: Instant, options: &PoolOptions, dropped: &mut Vec<Rc<H1>>) {
-        self.h2.retain(|conn| conn.is_usable());
+        self.h2.retain(|conn| {
+            let idle = conn.idle_since(now).map(|since| now.duration_since(since));
+            conn.is_usable() && idle.is_none_or(|idle| idle < options.idle_timeout)
+        });
         // Oldest first: those before `surplus` go unless they were used a moment ago.
         let surplus = self.idle.len().saturating_sub(options.idle_kept);
         let mut index = 0;

@@ -125,6 +125,21 @@ fn idle_connections_beyond_two_go_when_they_were_not_needed_for_a_while() {
 }
 
 #[test]
+fn an_idle_connection_is_closed_after_its_time() {
+    kit::both(async |version| {
+        let address = kit::serve(Ok200, &kit::options()).await;
+        let options = PoolOptions { idle_timeout: Duration::from_millis(20), ..PoolOptions::default() };
+        let (pool, dialled) = (Pool::new(options), Cell::new(0));
+        exchange(&pool, version, address, &dialled).await.unwrap();
+        pool.sweep();
+        assert_eq!(pool.size().idle + pool.size().h2, 1);
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        pool.sweep();
+        assert_eq!(pool.size().idle + pool.size().h2, 0);
+    });
+}
+
+#[test]
 fn a_keep_alive_timeout_is_honoured() {
     kit::run(async {
         let answer: &'static [u8] = b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=1\r\nContent-Length: 0\r\n\r\n";

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker, ready};
 
 use ::h2::client::{ResponseFuture, SendRequest};
@@ -30,7 +30,11 @@ pub(crate) struct Conn {
     sender: RefCell<SendRequest<Bytes>>,
     options: Rc<ClientOptions>,
     open: Rc<Cell<usize>>,
-    closed: Rc<Cell<bool>>,
+    closed: Cell<bool>,
+    /// Exchanges begun.
+    sent: Cell<u64>,
+    /// When [`Conn::idle_since`] first found it without streams, and how many exchanges had been begun then.
+    idle: Cell<Option<(Instant, u64)>>,
 }
 
 /// Counts a stream as long as any part of it lives.
@@ -38,7 +42,12 @@ pub(crate) struct Open(Rc<Cell<usize>>);
 
 /// The request being written.
 pub(crate) struct H2Outgoing {
-    stream: Option<SendStream<Bytes>>,
+    /// Boxed, so that the future of an exchange over HTTP/1 is not as large; absent where there is no body.
+    body: Option<Box<Writing>>,
+}
+
+struct Writing {
+    stream: SendStream<Bytes>,
     outgoing: Outgoing,
     options: Rc<ClientOptions>,
 }
@@ -70,31 +79,46 @@ pub(crate) async fn connect(
         Ok(Err(error)) => return Err(super::error(error, Part::Connect, Side::Upstream).unprocessed()),
         Err(_) => return Err(Error::new(ErrorKind::Timeout(Part::Connect), Side::Upstream).unprocessed()),
     };
-    let closed = Rc::new(Cell::new(false));
     let keepalive = Keepalive::new(engine.ping_pong(), options.keepalive);
-    let driver = drive(engine, keepalive, verdict, options.clone(), closed.clone());
-    let conn = Conn { sender: RefCell::new(sender), options: options.clone(), open: Rc::default(), closed };
-    Ok((Rc::new(conn), driver))
+    let conn = Rc::new(Conn {
+        sender: RefCell::new(sender),
+        options: options.clone(),
+        open: Rc::default(),
+        closed: Cell::new(false),
+        sent: Cell::new(0),
+        idle: Cell::new(None),
+    });
+    let driver = drive(engine, keepalive, verdict, Rc::downgrade(&conn));
+    Ok((conn, driver))
 }
 
+/// Ends with the connection; it does not keep it open, whose last holder's drop ends it when its streams are done.
 async fn drive(
     engine: ::h2::client::Connection<Meter, Bytes>,
     mut keepalive: Option<Keepalive>,
     verdict: Rc<Verdict>,
-    options: Rc<ClientOptions>,
-    closed: Rc<Cell<bool>>,
+    conn: Weak<Conn>,
 ) {
     let mut engine = Box::pin(engine);
     poll_fn(|cx| match verdict.poll(cx) {
         Some(flood) => {
-            options.strikes.count(flood);
+            if let Some(conn) = conn.upgrade() {
+                conn.options.strikes.count(flood);
+            }
             Poll::Ready(())
         }
         None if engine.as_mut().poll(cx).is_ready() => Poll::Ready(()),
-        None => keepalive.as_mut().map_or(Poll::Pending, |keepalive| keepalive.poll(cx)),
+        None => {
+            if let Some(conn) = conn.upgrade() {
+                conn.note_end();
+            }
+            keepalive.as_mut().map_or(Poll::Pending, |keepalive| keepalive.poll(cx))
+        }
     })
     .await;
-    closed.set(true);
+    if let Some(conn) = conn.upgrade() {
+        conn.closed.set(true);
+    }
 }
 
 fn builder(limits: &Limits) -> ::h2::client::Builder {
@@ -113,16 +137,38 @@ fn builder(limits: &Limits) -> ::h2::client::Builder {
 // === impl Conn ===
 
 impl Conn {
-    pub(crate) async fn send(&self, head: &RequestHead, length: BodyLength) -> Result<(H2Outgoing, Awaited)> {
+    /// Sends the head; `None` when the server has no stream free at the moment ([`Conn::send_later`]).
+    pub(crate) fn send(&self, head: &RequestHead, length: BodyLength) -> Option<Result<(H2Outgoing, Awaited)>> {
+        let mut sender = self.sender.borrow_mut();
+        match sender.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => Some(self.send_on(&mut sender, head, length)),
+            Poll::Ready(Err(error)) => Some(Err(self.refused(error))),
+            Poll::Pending => None,
+        }
+    }
+
+    /// As [`Conn::send`], and waits in the engine until there is a stream.
+    pub(crate) async fn send_later(&self, head: &RequestHead, length: BodyLength) -> Result<(H2Outgoing, Awaited)> {
+        // A clone has its own place in the queue.
+        let mut sender = self.sender.borrow().clone();
+        poll_fn(|cx| sender.poll_ready(cx)).await.map_err(|e| self.refused(e))?;
+        self.send_on(&mut sender, head, length)
+    }
+
+    fn send_on(
+        &self,
+        sender: &mut SendRequest<Bytes>,
+        head: &RequestHead,
+        length: BodyLength,
+    ) -> Result<(H2Outgoing, Awaited)> {
         let connect = head.method == Method::Connect;
         let end = !connect && matches!(length, BodyLength::Empty | BodyLength::Known(0));
         let request = convert::to_request(head, length)?;
-        let mut sender = self.sender.borrow().clone();
-        poll_fn(|cx| sender.poll_ready(cx)).await.map_err(|e| self.refused(e))?;
         let (response, stream) = sender.send_request(request, end).map_err(|e| self.refused(e))?;
         let (stream, tunnel) = if connect { (None, Some(stream)) } else { ((!end).then_some(stream), None) };
         let (options, pulse) = (self.options.clone(), Pulse::default());
         self.open.set(self.open.get() + 1);
+        self.sent.set(self.sent.get() + 1);
         let awaited = Awaited {
             response,
             options: options.clone(),
@@ -133,7 +179,10 @@ impl Conn {
             pulse: pulse.clone(),
             informationals: 0,
         };
-        Ok((H2Outgoing { stream, outgoing: Outgoing::new(length, pulse, Part::RequestBody), options }, awaited))
+        let body = stream.map(|stream| {
+            Box::new(Writing { stream, outgoing: Outgoing::new(length, pulse, Part::RequestBody), options })
+        });
+        Ok((H2Outgoing { body }, awaited))
     }
 
     fn refused(&self, error: ::h2::Error) -> Error {
@@ -141,19 +190,34 @@ impl Conn {
         super::error(error, Part::RequestHead, Side::Upstream).unprocessed()
     }
 
-    /// Whether it takes requests at all.
+    /// Whether it takes requests at all, as far as its driver has seen.
     pub(crate) fn is_usable(&self) -> bool {
-        if !self.closed.get() {
-            let ready = self.sender.borrow_mut().poll_ready(&mut Context::from_waker(Waker::noop()));
-            self.closed.set(matches!(ready, Poll::Ready(Err(_))));
-        }
         !self.closed.get()
+    }
+
+    /// Notes that the server said GOAWAY or the connection broke.
+    fn note_end(&self) {
+        let ready = self.sender.borrow_mut().poll_ready(&mut Context::from_waker(Waker::noop()));
+        if matches!(ready, Poll::Ready(Err(_))) {
+            self.closed.set(true);
+        }
     }
 
     /// Whether fewer than this share (in percent) of the streams that the server allows are open.
     pub(crate) fn has_room(&self, percent: u32) -> bool {
         let most = self.sender.borrow().current_max_send_streams().min(u32::MAX as usize) as u64;
         (self.open.get() as u64) * 100 < most * u64::from(percent)
+    }
+
+    /// Since when it has had no streams, as often as one asks.
+    pub(crate) fn idle_since(&self, now: Instant) -> Option<Instant> {
+        let idle = match self.idle.get() {
+            _ if self.open.get() > 0 => None,
+            Some((since, sent)) if sent == self.sent.get() => Some((since, sent)),
+            _ => Some((now, self.sent.get())),
+        };
+        self.idle.set(idle);
+        idle.map(|(since, _)| since)
     }
 
     pub(crate) fn open_streams(&self) -> usize {
@@ -174,44 +238,49 @@ impl H2Outgoing {
         if data.is_empty() {
             return Ok(());
         }
-        self.write(false).await?;
-        self.outgoing.hold(data).map_err(|kind| Error::new(kind, Side::Us))
+        let Some(body) = &mut self.body else { return Err(Error::misuse("the request is over")) };
+        body.write(false).await?;
+        body.outgoing.hold(data).map_err(|kind| Error::new(kind, Side::Us))
     }
 
     pub(crate) async fn flush(&mut self) -> Result<()> {
-        if self.stream.is_none() { Ok(()) } else { self.write(false).await }
+        match &mut self.body {
+            Some(body) => body.write(false).await,
+            None => Ok(()),
+        }
     }
 
     pub(crate) async fn end(&mut self, trailers: Option<&Fields>) -> Result<()> {
-        if self.stream.is_none() {
-            return Ok(());
-        }
-        if !self.outgoing.is_complete() {
+        let Some(body) = &mut self.body else { return Ok(()) };
+        if !body.outgoing.is_complete() {
             return Err(Error::new(ErrorKind::LengthMismatch, Side::Us));
         }
-        self.write(trailers.is_none()).await?;
-        let stream = self.stream.take();
-        if let (Some(trailers), Some(mut stream)) = (trailers, stream) {
-            stream
+        body.write(trailers.is_none()).await?;
+        if let (Some(trailers), Some(mut body)) = (trailers, self.body.take()) {
+            body.stream
                 .send_trailers(convert::to_trailers(trailers))
                 .map_err(|e| super::error(e, Part::RequestBody, Side::Upstream))?;
         }
+        self.body = None;
         Ok(())
-    }
-
-    async fn write(&mut self, end: bool) -> Result<()> {
-        let Some(stream) = &mut self.stream else { return Err(Error::misuse("the request is over")) };
-        let (outgoing, idle) = (&mut self.outgoing, self.options.limits.stream_idle_timeout);
-        poll_fn(|cx| outgoing.poll_flush(stream, cx, idle, end)).await.map_err(|kind| Error::new(kind, Side::Upstream))
     }
 }
 
 impl Drop for H2Outgoing {
     /// Dropped before its end: the request is cut off.
     fn drop(&mut self) {
-        if let Some(mut stream) = self.stream.take() {
-            stream.send_reset(Reason::CANCEL);
+        if let Some(mut body) = self.body.take() {
+            body.stream.send_reset(Reason::CANCEL);
         }
+    }
+}
+
+impl Writing {
+    async fn write(&mut self, end: bool) -> Result<()> {
+        let idle = self.options.limits.stream_idle_timeout;
+        poll_fn(|cx| self.outgoing.poll_flush(&mut self.stream, cx, idle, end))
+            .await
+            .map_err(|kind| Error::new(kind, Side::Upstream))
     }
 }
 

@@ -93,7 +93,7 @@ pub(crate) async fn serve<H: Handler>(
             }
         });
         match next.await {
-            Next::Stream(request, respond) => begin(*request, respond, &options, &handler),
+            Next::Stream(request, respond) => begin(request, respond, &options, &handler),
             Next::Idle => {
                 draining = true;
                 engine.graceful_shutdown();
@@ -122,8 +122,9 @@ pub(crate) async fn serve<H: Handler>(
     served
 }
 
+#[allow(clippy::large_enum_variant)] // The large one is the usual one.
 enum Next {
-    Stream(Box<http::Request<RecvStream>>, SendResponse<Bytes>),
+    Stream(http::Request<RecvStream>, SendResponse<Bytes>),
     Idle,
     Flood(Malformed),
     /// The client does not answer any more.
@@ -158,7 +159,7 @@ fn poll_next(
     match engine.poll_accept(cx) {
         Poll::Ready(Some(Ok((request, respond)))) => {
             timer.done();
-            Poll::Ready(Next::Stream(Box::new(request), respond))
+            Poll::Ready(Next::Stream(request, respond))
         }
         Poll::Ready(Some(Err(error))) => Poll::Ready(Next::Closed(Err(error))),
         Poll::Ready(None) => Poll::Ready(Next::Closed(Ok(()))),
