@@ -192,7 +192,7 @@ impl Collector {
                 versions: BTreeMap::new(),
             });
             let version = edge.versions.entry(key.version.as_deref().unwrap_or_default().to_owned()).or_default();
-            series.between(from, to).for_each(|(_, tally)| version.tally.add(&tally));
+            series.add_to(from, to, &mut version.tally);
             version.open += series.requests_open;
             version.connections_open += series.connections_open;
         }
@@ -207,7 +207,7 @@ impl Collector {
             if let Some(service) = key.destination.service() {
                 let sum = services.entry(service).or_default();
                 let version = sum.versions.entry(key.version.as_deref().unwrap_or_default().to_owned()).or_default();
-                series.between(from, to).for_each(|(_, tally)| version.tally.add(&tally));
+                series.add_to(from, to, &mut version.tally);
                 version.open += series.requests_open;
                 version.connections_open += series.connections_open;
                 sum.callers.push(key.source.to_string());

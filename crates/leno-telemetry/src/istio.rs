@@ -9,8 +9,8 @@
 
 use std::sync::Arc;
 
-use crate::edge::{Edge, EdgeProtocol, EdgeSnapshot, Peer};
-use crate::metric::{Exposition, Kind, Unit};
+use crate::edge::{Edge, EdgeSnapshot, Peer};
+use crate::metric::{Exposition, Kind, LabelText, Unit};
 
 /// Writes all edges, sorted, family by family.
 pub(crate) fn render(edges: &[Arc<Edge>], out: &mut Exposition) {
@@ -24,17 +24,16 @@ pub(crate) fn render(edges: &[Arc<Edge>], out: &mut Exposition) {
         for (outcome, count) in &row.seen.outcomes {
             let grpc = outcome.grpc_status.map(|status| status.to_string()).unwrap_or_default();
             let more = [
-                ("response_code", outcome.code()),
-                ("grpc_response_status", grpc),
-                ("response_flags", outcome.flag.map_or("-", |flag| flag.code()).to_owned()),
+                ("response_code", &*outcome.code()),
+                ("grpc_response_status", &*grpc),
+                ("response_flags", outcome.flag.map_or("-", |flag| flag.code())),
             ];
-            out.sample("istio_requests_total", &row.labels_with(&more), *count as f64);
+            out.sample_of("istio_requests_total", &row.labels, &more, *count as f64);
         }
     }
     out.family("istio_request_duration_milliseconds", "Durations of requests in milliseconds.", Kind::Histogram);
     for row in http() {
-        let (labels, latency) = (row.labels_with(&[]), &row.seen.latency);
-        out.histogram("istio_request_duration_milliseconds", &labels, latency, Unit::Milliseconds);
+        out.histogram_of("istio_request_duration_milliseconds", &row.labels, &row.seen.latency, Unit::Milliseconds);
     }
     for (name, help, sum) in [
         ("istio_request_bytes", "Bytes of request bodies.", (|s| s.received) as fn(&EdgeSnapshot) -> u64),
@@ -42,7 +41,7 @@ pub(crate) fn render(edges: &[Arc<Edge>], out: &mut Exposition) {
     ] {
         out.family(name, help, Kind::Histogram);
         for row in http() {
-            out.summed(name, &row.labels_with(&[]), sum(&row.seen) as f64, row.seen.latency.count());
+            out.summed_of(name, &row.labels, sum(&row.seen) as f64, row.seen.latency.count());
         }
     }
     for (name, help, value) in [
@@ -56,19 +55,19 @@ pub(crate) fn render(edges: &[Arc<Edge>], out: &mut Exposition) {
         ("istio_tcp_sent_bytes_total", "Bytes to clients of TCP connections.", |s| s.tcp_sent),
     ] {
         out.family(name, help, Kind::Counter);
-        tcp().for_each(|row| out.sample(name, &row.labels_with(&[]), value(&row.seen) as f64));
+        tcp().for_each(|row| out.sample_of(name, &row.labels, &[], value(&row.seen) as f64));
     }
     out.family("leno_requests_open", "Requests that are open.", Kind::Gauge);
     for row in &rows {
-        out.sample("leno_requests_open", &row.labels_with(&[]), row.seen.open as f64);
+        out.sample_of("leno_requests_open", &row.labels, &[], row.seen.open as f64);
     }
     out.family("leno_retries_total", "Tries after the first.", Kind::Counter);
-    http().for_each(|row| out.sample("leno_retries_total", &row.labels_with(&[]), row.seen.retries as f64));
+    http().for_each(|row| out.sample_of("leno_retries_total", &row.labels, &[], row.seen.retries as f64));
 }
 
 /// An edge as it is printed.
 struct Row {
-    labels: Vec<(&'static str, String)>,
+    labels: LabelText,
     seen: EdgeSnapshot,
 }
 
@@ -77,45 +76,36 @@ impl Row {
         let key = edge.key();
         let (source, source_namespace) = workload(&key.source);
         let (destination, destination_namespace) = workload(&key.destination);
-        let version = |version: &Option<Arc<str>>| version.as_deref().unwrap_or("unknown").to_owned();
+        let version = |version: &'_ Option<Arc<str>>| version.as_deref().unwrap_or("unknown").to_owned();
         let (source_version, destination_version) = (version(&key.source_version), version(&key.destination_version));
         let (host, name) = match &key.destination {
             Peer::Service(service) => (service.host(), service.name.to_string()),
             Peer::Passthrough => ("PassthroughCluster".to_owned(), "PassthroughCluster".to_owned()),
             other => (other.to_string(), other.to_string()),
         };
-        let protocol = match key.protocol {
-            EdgeProtocol::Tcp => "tcp",
-            other => other.as_str(),
-        };
-        let labels = vec![
-            ("reporter", key.reporter.as_str().to_owned()),
-            ("source_workload", source.clone()),
-            ("source_workload_namespace", source_namespace),
-            ("source_principal", "unknown".to_owned()),
-            ("source_app", source.clone()),
-            ("source_version", source_version.clone()),
-            ("source_canonical_service", source),
-            ("source_canonical_revision", source_version),
-            ("destination_workload", destination.clone()),
-            ("destination_workload_namespace", destination_namespace.clone()),
-            ("destination_principal", "unknown".to_owned()),
-            ("destination_app", destination.clone()),
-            ("destination_version", destination_version.clone()),
-            ("destination_service", host),
-            ("destination_service_name", name),
-            ("destination_service_namespace", destination_namespace),
-            ("destination_canonical_service", destination),
-            ("destination_canonical_revision", destination_version),
-            ("request_protocol", protocol.to_owned()),
-            ("connection_security_policy", key.security.as_str().to_owned()),
-        ];
+        let labels = LabelText::new(&[
+            ("reporter", key.reporter.as_str()),
+            ("source_workload", &source),
+            ("source_workload_namespace", &source_namespace),
+            ("source_principal", "unknown"),
+            ("source_app", &source),
+            ("source_version", &source_version),
+            ("source_canonical_service", &source),
+            ("source_canonical_revision", &source_version),
+            ("destination_workload", &destination),
+            ("destination_workload_namespace", &destination_namespace),
+            ("destination_principal", "unknown"),
+            ("destination_app", &destination),
+            ("destination_version", &destination_version),
+            ("destination_service", &host),
+            ("destination_service_name", &name),
+            ("destination_service_namespace", &destination_namespace),
+            ("destination_canonical_service", &destination),
+            ("destination_canonical_revision", &destination_version),
+            ("request_protocol", key.protocol.as_str()),
+            ("connection_security_policy", key.security.as_str()),
+        ]);
         Self { labels, seen: edge.snapshot() }
-    }
-
-    fn labels_with<'a>(&'a self, more: &'a [(&'a str, String)]) -> Vec<(&'a str, &'a str)> {
-        let own = self.labels.iter().map(|(name, value)| (*name, value.as_str()));
-        own.chain(more.iter().map(|(name, value)| (*name, value.as_str()))).collect()
     }
 }
 

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub(crate) use exposition::LabelText;
 pub use exposition::{Exposition, Kind};
 pub use histogram::{BUCKETS, HistogramSnapshot, LogHistogram, MILLISECOND_BOUNDS, SECOND_BOUNDS, Unit};
 

@@ -1,7 +1,6 @@
 //! A tally in bytes: variable-length numbers (LEB128), most of them one or two bytes.
 
 use leno_telemetry::edge::Outcome;
-use leno_telemetry::metric::HistogramSnapshot;
 
 use super::Tally;
 
@@ -32,27 +31,34 @@ impl Packed {
     }
 
     pub(super) fn unpack(&self) -> Tally {
+        let mut tally = Tally::default();
+        self.add_to(&mut tally);
+        tally
+    }
+
+    /// Adds what is packed to `sum`, without a tally between.
+    pub(super) fn add_to(&self, sum: &mut Tally) {
         let mut rest = &*self.0;
         let mut next = || get(&mut rest);
-        let [sum_us, received, sent, retries, connections_opened, connections_closed, tcp_received, tcp_sent] =
-            std::array::from_fn(|_| next());
-        let outcomes = (0..next()).map(|_| (Outcome::unpack(next() as u32), next())).collect();
+        let fields = [
+            &mut sum.latency.sum_us,
+            &mut sum.received,
+            &mut sum.sent,
+            &mut sum.retries,
+            &mut sum.connections_opened,
+            &mut sum.connections_closed,
+            &mut sum.tcp_received,
+            &mut sum.tcp_sent,
+        ];
+        fields.into_iter().for_each(|field| *field = field.saturating_add(next()));
+        for _ in 0..next() {
+            let outcome = Outcome::unpack(next() as u32);
+            sum.count(outcome, next());
+        }
         let mut bucket = 0;
-        let mut pairs = Vec::new();
         while !rest.is_empty() {
             bucket += get(&mut rest) as u32;
-            pairs.push((bucket, get(&mut rest)));
-        }
-        Tally {
-            outcomes,
-            latency: HistogramSnapshot::from_sparse(pairs, sum_us),
-            received,
-            sent,
-            retries,
-            connections_opened,
-            connections_closed,
-            tcp_received,
-            tcp_sent,
+            sum.latency.add_bucket(bucket, get(&mut rest));
         }
     }
 }
@@ -96,13 +102,14 @@ fn get(rest: &mut &[u8]) -> u64 {
 mod tests {
     use super::*;
     use leno_telemetry::Flag;
+    use leno_telemetry::metric::HistogramSnapshot;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
         fn a_tally_survives_packing(
             numbers: [u64; 8],
-            statuses in prop::collection::vec((100_u16..600, 1_u64..1 << 40), 0..9),
+            statuses in prop::collection::btree_map(100_u16..600, 1_u64..1 << 40, 0..9),
             buckets in prop::collection::btree_map(0_u32..224, 1_u64..1 << 40, 0..30),
         ) {
             let outcome = |status| Outcome { status, grpc_status: Some(14), flag: Some(Flag::TryTimeout) };

@@ -18,6 +18,10 @@ pub enum Kind {
     Histogram,
 }
 
+/// Labels as text, for series that share them.
+#[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LabelText(String);
+
 /// Text under way.
 #[derive(Debug, Default)]
 pub struct Exposition {
@@ -53,28 +57,32 @@ impl Exposition {
 
     /// One sample.
     pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
-        self.text.push_str(name);
-        self.labels(labels, None);
-        self.value(value);
+        self.line(name, "", &LabelText::default(), labels, value);
     }
 
     /// The samples of one histogram.
     pub fn histogram(&mut self, name: &str, labels: &[(&str, &str)], snapshot: &HistogramSnapshot, unit: Unit) {
-        let count = snapshot.count();
-        for bound in unit.bounds() {
+        self.histogram_of(name, &LabelText::new(labels), snapshot, unit);
+    }
+
+    /// As [`Exposition::sample`], with labels that were made text before and some more.
+    pub(crate) fn sample_of(&mut self, name: &str, labels: &LabelText, more: &[(&str, &str)], value: f64) {
+        self.line(name, "", labels, more, value);
+    }
+
+    pub(crate) fn histogram_of(&mut self, name: &str, labels: &LabelText, snapshot: &HistogramSnapshot, unit: Unit) {
+        for (bound, text) in unit.bounds().iter().zip(unit.bound_texts()) {
             let up_to = snapshot.count_up_to(bound * unit.microseconds());
-            self.bucket(name, labels, &bound.to_string(), up_to);
+            self.line(name, "_bucket", labels, &[("le", text)], up_to as f64);
         }
-        self.bucket(name, labels, "+Inf", count);
-        self.suffixed(name, "_sum", labels, snapshot.sum_us as f64 / unit.microseconds());
-        self.suffixed(name, "_count", labels, count as f64);
+        self.summed_of(name, labels, snapshot.sum_us as f64 / unit.microseconds(), snapshot.count());
     }
 
     /// A histogram of which only sum and count were kept.
-    pub fn summed(&mut self, name: &str, labels: &[(&str, &str)], sum: f64, count: u64) {
-        self.bucket(name, labels, "+Inf", count);
-        self.suffixed(name, "_sum", labels, sum);
-        self.suffixed(name, "_count", labels, count as f64);
+    pub(crate) fn summed_of(&mut self, name: &str, labels: &LabelText, sum: f64, count: u64) {
+        self.line(name, "_bucket", labels, &[("le", "+Inf")], count as f64);
+        self.line(name, "_sum", labels, &[], sum);
+        self.line(name, "_count", labels, &[], count as f64);
     }
 
     /// The text.
@@ -82,37 +90,19 @@ impl Exposition {
         self.text
     }
 
-    fn bucket(&mut self, name: &str, labels: &[(&str, &str)], bound: &str, count: u64) {
-        self.text.push_str(name);
-        self.text.push_str("_bucket");
-        self.labels(labels, Some(bound));
-        self.value(count as f64);
-    }
-
-    fn suffixed(&mut self, name: &str, suffix: &str, labels: &[(&str, &str)], value: f64) {
+    fn line(&mut self, name: &str, suffix: &str, labels: &LabelText, more: &[(&str, &str)], value: f64) {
         self.text.push_str(name);
         self.text.push_str(suffix);
-        self.labels(labels, None);
-        self.value(value);
-    }
-
-    fn labels(&mut self, labels: &[(&str, &str)], bound: Option<&str>) {
-        if labels.is_empty() && bound.is_none() {
-            return;
-        }
-        self.text.push('{');
-        let all = labels.iter().copied().chain(bound.map(|bound| ("le", bound)));
-        for (n, (name, value)) in all.enumerate() {
-            debug_assert!(is_name(name), "{name:?} is not a label name");
-            if n > 0 {
+        if !labels.0.is_empty() || !more.is_empty() {
+            self.text.push('{');
+            self.text.push_str(&labels.0);
+            if !labels.0.is_empty() && !more.is_empty() {
                 self.text.push(',');
             }
-            self.text.push_str(name);
-            self.text.push_str("=\"");
-            escape_label(value, &mut self.text);
-            self.text.push('"');
+            write_labels(more, &mut self.text);
+            self.text.push('}');
         }
-        self.text.push('}');
+        self.value(value);
     }
 
     fn value(&mut self, value: f64) {
@@ -127,6 +117,29 @@ impl Exposition {
             let _ = write!(self.text, "{value}");
         }
         self.text.push('\n');
+    }
+}
+
+// === impl LabelText ===
+
+impl LabelText {
+    pub(crate) fn new(labels: &[(&str, &str)]) -> Self {
+        let mut text = String::new();
+        write_labels(labels, &mut text);
+        Self(text)
+    }
+}
+
+fn write_labels(labels: &[(&str, &str)], out: &mut String) {
+    for (n, (name, value)) in labels.iter().enumerate() {
+        debug_assert!(is_name(name), "{name:?} is not a label name");
+        if n > 0 {
+            out.push(',');
+        }
+        out.push_str(name);
+        out.push_str("=\"");
+        escape_label(value, out);
+        out.push('"');
     }
 }
 

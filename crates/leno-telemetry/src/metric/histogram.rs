@@ -90,6 +90,12 @@ impl Unit {
         }
     }
 
+    /// The bounds as they are printed.
+    pub(crate) fn bound_texts(self) -> &'static [String] {
+        static TEXTS: [OnceLock<Vec<String>>; 2] = [const { OnceLock::new() }; 2];
+        TEXTS[self as usize].get_or_init(|| self.bounds().iter().map(f64::to_string).collect())
+    }
+
     /// Microseconds in one unit.
     pub fn microseconds(self) -> f64 {
         match self {
@@ -145,11 +151,7 @@ impl HistogramSnapshot {
     /// A snapshot of pairs of bucket and count, as a report holds them. Unknown buckets are dropped.
     pub fn from_sparse(pairs: impl IntoIterator<Item = (u32, u64)>, sum_us: u64) -> Self {
         let mut snapshot = Self { counts: Vec::new(), sum_us };
-        for (index, count) in pairs {
-            if (index as usize) < BUCKETS {
-                snapshot.add(index as usize, count);
-            }
-        }
+        pairs.into_iter().for_each(|(bucket, count)| snapshot.add_bucket(bucket, count));
         snapshot
     }
 
@@ -222,6 +224,13 @@ impl HistogramSnapshot {
             sum += if to <= bound { *count } else { (*count as f64 * (bound - from) / (to - from)) as u64 };
         }
         sum
+    }
+
+    /// Adds to one bucket. An unknown one is dropped.
+    pub fn add_bucket(&mut self, bucket: u32, count: u64) {
+        if (bucket as usize) < BUCKETS {
+            self.add(bucket as usize, count);
+        }
     }
 
     fn add(&mut self, index: usize, count: u64) {
