@@ -29,6 +29,8 @@ pub struct EndpointState {
     pub address: Address,
     /// Whether that is a proxy of the mesh.
     pub via_proxy: bool,
+    /// Whether it is the application, in a network namespace of its own if it was captured.
+    pub is_application: bool,
     /// Open requests and latency.
     pub load: Arc<Load>,
 }
@@ -84,7 +86,12 @@ impl EndpointKey {
 impl EndpointState {
     /// An endpoint that was not seen before.
     pub fn new(address: Address, via_proxy: bool) -> Self {
-        Self { key: EndpointKey::next(), address, via_proxy, load: Arc::new(Load::new()) }
+        Self { key: EndpointKey::next(), address, via_proxy, is_application: false, load: Arc::new(Load::new()) }
+    }
+
+    /// The application beside the proxy.
+    pub fn application(address: Address) -> Self {
+        Self { is_application: true, ..Self::new(address, false) }
     }
 }
 

@@ -49,7 +49,7 @@ impl Application {
             None => format!("application:{}", self.port),
         };
         let shown = self.address.tcp().unwrap_or(SocketAddr::from(([127, 0, 0, 1], self.port)));
-        let state = EndpointState::new(self.address.clone(), false);
+        let state = EndpointState::application(self.address.clone());
         outbound::local(name.into(), self.service.clone(), shown, state, self.protocol, Edges::new(metrics, &key))
     }
 }

@@ -48,7 +48,8 @@ pub(crate) async fn connect(
 
 /// A fresh byte stream to an endpoint.
 pub(crate) async fn dial(worker: &Worker, endpoint: &Endpoint, timeout: Duration) -> Result<Stream, Error> {
-    worker.dial.connect(&endpoint.state.address, timeout).await.map_err(Error::connect)
+    let dial = if endpoint.state.is_application { &worker.application_dial } else { &worker.dial };
+    dial.connect(&endpoint.state.address, timeout).await.map_err(Error::connect)
 }
 
 /// HTTP over a stream that was dialled.

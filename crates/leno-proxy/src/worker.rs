@@ -90,6 +90,7 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     pub(crate) pool: Pool<PoolKey>,
     pub(crate) dial: Rc<dyn Dial>,
+    pub(crate) application_dial: Rc<dyn Dial>,
     pub(crate) client_options: Rc<ClientOptions>,
     pub(crate) server_options: Rc<ServerOptions>,
     names: RefCell<Names>,
@@ -108,12 +109,13 @@ struct Names {
 // === impl Worker ===
 
 impl Worker {
-    /// A worker that dials with `dial`.
-    pub fn new(shared: Arc<Shared>, dial: Rc<dyn Dial>) -> Rc<Self> {
+    /// A worker that dials with `dial`, and the application with one of its own: it may live in another network.
+    pub fn new(shared: Arc<Shared>, dial: Rc<dyn Dial>, application_dial: Rc<dyn Dial>) -> Rc<Self> {
         let options = PoolOptions { idle_timeout: Duration::from_secs(3600), ..PoolOptions::default() };
         Rc::new_cyclic(|this| Self {
             pool: Pool::new(options),
             dial,
+            application_dial,
             client_options: Rc::new(ClientOptions {
                 limits: shared.limits.clone(),
                 strikes: shared.strikes.clone(),

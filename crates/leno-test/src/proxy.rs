@@ -138,7 +138,7 @@ impl Builder {
             drain: drain.watch(),
         });
         let (commands, mut commanded) = Commands::new(1);
-        let worker = Worker::new(shared, Rc::new(HostDial));
+        let worker = Worker::new(shared, Rc::new(HostDial), Rc::new(HostDial));
         let commanded = commanded.remove(0);
         let worker = task::spawn("test-worker", listener::run(worker, commanded)).abort_on_drop();
         let mut builder = TableBuilder::new(EdgeKey::default(), 1, metrics.clone());

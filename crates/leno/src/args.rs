@@ -28,8 +28,8 @@ pub struct Cli {
     #[arg(long, global = true, env = "LENO_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
     /// A settings file; keys are the names of flags. Default: ./leno.yaml, then /etc/leno/leno.yaml, if there.
-    #[arg(long, global = true, env = "LENO_SETTINGS", value_name = "FILE")]
-    pub settings: Option<PathBuf>,
+    #[arg(long, global = true, env = "LENO_SETTINGS_FILE", value_name = "FILE")]
+    pub settings_file: Option<PathBuf>,
 }
 
 /// The verbs.

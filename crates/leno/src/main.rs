@@ -33,7 +33,7 @@ fn main() -> ExitCode {
 fn parse() -> anyhow::Result<(args::Cli, Vec<settings::Setting>)> {
     // Read once without the file, only to learn which file is named.
     let named = args::Cli::command().ignore_errors(true).try_get_matches().ok();
-    let named = named.and_then(|matches| matches.get_one::<std::path::PathBuf>("settings").cloned());
+    let named = named.and_then(|matches| matches.get_one::<std::path::PathBuf>("settings_file").cloned());
     let file = settings::SettingsFile::load(named.as_deref())?;
     let command = file.into_defaults(args::Cli::command())?;
     let matches = command.clone().get_matches();

@@ -33,6 +33,8 @@ const PROXY_START: Duration = Duration::from_secs(10);
 /// How long a program may take after SIGTERM.
 const PROGRAM_END: Duration = Duration::from_secs(30);
 
+const SIGKILL: i32 = 9;
+
 /// Runs the program; its status.
 pub fn run(args: RunArgs, log_level: &str) -> ExitCode {
     let status = match leno_runtime::threads::control(supervise(args, log_level.to_owned())) {
@@ -91,7 +93,8 @@ async fn supervise(args: RunArgs, log_level: String) -> Result<i32, Failure> {
     let Captured { outbound, dns_udp, dns_tcp, host_ports, sockets, mut program, .. } = captured;
     for host_port in host_ports {
         for listener in host_port.listeners {
-            let forward = namespace::forward_host_port(listener, host_port.port, |future| drop(task::spawn("host-port", future)));
+            let forward =
+                namespace::forward_host_port(listener, host_port.port, |future| drop(task::spawn("host-port", future)));
             drop(task::spawn("host-ports", async move {
                 if let Err(error) = forward.await {
                     eprintln!("leno run: host port: {error}");
@@ -124,13 +127,15 @@ async fn supervise(args: RunArgs, log_level: String) -> Result<i32, Failure> {
             },
             asked = signals.next() => {
                 if stopping || asked.shutdown == Shutdown::Now {
-                    program.signal(9).await?;
+                    program.signal(SIGKILL).await?;
                 } else {
                     stopping = true;
                     proxy.drain(args.drain_timeout).await;
                     program.signal(asked.signal).await?;
-                    let _ = tokio::time::timeout(PROGRAM_END, program.wait()).await;
-                    program.signal(9).await?;
+                    match tokio::time::timeout(PROGRAM_END, program.wait()).await {
+                        Ok(ended) => break ended,
+                        Err(_) => program.signal(SIGKILL).await?,
+                    }
                 }
             }
         }
@@ -143,7 +148,8 @@ async fn supervise(args: RunArgs, log_level: String) -> Result<i32, Failure> {
 }
 
 fn proxy_arguments(args: &RunArgs, log_level: &str) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = vec!["--log-level".into(), log_level.into(), "proxy".into(), "--supervised".into()];
+    let mut arguments: Vec<OsString> =
+        vec!["--log-level".into(), log_level.into(), "proxy".into(), "--supervised".into()];
     let mut add = |name: &str, value: String| {
         arguments.push(name.into());
         arguments.push(value.into());
@@ -317,7 +323,11 @@ impl Looking {
         let at = |port: u16| listening.iter().find(|address| address.port() == port).map(reachable);
         if self.wanted.is_empty() {
             let first = listening.first()?;
-            return Some(vec![ProgramPort { port: first.port(), protocol: Protocol::Detect, address: reachable(first) }]);
+            return Some(vec![ProgramPort {
+                port: first.port(),
+                protocol: Protocol::Detect,
+                address: reachable(first),
+            }]);
         }
         let port = |wanted: &crate::settings::ApplicationPort| {
             Some(ProgramPort { port: wanted.port, protocol: wanted.protocol, address: at(wanted.port)? })

@@ -6,6 +6,7 @@
 //! ```
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use leno_model::name::{DEFAULT_NAMESPACE, ServiceName};
 use leno_model::seam::{Clock, Random};
 use leno_model::snapshot::Name;
 use leno_net::Address;
-use leno_net::dial::{Dial, HostDial};
+use leno_net::dial::{Dial, HostDial, NamespaceDial};
 use leno_proxy::held::Held;
 use leno_proxy::listener::{self, Key, Purpose};
 use leno_proxy::subscribe::{self, Subscriber};
@@ -43,18 +44,34 @@ use super::control_plane;
 use crate::args::{AccessLogFormat, AllowDeny, ProxyArgs, ProxyRole};
 use crate::settings::Setting;
 
+mod supervision;
+
+use supervision::{Supervised, Supervision};
+
 /// Runs a proxy until it is told to stop.
 pub async fn run(args: ProxyArgs, settings: Vec<Setting>, log_level: LogLevel) -> anyhow::Result<()> {
     let mut signals = Signals::catch()?;
-    let started = start(args, settings, log_level).await?;
-    started.ready.wait().await;
-    tracing::info!(proxy = %started.node.id, "ready");
+    let supervision = if args.supervised { Some(Supervision::begin().await?) } else { None };
+    let mut started = start(args, settings, log_level, supervision).await?;
     let mut ended = started.workers;
+    let mut supervised = started.supervised.take();
+    match &supervised {
+        Some(_) => {}
+        None => {
+            started.ready.wait().await;
+            tracing::info!(proxy = %started.node.id, "ready");
+        }
+    }
     tokio::select! {
         asked = signals.next() => tracing::info!(signal = asked.signal, "stopping"),
         Some(worker) = ended.ended() => anyhow::bail!("worker {} ended: {}", worker.worker.0, worker.panic.unwrap_or_default()),
+        () = supervision::follow(&mut supervised), if supervised.is_some() => {}
     }
-    if let Some(enrolled) = &started.enrolment {
+    let enrolment = match &mut supervised {
+        Some(supervised) => supervised.enrolment.take(),
+        None => started.enrolment.take(),
+    };
+    if let Some(enrolled) = &enrolment {
         enrolled.drain().await;
     }
     started.drain.start();
@@ -68,7 +85,10 @@ pub async fn run(args: ProxyArgs, settings: Vec<Setting>, log_level: LogLevel) -
         () = async { while signals.next().await.shutdown != Shutdown::Now {} } => {}
     }
     started.drain.stop();
-    if let Some(enrolled) = started.enrolment {
+    if let Some(supervised) = &supervised {
+        supervised.say_drained().await;
+    }
+    if let Some(enrolled) = enrolment {
         enrolled.leave().await;
     }
     ended.all_ended().await;
@@ -83,10 +103,16 @@ struct Started {
     drain_timeout: Duration,
     ready: Ready,
     enrolment: Option<control_plane::Enrolment>,
+    supervised: Option<Supervised>,
     _commands: Commands,
 }
 
-async fn start(args: ProxyArgs, settings: Vec<Setting>, log_level: LogLevel) -> anyhow::Result<Started> {
+async fn start(
+    args: ProxyArgs,
+    settings: Vec<Setting>,
+    log_level: LogLevel,
+    supervision: Option<Supervision>,
+) -> anyhow::Result<Started> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let node = node_of(&args);
     let count = workers_of(&args);
@@ -119,11 +145,12 @@ async fn start(args: ProxyArgs, settings: Vec<Setting>, log_level: LogLevel) -> 
             destination: Peer::Passthrough,
             ..EdgeKey::default()
         }),
-        virtual_names: None,
+        virtual_names: supervision.as_ref().map(Supervision::virtual_names),
         drain: drain.watch(),
     });
 
-    let (commands, workers) = start_workers(&shared, count)?;
+    let channels = supervision.as_ref().map(|supervision| supervision.channels(count)).transpose()?;
+    let (commands, workers) = start_workers(&shared, count, channels)?;
     let edge = EdgeKey { source, source_version: args.version.as_deref().map(Into::into), ..EdgeKey::default() };
     let builder = Builder::new(edge, SystemRandom.next_u64(), metrics.clone());
     let sync_gate = ready.gate("configuration", "no server has answered and nothing is on disk");
@@ -149,8 +176,21 @@ async fn start(args: ProxyArgs, settings: Vec<Setting>, log_level: LogLevel) -> 
     let ports = open_listeners(&args, &node, &commands, &metrics).await?;
     let enrolment = enrol(&args, &node, ports, &ready).await;
     report(&args, &node, &metrics, clock.clone());
+    let supervised = match supervision {
+        Some(supervision) => Some(supervision.serve(&args, &node, &commands, &shared).await?),
+        None => None,
+    };
     admin(&args, &shared, &metrics, &ready, settings, log_level).await?;
-    Ok(Started { node, workers, drain, drain_timeout: args.drain_timeout, ready, enrolment, _commands: commands })
+    Ok(Started {
+        node,
+        workers,
+        drain,
+        drain_timeout: args.drain_timeout,
+        ready,
+        enrolment,
+        supervised,
+        _commands: commands,
+    })
 }
 
 // === what the proxy is ===
@@ -244,15 +284,26 @@ fn listener_name(destination: &str, namespace: &str) -> anyhow::Result<Name> {
 
 // === what runs ===
 
-fn start_workers(shared: &Arc<Shared>, count: usize) -> anyhow::Result<(Commands, Workers)> {
+/// Starts the workers; with `channels`, the application is dialled through them.
+fn start_workers(
+    shared: &Arc<Shared>,
+    count: usize,
+    channels: Option<Vec<StdUnixStream>>,
+) -> anyhow::Result<(Commands, Workers)> {
     let (commands, commanded) = Commands::new(count);
     let mut commanded = commanded.into_iter();
+    let mut channels = channels.into_iter().flatten();
     let workers = Workers::start(count, |index| {
         let commanded = commanded.next().expect("as many ends as workers");
-        let shared = shared.clone();
+        let (shared, channel) = (shared.clone(), channels.next());
         move || async move {
             shard::enter(index.0 + 1);
-            listener::run(Worker::new(shared, Rc::new(HostDial)), commanded).await;
+            let application: Rc<dyn Dial> = match channel.map(NamespaceDial::new) {
+                None => Rc::new(HostDial),
+                Some(Ok(dial)) => Rc::new(dial),
+                Some(Err(error)) => return tracing::error!(%error, "worker without a way to the program"),
+            };
+            listener::run(Worker::new(shared, Rc::new(HostDial), application), commanded).await;
         }
     })?;
     Ok((commands, workers))
@@ -434,10 +485,21 @@ async fn enrol(
     ports: Vec<(crate::settings::ApplicationPort, SocketAddr)>,
     ready: &Ready,
 ) -> Option<control_plane::Enrolment> {
-    let service = args.service.clone()?;
     if ports.is_empty() || args.resources.is_some() {
         return None;
     }
+    let gate = ready.gate("registration", "the instance is not registered yet");
+    enrol_at(args, node, &ports, gate)
+}
+
+/// Registers the instance behind these inbound ports, if it is one of a service.
+fn enrol_at(
+    args: &ProxyArgs,
+    node: &NodeInfo,
+    ports: &[(crate::settings::ApplicationPort, SocketAddr)],
+    gate: leno_runtime::ready::Gate,
+) -> Option<control_plane::Enrolment> {
+    let service = args.service.clone()?;
     let inbound = ports[0].1.ip();
     let advertised =
         args.advertise.unwrap_or(if inbound.is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { inbound });
@@ -468,7 +530,6 @@ async fn enrol(
         source: "run".into(),
     };
     let servers = args.servers.iter().filter_map(|server| server_address(server).ok()).collect();
-    let gate = ready.gate("registration", "the instance is not registered yet");
     Some(control_plane::Enrolment::start(servers, instance, gate))
 }
 

@@ -203,10 +203,13 @@ fn measure(parts: &Arc<Parts>) {
         gauge("leno_server_services", "Services with an instance.", services as f64);
         gauge("leno_server_instances", "Registered instances.", instances as f64);
         let Some(stats) = sqlite.as_ref().map(|store| store.stats()) else { return };
-        out.family("leno_server_store_commit_seconds", "Commits of the store and the time they took.", Kind::Histogram);
-        out.summed("leno_server_store_commit_seconds", &[], stats.commit_time.as_secs_f64(), stats.commits);
-        out.family("leno_server_store_failures_total", "Commits that did not succeed.", Kind::Counter);
-        out.sample("leno_server_store_failures_total", &[], stats.failures as f64);
+        let mut counter = |name: &str, help: &str, value: f64| {
+            out.family(name, help, Kind::Counter);
+            out.sample(name, &[], value);
+        };
+        counter("leno_server_store_commits_total", "Commits of the store.", stats.commits as f64);
+        counter("leno_server_store_commit_seconds_total", "Time that commits took.", stats.commit_time.as_secs_f64());
+        counter("leno_server_store_failures_total", "Commits that did not succeed.", stats.failures as f64);
     });
 }
 

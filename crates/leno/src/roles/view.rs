@@ -57,7 +57,7 @@ impl View for MeshView {
 
     fn change(&self, revision: u64) -> Answer<'_, Option<Change>> {
         Box::pin(async move {
-            match self.0.control.revision(revision).await {
+            match self.0.control.revision_content(revision).await {
                 Ok((found, changes)) => {
                     let diff: Vec<String> = changes.iter().map(|change| change.diff()).collect();
                     Ok(Some(Change { row: change_row(&found), diff: diff.concat() }))
