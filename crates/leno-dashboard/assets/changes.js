@@ -6,7 +6,8 @@ import { Badge, html } from './parts.js';
 import { ago, moment } from './format.js';
 
 const PAGE = 50;
-const KINDS = { apply: 'ok', delete: 'bad', rollback: 'warn' };
+// By the first word of what was done.
+const KINDS = { apply: 'ok', applied: 'ok', created: 'ok', updated: 'ok', delete: 'bad', deleted: 'bad', removed: 'bad', rollback: 'warn', restored: 'warn' };
 
 export function Changes() {
   const [state, setState] = useState({ rows: [], problem: null, more: true, loading: true });
@@ -37,10 +38,12 @@ export function Changes() {
 const load = (before, abort) => read(`/api/v1/dashboard/changes?limit=${PAGE}${before ? `&before=${before}` : ''}`, abort);
 
 function Row({ row, open }) {
+  const word = row.action.split(' ')[0].toLowerCase();
+  const text = KINDS[word] && !row.action.includes(' ') ? '' : row.action;
   return html`<li class=${open ? 'open' : ''}>
     <a class="line" href=${address('changes', open ? null : row.revision)} aria-expanded=${open}>
-      <b>${row.revision}</b><${Badge} kind=${KINDS[row.action] ?? 'idle'}>${row.action}<//>
-      <span class="what">${row.resources.slice(0, 4).map((name) => html`<code key=${name}>${name}</code> `)}${row.resources.length > 4 ? `and ${row.resources.length - 4} more` : ''}</span>
+      <b>${row.revision}</b>${KINDS[word] && html`<${Badge} kind=${KINDS[word]}>${word}<//>`}
+      <span class="what">${row.resources.slice(0, 4).map((name) => html`<code key=${name}>${name}</code> `)}${row.resources.length > 4 ? `and ${row.resources.length - 4} more` : ''} ${text && html`<span class="muted">${text}</span>`}</span>
       <span class="who">${row.author}</span><time datetime=${row.time} title=${moment(row.time)}>${ago(row.time, live.value.time)}</time></a>
     ${open && html`<${Difference} revision=${row.revision} row=${row} />`}
   </li>`;
@@ -55,12 +58,15 @@ function Difference({ revision, row }) {
     return () => abort.abort();
   }, [revision]);
   return html`<div class="difference">
-    <p class="muted">${moment(row.time)} by ${row.author}${row.set ? ` from ${row.set}` : ''} · back to before it: <code>leno rollback ${revision - 1}</code></p>
+    <p class="muted">${moment(row.time)} by ${row.author}${row.set ? `, set ${row.set}` : ''}${row.revision > 1 && html` · to undo it: <code>leno rollback ${row.revision - 1}${row.set && row.set !== 'api' && safe(row.set) ? ` --set ${row.set}` : ''}</code>`}</p>
     ${state.problem && html`<p class="notice bad" role="alert">${state.problem}</p>`}
     ${state.diff != null && (state.diff === '' ? html`<p class="empty">No resource differs.</p>`
       : html`<pre class="diff" tabindex="0" aria-label=${`Difference of revision ${revision}`}>${state.diff.trimEnd().split('\n').map((text, index) => html`<span key=${index} class=${kind(text)}>${text}${'\n'}</span>`)}</pre>`)}
   </div>`;
 }
+
+/** Whether a name stands for itself in a shell. */
+const safe = (name) => /^[\w./:-]+$/.test(name);
 
 function kind(line) {
   if (line.startsWith('+++') || line.startsWith('---')) return 'file';

@@ -229,7 +229,7 @@ pub struct ChangeRow {
     pub author: String,
     /// When, RFC 3339.
     pub time: String,
-    /// `apply`, `delete`, `rollback`.
+    /// What was done, `apply`, `delete` or `rollback` as the first word, or why in a few words.
     pub action: String,
     /// What changed: `httproute/shop/cart`.
     pub resources: Vec<String>,
