@@ -160,9 +160,10 @@ fn texts(place: &str, name: &str, value: serde_json::Value) -> anyhow::Result<Ve
 /// Every setting of the verb that was called, with where its value came from.
 pub fn in_force(command: &Command, matches: &ArgMatches, file: &SettingsFile) -> Vec<Setting> {
     let Some((verb, matches)) = matches.subcommand() else { return Vec::new() };
+    let global = command.get_arguments().filter(|arg| arg.is_global_set());
     let Some(command) = command.find_subcommand(verb) else { return Vec::new() };
     let mut settings = Vec::new();
-    for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+    for arg in global.chain(command.get_arguments()).filter(|arg| !arg.is_hide_set()) {
         let (Some(long), id) = (arg.get_long(), arg.get_id().as_str()) else { continue };
         let values = matches
             .get_raw(id)

@@ -43,7 +43,11 @@ fn offline(args: &CheckArgs) -> Outcome {
         None => {
             explain(&files, &faults);
             let (resources, in_files) = (count(parsed.resources.len(), "resource"), count(files.len(), "file"));
-            put(format_args!("{resources} in {in_files}, {}\n", tally(&faults)))?;
+            // A resource with a fault of form was not read, so that only a good set can be counted.
+            match refused {
+                true => put(format_args!("{} in {in_files}\n", tally(&faults)))?,
+                false => put(format_args!("{resources} in {in_files}, {}\n", tally(&faults)))?,
+            }
         }
     }
     Ok(if refused { Exit::No } else { Exit::Done })

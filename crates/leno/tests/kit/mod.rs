@@ -1,0 +1,148 @@
+//! Runs the built binary in a directory of its own, without variables of leno, and says what came of it.
+
+// Each file of tests is a crate of its own and uses its part of this.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+/// A place to run leno in.
+pub struct Leno {
+    directory: tempfile::TempDir,
+    variables: Vec<(String, String)>,
+    input: String,
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Ran {
+    pub status: i32,
+    pub out: String,
+    pub err: String,
+}
+
+/// An empty place.
+pub fn leno() -> Leno {
+    Leno { directory: tempfile::tempdir().unwrap(), variables: Vec::new(), input: String::new() }
+}
+
+/// An address at which nothing listens: a port that was free a moment ago.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+impl Leno {
+    /// With a file.
+    pub fn file(self, name: &str, text: &str) -> Self {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+        self
+    }
+
+    /// With a variable.
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With text on standard input.
+    pub fn input(mut self, text: &str) -> Self {
+        self.input = text.to_owned();
+        self
+    }
+
+    /// Where a file is.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The command, ready to be started.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_leno"));
+        command.args(arguments).current_dir(self.directory.path()).env_clear().env("HOME", self.directory.path());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs to the end.
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        let mut child = self.command(arguments).spawn().unwrap();
+        // Whoever does not read it closes the pipe.
+        let _ = child.stdin.take().unwrap().write_all(self.input.as_bytes());
+        child.wait_with_output().unwrap().into()
+    }
+
+    /// Runs to the end with nobody reading what it writes.
+    pub fn run_unread(&self, arguments: &[&str]) -> Ran {
+        let mut child = self.command(arguments).spawn().unwrap();
+        drop(child.stdout.take());
+        child.wait_with_output().unwrap().into()
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { status: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+    }
+}
+
+/// A running `leno server` and the place from which verbs reach it. Dropped, it is killed.
+pub struct Server {
+    pub leno: Leno,
+    /// Where its API is.
+    pub api: String,
+    /// Where proxies reach it.
+    pub grpc: String,
+    child: Child,
+}
+
+impl Server {
+    /// Starts a server that keeps its state in `state`, and waits until it is ready.
+    pub fn start(leno: Leno) -> Self {
+        let listen = ["--http-listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0", "--log-format", "json"];
+        let mut child = leno.command(&[&["server", "--data-dir", "state"], &listen[..]].concat()).spawn().unwrap();
+        let (mut said, mut lines) = (String::new(), BufReader::new(child.stderr.take().unwrap()).lines());
+        let ready = loop {
+            let Some(Ok(line)) = lines.next() else { panic!("the server ended:\n{said}") };
+            let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            if event["message"] == "server ready" {
+                break event;
+            }
+            said += &line;
+            said.push('\n');
+        };
+        // Nobody reads what else it says, and its pipe must not fill.
+        std::thread::spawn(move || lines.for_each(drop));
+        let text = |name: &str| ready[name].as_str().unwrap().to_owned();
+        Self { leno, api: format!("http://{}", text("http")), grpc: text("grpc"), child }
+    }
+
+    /// Runs a verb against it.
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        self.leno.run(&[arguments, &["--api", &self.api, "--data-dir", "state"]].concat())
+    }
+
+    /// Runs a verb that must succeed, and gives what it printed.
+    pub fn done(&self, arguments: &[&str]) -> String {
+        let ran = self.run(arguments);
+        assert_eq!(ran.status, 0, "{arguments:?}: {ran:?}");
+        ran.out
+    }
+
+    /// Kills it and gives its place back.
+    pub fn stop(mut self) -> Leno {
+        std::mem::replace(&mut self.leno, leno())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
