@@ -4,10 +4,9 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use leno_net::Stream;
 
 use crate::body::{Body, BodyLength};
@@ -15,9 +14,8 @@ use crate::error::Result;
 use crate::fields::Fields;
 use crate::limits::{Limits, Malformed, Strikes};
 use crate::message::{RequestHead, ResponseHead};
-use crate::timer::Timer;
 use crate::tunnel::Tunnel;
-use crate::{buffer, h1, h2};
+use crate::{h1, h2};
 
 /// What answers requests. Shared by all connections of a listener; runs on the connection's thread.
 pub trait Handler: 'static {
@@ -101,73 +99,33 @@ enum ReplyBodyInner {
 ///
 /// `drain` ends when the connection shall finish: HTTP/1 answers with `Connection: close`, HTTP/2 sends GOAWAY; an idle
 /// connection closes at once.
-pub async fn serve_connection<H: Handler>(
+pub fn serve_connection<H: Handler, D: Future<Output = ()>>(
     stream: Stream,
     first: Bytes,
     options: &Rc<ServerOptions>,
     handler: Rc<H>,
-    drain: impl Future<Output = ()>,
-) -> Served {
+    drain: D,
+) -> impl Future<Output = Served> + use<H, D> {
+    // Made here, because an argument of an async function has a place in its future for as long as that lives.
+    serve(h1::server::Conn::new(stream, first.into(), options.clone()), handler, drain)
+}
+
+async fn serve<H: Handler>(conn: Rc<h1::server::Conn>, handler: Rc<H>, drain: impl Future<Output = ()>) -> Served {
+    let options = conn.options();
     let mut drain = pin!(drain);
-    let mut first = BytesMut::from(first);
     let http2 = match (options.http1, options.http2) {
-        (true, true) => match detect(&stream, &mut first, &options.limits, drain.as_mut()).await {
+        (true, true) => match poll_fn(|cx| conn.poll_protocol(cx, drain.as_mut())).await {
             Ok(http2) => http2,
             Err(served) => return served,
         },
         (_, http2) => http2,
     };
-    let options = options.clone();
-    if http2 {
-        // Boxed, so that an idle HTTP/1 connection is not as large as an HTTP/2 one.
-        Box::pin(h2::server::serve(stream, first, options, handler, drain)).await
-    } else {
-        h1::server::serve(stream, first, options, handler, drain).await
+    if !http2 {
+        return h1::server::serve(conn, handler, drain).await;
     }
-}
-
-/// Reads until it is clear whether the client sends the preface of HTTP/2.
-async fn detect(
-    stream: &Stream,
-    first: &mut BytesMut,
-    limits: &Limits,
-    mut drain: Pin<&mut impl Future<Output = ()>>,
-) -> Result<bool, Served> {
-    let mut timer = Timer::default();
-    poll_fn(|cx| {
-        loop {
-            let known = first.len().min(h2::server::PREFACE.len());
-            if first[..known] != h2::server::PREFACE[..known] {
-                return Poll::Ready(Ok(false));
-            }
-            if known == h2::server::PREFACE.len() {
-                return Poll::Ready(Ok(true));
-            }
-            if let Poll::Ready(ready) = stream.poll_read_ready(cx) {
-                buffer::take_inbound(first);
-                match ready.and_then(|()| stream.try_read(first)) {
-                    Ok(0) => return Poll::Ready(Err(Served::Closed)),
-                    Ok(_) => {
-                        timer.done();
-                        continue;
-                    }
-                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                        if first.is_empty() {
-                            buffer::give_inbound(first);
-                        }
-                        continue;
-                    }
-                    Err(_) => return Poll::Ready(Err(Served::Broken)),
-                }
-            }
-            if first.is_empty() && drain.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Err(Served::Drained));
-            }
-            let wait = if first.is_empty() { limits.idle_timeout } else { limits.head_timeout };
-            return timer.poll(cx, wait).map(|()| Err(Served::Idle));
-        }
-    })
-    .await
+    let Some((stream, first)) = conn.into_stream() else { return Served::Broken };
+    // Boxed, so that an idle HTTP/1 connection is not as large as an HTTP/2 one.
+    Box::pin(h2::server::serve(stream, first, options, handler, drain)).await
 }
 
 // === impl SpawnLocal, ServerOptions ===

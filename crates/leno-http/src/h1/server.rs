@@ -25,6 +25,7 @@ use crate::body::{Body, BodyLength, Frame};
 use crate::buffer;
 use crate::error::{Error, Part, Result, Side};
 use crate::fields::Fields;
+use crate::h2::server::PREFACE;
 use crate::limits::Malformed;
 use crate::message::{Method, ResponseHead, Version};
 use crate::server::{Handler, Served, ServerOptions};
@@ -98,21 +99,18 @@ enum Next {
     End(Served),
 }
 
-/// Serves the connection. `first` is what was read from it already.
+/// Serves the connection.
 pub(crate) async fn serve<H: Handler>(
-    stream: Stream,
-    first: BytesMut,
-    options: Rc<ServerOptions>,
+    conn: Rc<Conn>,
     handler: Rc<H>,
     mut drain: Pin<&mut impl Future<Output = ()>>,
 ) -> Served {
-    let conn = Rc::new(Conn::new(stream, first, options));
     loop {
         let request = match poll_fn(|cx| conn.poll_next(cx, drain.as_mut())).await {
             Next::Request(request) => request,
             Next::Refused(what) => {
                 conn.options.strikes.count(what);
-                conn.refuse(what).await;
+                Box::pin(conn.refuse(what)).await;
                 return Served::Refused(what);
             }
             Next::End(served) => return served,
@@ -133,8 +131,8 @@ pub(crate) async fn serve<H: Handler>(
 // === impl Conn ===
 
 impl Conn {
-    fn new(stream: Stream, first: BytesMut, options: Rc<ServerOptions>) -> Conn {
-        Conn {
+    pub(crate) fn new(stream: Stream, first: BytesMut, options: Rc<ServerOptions>) -> Rc<Conn> {
+        Rc::new(Conn {
             wire: Wire::new(stream, first),
             options,
             draining: Cell::new(false),
@@ -146,6 +144,48 @@ impl Conn {
             version: Cell::new(Version::Http11),
             malformed: Cell::new(None),
             released: RefCell::new(None),
+        })
+    }
+
+    pub(crate) fn options(&self) -> Rc<ServerOptions> {
+        self.options.clone()
+    }
+
+    /// The socket and what was read from it, for another protocol.
+    pub(crate) fn into_stream(self: Rc<Self>) -> Option<(Stream, Bytes)> {
+        self.wire.take()
+    }
+
+    /// Reads until it is clear whether the client sends the preface of HTTP/2.
+    pub(crate) fn poll_protocol(
+        &self,
+        cx: &mut Context<'_>,
+        drain: Pin<&mut impl Future<Output = ()>>,
+    ) -> Poll<Result<bool, Served>> {
+        let limits = &self.options.limits;
+        let mut inbound = self.wire.inbound.borrow_mut();
+        let inbound = &mut *inbound;
+        loop {
+            let known = inbound.buffer.len().min(PREFACE.len());
+            if inbound.buffer[..known] != PREFACE[..known] {
+                return Poll::Ready(Ok(false));
+            }
+            if known == PREFACE.len() {
+                return Poll::Ready(Ok(true));
+            }
+            match self.wire.poll_fill(inbound, cx) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Served::Closed)),
+                Poll::Ready(Ok(_)) => inbound.timer.done(),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Served::Broken)),
+                Poll::Pending => {
+                    let idle = inbound.buffer.is_empty();
+                    if idle && drain.poll(cx).is_ready() {
+                        return Poll::Ready(Err(Served::Drained));
+                    }
+                    let wait = if idle { limits.idle_timeout } else { limits.head_timeout };
+                    return inbound.timer.poll(cx, wait).map(|()| Err(Served::Idle));
+                }
+            }
         }
     }
 
@@ -235,7 +275,7 @@ impl Conn {
             ReplyState::Done => {}
             ReplyState::Tunnel => return Some(Served::Tunnel),
             ReplyState::Waiting if let Some(what) = self.malformed.get() => {
-                self.refuse(what).await;
+                Box::pin(self.refuse(what)).await;
                 return Some(Served::Refused(what));
             }
             ReplyState::Waiting | ReplyState::Begun | ReplyState::Broken => {
@@ -243,7 +283,7 @@ impl Conn {
                 return Some(Served::Broken);
             }
         }
-        let clean = self.drain_body().await;
+        let clean = self.body.get() == BodyState::Read || Box::pin(self.drain_body()).await;
         if clean && self.keep.get() {
             self.wire.rest();
             return None;
@@ -254,7 +294,7 @@ impl Conn {
             None => Served::Closed,
         };
         if !clean || !self.wire.inbound.borrow().buffer.is_empty() {
-            self.wire.linger(&self.options.limits).await;
+            Box::pin(self.wire.linger(&self.options.limits)).await;
         }
         Some(served)
     }

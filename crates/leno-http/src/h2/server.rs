@@ -66,13 +66,13 @@ pub(crate) struct H2ReplyBody {
 /// Serves the connection. `first` is what was read from it already, from the preface on.
 pub(crate) async fn serve<H: Handler>(
     stream: Stream,
-    first: BytesMut,
+    first: Bytes,
     options: Rc<ServerOptions>,
     handler: Rc<H>,
     mut drain: Pin<&mut impl Future<Output = ()>>,
 ) -> Served {
     let stream: Shared = Rc::new(RefCell::new(stream));
-    let (meter, verdict) = Meter::new(stream.clone(), first.freeze(), PREFACE.len(), &options.limits);
+    let (meter, verdict) = Meter::new(stream.clone(), first, PREFACE.len(), &options.limits);
     let handshake = builder(&options.limits).handshake(meter);
     let Ok(Ok(mut engine)) = tokio::time::timeout(options.limits.head_timeout, handshake).await else {
         return Served::Broken;
