@@ -35,7 +35,7 @@ fn parse() -> anyhow::Result<(args::Cli, Vec<settings::Setting>)> {
     let named = args::Cli::command().ignore_errors(true).try_get_matches().ok();
     let named = named.and_then(|matches| matches.get_one::<std::path::PathBuf>("settings_file").cloned());
     let file = settings::SettingsFile::load(named.as_deref())?;
-    let command = file.into_defaults(args::Cli::command())?;
+    let command = file.make_defaults(args::Cli::command())?;
     let matches = command.clone().get_matches();
     let in_force = settings::in_force(&command, &matches, &file);
     let cli = args::Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());

@@ -87,7 +87,7 @@ impl SettingsFile {
     }
 
     /// Makes the file's values the defaults of the flags they name; a name that no flag has is an error.
-    pub fn into_defaults(&self, mut command: Command) -> anyhow::Result<Command> {
+    pub fn make_defaults(&self, mut command: Command) -> anyhow::Result<Command> {
         for name in self.roles.keys() {
             if command.find_subcommand(name).is_none() {
                 bail!("{}: {name}: no role or verb of this name", self.path.display());
@@ -306,7 +306,7 @@ mod tests {
 
     fn source_of(text: &str, arguments: &[&str], name: &str) -> (String, String) {
         let file = file(text).unwrap();
-        let command = file.into_defaults(crate::args::Cli::command()).unwrap();
+        let command = file.make_defaults(crate::args::Cli::command()).unwrap();
         let matches = command.clone().try_get_matches_from(arguments).unwrap();
         let setting = in_force(&command, &matches, &file).into_iter().find(|setting| setting.name == name).unwrap();
         (setting.value, setting.source)
@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_verb_below_a_verb_takes_the_defaults_too() {
-        let command = file("api: http://10.0.0.1:7070\n").unwrap().into_defaults(crate::args::Cli::command()).unwrap();
+        let command = file("api: http://10.0.0.1:7070\n").unwrap().make_defaults(crate::args::Cli::command()).unwrap();
         let matches = command.try_get_matches_from(["leno", "service", "list"]).unwrap();
         let list = matches.subcommand().unwrap().1.subcommand().unwrap().1;
         assert_eq!(list.get_one::<String>("api").unwrap(), "http://10.0.0.1:7070");
@@ -337,7 +337,7 @@ mod tests {
             ("gateway:\n  x: 1\n", "gateway: no role or verb of this name"),
             ("http-lisen: 1\n", "http-lisen: no verb has a flag --http-lisen"),
         ] {
-            let error = file(text).unwrap().into_defaults(crate::args::Cli::command()).unwrap_err();
+            let error = file(text).unwrap().make_defaults(crate::args::Cli::command()).unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
         }
     }

@@ -112,6 +112,20 @@ fn what_somebody_else_owns_or_changed_is_status_4() {
 }
 
 #[test]
+fn a_wait_counts_the_proxies_that_have_it_in_effect_and_gives_up_in_time() {
+    let server = shop();
+    let proxies = [server.proxy("reviews.shop"), server.proxy("reviews.shop")];
+    let said = server.done(&["apply", "-f", "half.yaml", "--wait"]);
+    assert!(said.contains("in effect on 2 of 2 proxies after "), "{said}");
+    assert!(server.done(&["check"]).contains("2 connected, all synced"));
+    proxies[1].freeze();
+    let ran = server.run(&["apply", "-f", "mesh", "--wait=300ms"]);
+    assert!(ran.status == 3 && ran.out.contains("in effect on 1 of 2 proxies"), "{ran:?}");
+    assert!(ran.err.contains("no answer in time from 1 of them: proxy/"), "{ran:?}");
+    assert!(server.done(&["status"]).contains("1 synced, 1 behind"));
+}
+
+#[test]
 fn a_set_of_its_own_is_pruned_to_its_files() {
     let server = Server::start(leno().file("a.yaml", &service("a")).file("b.yaml", &service("b")));
     server.done(&["apply", "-f", "a.yaml", "-f", "b.yaml", "--set", "team"]);

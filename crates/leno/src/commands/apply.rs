@@ -27,9 +27,9 @@ pub fn run(args: &ApplyArgs) -> Outcome {
         ("summary", args.message.clone()),
     ];
     let path = with_query("/api/v1/resources", &[of_set(&args.files).as_slice(), &parameters].concat());
+    let started = Instant::now();
     let Some(mut applied) = send(&client, &path, &files)? else { return Ok(Exit::Usage) };
     warn(&files, &applied);
-    let started = Instant::now();
     let progress = match args.wait.filter(|_| !args.dry_run) {
         Some(timeout) => Some(wait(&client, &applied, timeout)?),
         None => None,

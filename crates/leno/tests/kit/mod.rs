@@ -106,20 +106,20 @@ impl Server {
     pub fn start(leno: Leno) -> Self {
         let listen = ["--http-listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0", "--log-format", "json"];
         let mut child = leno.command(&[&["server", "--data-dir", "state"], &listen[..]].concat()).spawn().unwrap();
-        let (mut said, mut lines) = (String::new(), BufReader::new(child.stderr.take().unwrap()).lines());
-        let ready = loop {
-            let Some(Ok(line)) = lines.next() else { panic!("the server ended:\n{said}") };
-            let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-            if event["message"] == "server ready" {
-                break event;
-            }
-            said += &line;
-            said.push('\n');
-        };
-        // Nobody reads what else it says, and its pipe must not fill.
-        std::thread::spawn(move || lines.for_each(drop));
+        let ready = event(&mut child, "server ready");
         let text = |name: &str| ready[name].as_str().unwrap().to_owned();
         Self { leno, api: format!("http://{}", text("http")), grpc: text("grpc"), child }
+    }
+
+    /// Starts a proxy of this server that uses `service`, and waits until it is ready.
+    pub fn proxy(&self, service: &str) -> Proxy {
+        let to = format!("{service}=127.0.0.1:0");
+        let off = ["outbound", "inbound", "metrics", "admin"].map(|name| format!("--{name}-listen=off"));
+        let mut arguments = vec!["proxy", "--server", &self.grpc, "--to", &to, "--log-format", "json"];
+        arguments.extend(off.iter().map(String::as_str));
+        let mut child = self.leno.command(&arguments).spawn().unwrap();
+        event(&mut child, "ready");
+        Proxy { child }
     }
 
     /// Runs a verb against it.
@@ -145,4 +145,41 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A running `leno proxy`. Dropped, it is killed.
+pub struct Proxy {
+    child: Child,
+}
+
+impl Proxy {
+    /// Stops it in its tracks: it stays connected and answers nothing.
+    pub fn freeze(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The first event of a role's log with this message.
+fn event(child: &mut Child, message: &str) -> serde_json::Value {
+    let (mut said, mut lines) = (String::new(), BufReader::new(child.stderr.take().unwrap()).lines());
+    let found = loop {
+        let Some(Ok(line)) = lines.next() else { panic!("it ended without {message:?}:\n{said}") };
+        let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+        if event["message"] == message {
+            break event;
+        }
+        said += &line;
+        said.push('\n');
+    };
+    // Nobody reads what else it says, and its pipe must not fill.
+    std::thread::spawn(move || lines.for_each(drop));
+    found
 }
