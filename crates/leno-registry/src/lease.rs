@@ -10,7 +10,7 @@
 //! intervals, or two thirds of the lease where nothing is known yet.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,9 @@ pub const PRESERVED_LATE_PERCENT: u32 = 15;
 
 /// How long a lease is preserved at most.
 pub const PRESERVED_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// The most leases that one step looks at.
+const STEP_MAX: usize = 10_000;
 
 /// Where an instance lies in the catalogue.
 pub(crate) type Slot = u32;
@@ -69,6 +72,8 @@ pub(crate) trait Holders {
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
     timer: BinaryHeap<Reverse<(Duration, Slot, u32)>>,
+    /// What came up and is over, until it is decided about.
+    over: VecDeque<(Slot, u32)>,
     sources: BTreeMap<Arc<str>, Account>,
     turn: u32,
 }
@@ -160,52 +165,77 @@ impl Leases {
         }
     }
 
-    /// Lets time come to `now`.
+    /// Lets time come to `now`, in steps of [`STEP_MAX`] leases, so that nobody else waits for long when very many come
+    /// up at once. [`Leases::next`] says whether there is more to do.
+    ///
+    /// Only when all that is late by now is counted, is it decided about what is over.
     pub(crate) fn advance(&mut self, now: Duration, holders: &mut impl Holders) -> Vec<Verdict> {
-        let (mut verdicts, mut over) = (Vec::new(), Vec::new());
-        while let Some(Reverse((due, slot, turn))) = self.timer.peek().copied() {
-            if due > now {
-                break;
-            }
-            self.timer.pop();
-            let Some((lease, source)) = holders.lease(slot).filter(|(lease, _)| lease.turn == turn) else { continue };
-            let account = self.sources.entry(source.clone()).or_default();
-            if lease.stage == Stage::Fresh && lease.late_at() <= now {
-                lease.stage = Stage::Late;
-                account.late += 1;
-            }
-            match lease.next() {
-                Some(next) if next > now => self.timer.push(Reverse((next, slot, turn))),
-                _ => over.push((slot, turn)),
-            }
+        let mut left = STEP_MAX;
+        self.count_late(now, holders, &mut left);
+        let mut verdicts = Vec::new();
+        while left > 0
+            && let Some((slot, turn)) = self.over.pop_front()
+        {
+            left -= 1;
+            verdicts.extend(self.decide(slot, turn, holders));
         }
-        // Only now, when all that is late is counted, is it decided about those that are over.
-        for (slot, turn) in over {
-            let Some((lease, source)) = holders.lease(slot) else { continue };
-            let account = self.sources.entry(source.clone()).or_default();
-            if lease.stage == Stage::Late && account.is_preserved() {
-                lease.stage = Stage::Held;
-                account.held.insert(slot);
-                self.timer.push(Reverse((lease.over_at() + PRESERVED_MAX, slot, turn)));
-                verdicts.push(Verdict::Held(slot));
-            } else {
-                verdicts.push(Verdict::Over(slot));
-            }
+        if left > 0 {
+            self.release(&mut verdicts, left);
         }
-        self.release(&mut verdicts);
         verdicts
     }
 
-    /// What is held of a source that need not be preserved any more is over.
-    fn release(&mut self, verdicts: &mut Vec<Verdict>) {
+    /// Takes what is due from the timer: counts what is late, and puts what is over aside.
+    fn count_late(&mut self, now: Duration, holders: &mut impl Holders, left: &mut usize) {
+        while let Some(Reverse((due, slot, turn))) = self.timer.peek().copied()
+            && due <= now
+        {
+            if *left == 0 {
+                return;
+            }
+            *left -= 1;
+            self.timer.pop();
+            let Some((lease, source)) = holders.lease(slot).filter(|(lease, _)| lease.turn == turn) else { continue };
+            if lease.stage == Stage::Fresh && lease.late_at() <= now {
+                lease.stage = Stage::Late;
+                self.sources.entry(source.clone()).or_default().late += 1;
+            }
+            match lease.next() {
+                Some(next) if next > now => self.timer.push(Reverse((next, slot, turn))),
+                _ => self.over.push_back((slot, turn)),
+            }
+        }
+    }
+
+    /// What becomes of a lease that is over; nothing if it was renewed meanwhile.
+    fn decide(&mut self, slot: Slot, turn: u32, holders: &mut impl Holders) -> Option<Verdict> {
+        let (lease, source) = holders.lease(slot).filter(|(lease, _)| lease.turn == turn)?;
+        let account = self.sources.entry(source.clone()).or_default();
+        if lease.stage != Stage::Late || !account.is_preserved() {
+            return Some(Verdict::Over(slot));
+        }
+        lease.stage = Stage::Held;
+        account.held.insert(slot);
+        self.timer.push(Reverse((lease.over_at() + PRESERVED_MAX, slot, turn)));
+        Some(Verdict::Held(slot))
+    }
+
+    /// What is held of a source that need not be preserved any more is over; at most so many at once.
+    fn release(&mut self, verdicts: &mut Vec<Verdict>, mut left: usize) {
         for account in self.sources.values_mut().filter(|account| !account.is_preserved()) {
-            verdicts.extend(std::mem::take(&mut account.held).into_iter().map(Verdict::Over));
+            while left > 0
+                && let Some(slot) = account.held.pop_first()
+            {
+                left -= 1;
+                verdicts.push(Verdict::Over(slot));
+            }
         }
     }
 
     /// When the next lease may be late or over, if none is renewed.
     pub(crate) fn next(&self) -> Option<Duration> {
-        self.timer.peek().map(|Reverse((due, ..))| *due)
+        let waits = !self.over.is_empty() || self.sources.values().any(Account::is_to_be_released);
+        if waits { Some(Duration::ZERO) } else { self.timer.peek().map(|Reverse((due, ..))| *due) }
     }
 
     /// The sources whose leases are preserved now.
@@ -234,6 +264,10 @@ impl Leases {
 // === impl Account ===
 
 impl Account {
+    fn is_to_be_released(&self) -> bool {
+        !self.held.is_empty() && !self.is_preserved()
+    }
+
     fn is_preserved(&self) -> bool {
         self.leases >= PRESERVED_LEASES_MIN && self.late * 100 > self.leases * PRESERVED_LATE_PERCENT
     }
@@ -358,6 +392,19 @@ mod tests {
         assert_eq!(fleet.advance(30 * SECOND), (0, 20));
         assert_eq!(fleet.advance(29 * SECOND + PRESERVED_MAX), (0, 0));
         assert_eq!(fleet.advance(30 * SECOND + PRESERVED_MAX), (20, 0));
+    }
+
+    #[test]
+    fn very_many_that_come_up_at_once_are_counted_before_any_is_ended() {
+        let mut fleet = Fleet::new(5 * STEP_MAX as u32);
+        // As after a machine was asleep: late and over at the same moment.
+        let (mut over, mut held, mut steps) = (0, 0, 0);
+        while fleet.leases.next().is_some_and(|next| next <= 60 * SECOND) {
+            let step = fleet.advance(60 * SECOND);
+            (over, held, steps) = (over + step.0, held + step.1, steps + 1);
+        }
+        assert_eq!((over, held), (0, 5 * STEP_MAX));
+        assert!(steps >= 10);
     }
 
     #[test]

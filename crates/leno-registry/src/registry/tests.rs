@@ -26,6 +26,7 @@ async fn beside<T>(driver: Driver, body: impl Future<Output = T>) -> T {
         biased;
         result = body => result,
         () = driver.run() => panic!("the driver ends last"),
+        () = tokio::time::sleep(3600 * SECOND) => panic!("no end after an hour of paused time"),
     }
 }
 
