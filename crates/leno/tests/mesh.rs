@@ -223,7 +223,7 @@ fn traffic_goes_on_while_the_server_is_gone_and_everything_is_there_when_it_is_b
     // The state is written behind; a restart from disk needs it there.
     let snapshot = mesh.leno.path("front/proxy-snapshot.json");
     let until = Instant::now() + Duration::from_secs(10);
-    while !std::fs::read_to_string(&snapshot).is_ok_and(|text| text.contains("cart")) {
+    while !std::fs::read_to_string(&snapshot).is_ok_and(|text| text.contains("\"address\"")) {
         assert!(Instant::now() < until, "no snapshot was written");
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -48,6 +48,9 @@ mod supervision;
 
 use supervision::{Supervised, Supervision};
 
+/// How long an edge is shown after its last request.
+const EDGE_IDLE: Duration = Duration::from_secs(3600);
+
 /// Runs a proxy until it is told to stop.
 pub async fn run(args: ProxyArgs, settings: Vec<Setting>, log_level: LogLevel) -> anyhow::Result<()> {
     let mut signals = Signals::catch()?;
@@ -123,6 +126,7 @@ async fn start(
 
     let file = args.data_dir.as_ref().map(|directory| directory.join("proxy-snapshot.json"));
     let held = read_held(args.data_dir.as_deref(), file.as_deref())?;
+    supervision.iter().for_each(|supervision| supervision.remember(&held));
     let (lookup, tables) = lookup::tables();
     let source = Peer::from(args.service.clone());
     let shared = Arc::new(Shared {
@@ -172,6 +176,7 @@ async fn start(
         );
     }
     drop(task::spawn("subscriber", subscriber.run(events)));
+    drop(task::spawn("metrics-sweep", sweep(metrics.clone(), clock.clone())));
 
     let ports = open_listeners(&args, &node, &commands, &metrics).await?;
     let enrolment = enrol(&args, &node, ports, &ready).await;
@@ -531,6 +536,15 @@ fn enrol_at(
     };
     let servers = args.servers.iter().filter_map(|server| server_address(server).ok()).collect();
     Some(control_plane::Enrolment::start(servers, instance, gate))
+}
+
+/// Forgets edges that nothing has run on for long.
+async fn sweep(metrics: Arc<Registry>, clock: Arc<dyn Clock>) {
+    let mut tick = tokio::time::interval(Duration::from_secs(10));
+    loop {
+        tick.tick().await;
+        metrics.sweep(clock.monotonic(), EDGE_IDLE);
+    }
 }
 
 /// Tells the server what is counted, so that it can show numbers.

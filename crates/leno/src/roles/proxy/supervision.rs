@@ -65,6 +65,15 @@ impl Supervision {
         Ok(Self { line, handed, addresses: Arc::new(VirtualAddresses::new()) })
     }
 
+    /// Gives the services of a table that was kept on disk their addresses, which the program may remember.
+    pub(super) fn remember(&self, held: &leno_proxy::held::Held) {
+        for listener in held.listeners.values() {
+            if let Some(service) = &listener.resource.service {
+                self.addresses.address(service);
+            }
+        }
+    }
+
     /// Turns virtual addresses back into names.
     pub(super) fn virtual_names(&self) -> Arc<dyn VirtualNames> {
         Arc::new(NamesOf(self.addresses.clone()))
