@@ -24,7 +24,11 @@ use crate::transport::Connect;
 use crate::version::Version;
 
 mod core;
+
 mod driver;
+
+#[cfg(test)]
+mod tests;
 
 /// Updates that a consumer has not taken yet; then the client stops reading.
 const EVENTS_MAX: usize = 16;
@@ -105,8 +109,15 @@ pub struct Refusal {
 /// What a client is subscribed to. Clones share it; it belongs to the control thread.
 #[derive(Clone)]
 pub struct Subscriptions {
-    wanted: Rc<RefCell<BTreeSet<(Kind, Name)>>>,
+    names: Rc<RefCell<Names>>,
     changed: Rc<Notify>,
+}
+
+#[derive(Default)]
+struct Names {
+    wanted: BTreeSet<(Kind, Name)>,
+    /// Unsubscribed since the driver last looked, and so forgotten by the consumer, even if wanted again.
+    dropped: BTreeSet<(Kind, Name)>,
 }
 
 /// A client of the servers that `connect` knows, tried in turn: what it is subscribed to, what happens, and the future
@@ -116,7 +127,7 @@ pub fn client(
     connect: impl Connect + 'static,
     random: impl Random + 'static,
 ) -> (Subscriptions, mpsc::Receiver<Event>, impl Future<Output = ()>) {
-    let subscriptions = Subscriptions { wanted: Rc::default(), changed: Rc::default() };
+    let subscriptions = Subscriptions { names: Rc::default(), changed: Rc::default() };
     let (events, receiver) = mpsc::channel(EVENTS_MAX);
     let driver = driver::Driver::new(options, connect, random, subscriptions.clone(), events);
     (subscriptions, receiver, driver.run())
@@ -142,16 +153,25 @@ impl ClientOptions {
 impl Subscriptions {
     /// Asks for a resource; asking again changes nothing. It arrives, now and whenever it changes, as an [`Update`].
     pub fn subscribe(&self, kind: Kind, name: &Name) {
-        if self.wanted.borrow_mut().insert((kind, name.clone())) {
+        if self.names.borrow_mut().wanted.insert((kind, name.clone())) {
             self.changed.notify_one();
         }
     }
 
     /// Asks no more. Whoever unsubscribes forgets the resource by itself: no update says that it went.
     pub fn unsubscribe(&self, kind: Kind, name: &Name) {
-        if self.wanted.borrow_mut().remove(&(kind, name.clone())) {
+        let mut names = self.names.borrow_mut();
+        let key = (kind, name.clone());
+        if names.wanted.remove(&key) {
+            names.dropped.insert(key);
             self.changed.notify_one();
         }
+    }
+
+    /// What is wanted, and what was dropped since this was last called.
+    fn take(&self) -> Names {
+        let mut names = self.names.borrow_mut();
+        Names { wanted: names.wanted.clone(), dropped: std::mem::take(&mut names.dropped) }
     }
 }
 

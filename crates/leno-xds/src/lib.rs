@@ -12,6 +12,10 @@
 
 #![warn(missing_docs)]
 
+// The provider of the tests is shared by those inside and those beside the crate.
+#[cfg(test)]
+extern crate self as leno_xds;
+
 pub mod kind;
 pub mod node;
 pub mod version;

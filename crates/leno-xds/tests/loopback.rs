@@ -224,3 +224,17 @@ fn a_thousand_proxies_have_a_change_in_effect_soon() {
         println!("in effect on 1,000 of 1,000 after {} ms", since.elapsed().as_millis());
     });
 }
+
+#[test]
+fn what_is_dropped_and_wanted_again_at_once_arrives_again() {
+    run(async {
+        let servers = Servers::start(1).await;
+        put_cluster(&servers.world, "c", 80);
+        let mut proxy = Proxy::start("p", &servers);
+        proxy.subscriptions.subscribe(Kind::Cluster, &"c".into());
+        assert_eq!(accepted_ports(proxy.update().await), [80]);
+        proxy.subscriptions.unsubscribe(Kind::Cluster, &"c".into());
+        proxy.subscriptions.subscribe(Kind::Cluster, &"c".into());
+        assert_eq!(accepted_ports(proxy.update().await), [80]);
+    });
+}

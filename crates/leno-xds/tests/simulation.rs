@@ -453,20 +453,20 @@ impl Peer for Sotw {
 
 #[test]
 fn delta_by_name_converges() {
-    (0..300).for_each(|seed| simulate(seed, &mut Delta::new(ProxyKind::Leno)));
+    (0..100).for_each(|seed| simulate(seed, &mut Delta::new(ProxyKind::Leno)));
 }
 
 #[test]
 fn delta_for_all_converges_and_makes_before_it_breaks() {
-    (0..300).for_each(|seed| simulate(seed, &mut Delta::new(ProxyKind::Envoy)));
+    (0..100).for_each(|seed| simulate(seed, &mut Delta::new(ProxyKind::Envoy)));
 }
 
 #[test]
 fn state_of_the_world_by_name_converges() {
-    (0..300).for_each(|seed| simulate(seed, &mut Sotw::new(ProxyKind::Grpc)));
+    (0..100).for_each(|seed| simulate(seed, &mut Sotw::new(ProxyKind::Grpc)));
 }
 
 #[test]
 fn state_of_the_world_for_all_converges_and_makes_before_it_breaks() {
-    (0..300).for_each(|seed| simulate(seed, &mut Sotw::new(ProxyKind::Envoy)));
+    (0..100).for_each(|seed| simulate(seed, &mut Sotw::new(ProxyKind::Envoy)));
 }

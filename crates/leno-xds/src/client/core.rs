@@ -84,13 +84,22 @@ impl Core {
         }
     }
 
-    /// What is to be said so that the stream is subscribed to what is wanted.
-    pub(super) fn ask(&mut self, wanted: &BTreeSet<(Kind, Name)>) -> Vec<DeltaDiscoveryRequest> {
+    /// What is to be said so that the stream is subscribed to what is wanted. What the consumer dropped meanwhile it
+    /// does not have any more, and is asked for again if it is wanted again.
+    pub(super) fn ask(
+        &mut self,
+        wanted: &BTreeSet<(Kind, Name)>,
+        dropped: &BTreeSet<(Kind, Name)>,
+    ) -> Vec<DeltaDiscoveryRequest> {
+        for (kind, name) in dropped {
+            self.kinds[kind.index()].held.remove(name);
+        }
         let mut requests = Vec::new();
         for kind in Kind::ALL {
             let kept = &mut self.kinds[kind.index()];
             let names: BTreeSet<Name> = wanted.iter().filter(|(k, _)| *k == kind).map(|(_, n)| n.clone()).collect();
-            let new: Vec<Name> = names.difference(&kept.asked).cloned().collect();
+            let is_new = |name: &&Name| !kept.asked.contains(*name) || dropped.contains(&(kind, (*name).clone()));
+            let new: Vec<Name> = names.iter().filter(is_new).cloned().collect();
             let gone: Vec<Name> = kept.asked.difference(&names).cloned().collect();
             kept.held.retain(|name, _| names.contains(name));
             if new.is_empty() && gone.is_empty() {

@@ -1,6 +1,5 @@
 //! The connection of a client: opened, subscribed, read, answered, lost and opened again.
 
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -117,7 +116,8 @@ impl<C: Connect, R: Random> Driver<C, R> {
     async fn exchange(&mut self, stream: &mut impl DeltaStream) -> Result<Result<(), StreamError>, Gone> {
         let changed = self.subscriptions.changed.clone();
         loop {
-            let requests = self.core.ask(&self.wanted());
+            let names = self.subscriptions.take();
+            let requests = self.core.ask(&names.wanted, &names.dropped);
             for request in requests {
                 if let Err(error) = stream.send(request).await {
                     return Ok(Err(error));
@@ -143,10 +143,6 @@ impl<C: Connect, R: Random> Driver<C, R> {
                 () = sleep(Duration::from_millis(10)), if self.events.capacity() == 0 => {}
             }
         }
-    }
-
-    fn wanted(&self) -> BTreeSet<(Kind, Name)> {
-        self.subscriptions.wanted.borrow().clone()
     }
 
     /// Hands what a message brought to the consumer.

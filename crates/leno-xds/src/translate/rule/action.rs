@@ -1,0 +1,265 @@
+//! What a rule does with a request, and how often it tries.
+
+use std::time::Duration;
+
+use leno_model::snapshot::{
+    Action, Match, Name, PathRewrite, Redirect, Retry, Rewrite, RouteFilter, Rule, WeightedCluster,
+};
+
+use super::Tries;
+use super::filters::{Changes, headers_from};
+use crate::messages::core::{DataSource, DataSourceSpecifier};
+use crate::messages::route::{
+    Action as EnvoyAction, ClusterNotFound, ClusterSpecifier, ClusterWeight, ClusterWeightHostRewrite,
+    DirectResponseAction, MaxStreamDuration, RedirectAction, RedirectPath, RedirectResponseCode, RedirectScheme,
+    RetryBackOff, RetryPolicy, Route, RouteAction, WeightedCluster as EnvoyWeighted,
+};
+use crate::translate::path::{Replace, rewrite_from, rewrite_to};
+use crate::translate::{Dialect, TranslateError, UNRESOLVED, duration_of, unusable};
+
+/// What Envoy's own default is where a route says nothing.
+const ENVOY_TIMEOUT: Duration = Duration::from_secs(15);
+/// Envoy's shortest wait between two tries where a policy says nothing.
+const ENVOY_BACKOFF: Duration = Duration::from_millis(25);
+/// What leno's proxies try again without being asked, in Envoy's words, and how often.
+const SAFE_RETRIES: &str = "connect-failure,refused-stream,reset-before-request";
+const SAFE_RETRIES_MAX: u32 = 2;
+/// Envoy refuses a longer body of an answer that it makes itself.
+const ENVOY_BODY_MAX: usize = 4096;
+
+pub(super) fn action_to(rule: &Rule, dialect: Dialect) -> EnvoyAction {
+    match &rule.action {
+        Action::Forward(clusters) => match specifier_to(clusters, dialect) {
+            Some(specifier) => EnvoyAction::Route(forward_to(rule, specifier, dialect)),
+            None => answer(500, "no backend has a share of this route"),
+        },
+        Action::Redirect(redirect) => EnvoyAction::Redirect(redirect_to(redirect, rule)),
+        Action::Refuse { status, reason } => answer((*status).into(), reason),
+    }
+}
+
+pub(super) fn action_from(action: Option<EnvoyAction>, when: &Match) -> Result<Action, TranslateError> {
+    match action {
+        Some(EnvoyAction::Route(action)) => Ok(Action::Forward(clusters_from(action.cluster_specifier)?)),
+        Some(EnvoyAction::Redirect(redirect)) => Ok(Action::Redirect(redirect_from(redirect, when)?)),
+        Some(EnvoyAction::DirectResponse(response)) => {
+            let reason = match response.body.and_then(|body| body.specifier) {
+                Some(DataSourceSpecifier::InlineString(text)) => text,
+                Some(DataSourceSpecifier::InlineBytes(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
+                None => String::new(),
+            };
+            let status = u16::try_from(response.status).map_err(|_| unusable("direct_response", "has no status"))?;
+            Ok(Action::Refuse { status, reason: reason.into() })
+        }
+        None => Err(unusable("action", "is missing or of a kind that leno does not have")),
+    }
+}
+
+/// An answer without a backend. Envoy refuses statuses outside 200 to 599 and long bodies.
+fn answer(status: u32, reason: &str) -> EnvoyAction {
+    let end = (0..=reason.len().min(ENVOY_BODY_MAX)).rev().find(|end| reason.is_char_boundary(*end)).unwrap_or(0);
+    let body = DataSource { specifier: Some(DataSourceSpecifier::InlineString(reason[..end].to_owned())) };
+    let status = if (200..600).contains(&status) { status } else { 500 };
+    EnvoyAction::DirectResponse(DirectResponseAction { status, body: (end > 0).then_some(body) })
+}
+
+fn forward_to(rule: &Rule, specifier: ClusterSpecifier, dialect: Dialect) -> RouteAction {
+    RouteAction {
+        cluster_specifier: Some(specifier),
+        // 0 is unlimited; absent would be 15 s.
+        timeout: Some(rule.request_timeout.unwrap_or_default().into()),
+        max_stream_duration: rule
+            .request_timeout
+            .filter(|_| dialect == Dialect::Grpc)
+            .map(|timeout| MaxStreamDuration { max_stream_duration: Some(timeout.into()), ..Default::default() }),
+        retry_policy: retry_to(rule, dialect),
+        cluster_not_found_response_code: ClusterNotFound::InternalServerError.into(),
+        ..RouteAction::default()
+    }
+}
+
+/// Where requests go; none when nothing has a share, which Envoy refuses.
+fn specifier_to(clusters: &[WeightedCluster], dialect: Dialect) -> Option<ClusterSpecifier> {
+    let name = |cluster: &WeightedCluster| cluster.cluster.as_deref().unwrap_or(UNRESOLVED).to_owned();
+    if let [only] = clusters
+        && only.weight == 1
+        && only.filters.is_empty()
+    {
+        return Some(ClusterSpecifier::Cluster(name(only)));
+    }
+    if clusters.iter().all(|cluster| cluster.weight == 0) {
+        return None;
+    }
+    let clusters = clusters.iter().map(|cluster| {
+        let mut changes = Changes::default();
+        let mut host = None;
+        for filter in &cluster.filters {
+            match filter {
+                RouteFilter::RequestHeaders(change) => changes.request(change, dialect),
+                RouteFilter::ResponseHeaders(change) => changes.response(change, dialect),
+                RouteFilter::Rewrite(rewrite) => host = rewrite.hostname.as_ref().or(host),
+                // Envoy has these for a whole route only.
+                RouteFilter::Mirror(_) | RouteFilter::Cors(_) => {}
+            }
+        }
+        ClusterWeight {
+            name: name(cluster),
+            weight: Some(cluster.weight),
+            request_headers_to_add: changes.request_add,
+            request_headers_to_remove: changes.request_remove,
+            response_headers_to_add: changes.response_add,
+            response_headers_to_remove: changes.response_remove,
+            host_rewrite_specifier: host.map(|host| ClusterWeightHostRewrite::Literal(host.to_string())),
+        }
+    });
+    Some(ClusterSpecifier::WeightedClusters(EnvoyWeighted { clusters: clusters.collect() }))
+}
+
+fn clusters_from(specifier: Option<ClusterSpecifier>) -> Result<Vec<WeightedCluster>, TranslateError> {
+    let named = |name: String| (name != UNRESOLVED).then(|| Name::from(name));
+    match specifier {
+        Some(ClusterSpecifier::Cluster(name)) => {
+            Ok(vec![WeightedCluster { cluster: named(name), weight: 1, filters: Vec::new() }])
+        }
+        Some(ClusterSpecifier::WeightedClusters(weighted)) => {
+            let mut clusters = Vec::with_capacity(weighted.clusters.len());
+            for share in weighted.clusters {
+                let mut filters = Vec::new();
+                let (add, remove) = (share.request_headers_to_add, share.request_headers_to_remove);
+                headers_from(add, remove, RouteFilter::RequestHeaders, &mut filters)?;
+                let (add, remove) = (share.response_headers_to_add, share.response_headers_to_remove);
+                headers_from(add, remove, RouteFilter::ResponseHeaders, &mut filters)?;
+                if let Some(ClusterWeightHostRewrite::Literal(host)) = share.host_rewrite_specifier {
+                    filters.push(RouteFilter::Rewrite(Rewrite { hostname: Some(host.into()), path: None }));
+                }
+                let weight = share.weight.unwrap_or_default();
+                clusters.push(WeightedCluster { cluster: named(share.name), weight, filters });
+            }
+            Ok(clusters)
+        }
+        None => Err(unusable("route", "names its clusters in a way that leno does not have")),
+    }
+}
+
+fn redirect_to(redirect: &Redirect, rule: &Rule) -> RedirectAction {
+    let path = redirect.path.as_ref().map(|path| match (path, rewrite_to(&rule.when.path, path)) {
+        (PathRewrite::Full(path), _) => RedirectPath::Path(path.to_string()),
+        (_, Replace::Prefix(prefix)) => RedirectPath::Prefix(prefix),
+        (_, Replace::Regex(regex)) => RedirectPath::Regex(regex),
+    });
+    let code = match redirect.status {
+        302 => RedirectResponseCode::Found,
+        303 => RedirectResponseCode::SeeOther,
+        307 => RedirectResponseCode::TemporaryRedirect,
+        308 => RedirectResponseCode::PermanentRedirect,
+        _ => RedirectResponseCode::MovedPermanently,
+    };
+    RedirectAction {
+        host_redirect: redirect.hostname.as_deref().unwrap_or_default().to_owned(),
+        path_rewrite_specifier: path,
+        response_code: code.into(),
+        scheme_rewrite_specifier: redirect.scheme.as_ref().map(|scheme| RedirectScheme::Scheme(scheme.to_string())),
+        strip_query: false,
+        port_redirect: redirect.port.unwrap_or_default().into(),
+    }
+}
+
+fn redirect_from(message: RedirectAction, when: &Match) -> Result<Redirect, TranslateError> {
+    if message.strip_query {
+        return Err(unusable("redirect.strip_query", "leno keeps the query"));
+    }
+    let path = match message.path_rewrite_specifier {
+        Some(RedirectPath::Path(path)) => Some(PathRewrite::Full(path.into())),
+        Some(RedirectPath::Prefix(prefix)) => Some(rewrite_from(&when.path, Replace::Prefix(prefix))?),
+        Some(RedirectPath::Regex(regex)) => Some(rewrite_from(&when.path, Replace::Regex(regex))?),
+        None => None,
+    };
+    let status = match RedirectResponseCode::try_from(message.response_code) {
+        Ok(RedirectResponseCode::MovedPermanently) => 301,
+        Ok(RedirectResponseCode::Found) => 302,
+        Ok(RedirectResponseCode::SeeOther) => 303,
+        Ok(RedirectResponseCode::TemporaryRedirect) => 307,
+        Ok(RedirectResponseCode::PermanentRedirect) => 308,
+        Err(_) => return Err(unusable("redirect.response_code", "is not a redirect")),
+    };
+    let port = u16::try_from(message.port_redirect).map_err(|_| unusable("redirect.port_redirect", "is no port"))?;
+    Ok(Redirect {
+        scheme: match message.scheme_rewrite_specifier {
+            Some(RedirectScheme::Scheme(scheme)) => Some(scheme.into()),
+            Some(RedirectScheme::Https(true)) => Some("https".into()),
+            Some(RedirectScheme::Https(false)) | None => None,
+        },
+        hostname: (!message.host_redirect.is_empty()).then(|| message.host_redirect.into()),
+        path,
+        port: (port > 0).then_some(port),
+        status,
+    })
+}
+
+fn retry_to(rule: &Rule, dialect: Dialect) -> Option<RetryPolicy> {
+    let retry = rule.retry.as_ref();
+    let mut policy = RetryPolicy {
+        per_try_timeout: rule.try_timeout.map(Into::into),
+        num_retries: retry.map(|retry| retry.attempts),
+        retriable_status_codes: retry.iter().flat_map(|r| &r.codes).map(|code| u32::from(*code)).collect(),
+        retry_back_off: retry
+            .filter(|retry| !retry.backoff.is_zero())
+            .map(|retry| RetryBackOff { base_interval: Some(retry.backoff.into()), max_interval: None }),
+        ..RetryPolicy::default()
+    };
+    let codes = "retriable-status-codes";
+    match dialect {
+        Dialect::Leno => policy.retry_on = retry.map(|_| codes.to_owned()).unwrap_or_default(),
+        Dialect::Envoy { .. } if retry.is_some() => policy.retry_on = format!("{SAFE_RETRIES},{codes}"),
+        Dialect::Envoy { .. } => {
+            policy.retry_on = SAFE_RETRIES.to_owned();
+            policy.num_retries = Some(SAFE_RETRIES_MAX);
+        }
+        // gRPC tries again by status, and refuses a policy without tries.
+        Dialect::Grpc => {
+            retry.filter(|retry| retry.attempts > 0 && retry.codes.contains(&503))?;
+            policy.retry_on = "unavailable".to_owned();
+        }
+    }
+    (policy != RetryPolicy::default()).then_some(policy)
+}
+
+pub(super) fn tries_from(route: &Route) -> Result<Tries, TranslateError> {
+    let Some(EnvoyAction::Route(action)) = &route.action else {
+        return Ok(Tries { request_timeout: None, try_timeout: None, retry: None });
+    };
+    let timeout = action.timeout.map(|timeout| duration_of("timeout", timeout)).transpose()?;
+    let policy = action.retry_policy.as_ref();
+    let per_try = policy.and_then(|policy| policy.per_try_timeout);
+    Ok(Tries {
+        request_timeout: Some(timeout.unwrap_or(ENVOY_TIMEOUT)).filter(|timeout| !timeout.is_zero()),
+        try_timeout: per_try.map(|timeout| duration_of("per_try_timeout", timeout)).transpose()?,
+        retry: policy.map(retry_from).transpose()?.flatten(),
+    })
+}
+
+/// The retries that a policy asks for; what is always safe to try again needs no asking.
+fn retry_from(policy: &RetryPolicy) -> Result<Option<Retry>, TranslateError> {
+    let mut codes = Vec::new();
+    let mut asked = false;
+    for condition in policy.retry_on.split(',').map(str::trim) {
+        let more: &[u16] = match condition {
+            "5xx" => &[500, 502, 503, 504],
+            "gateway-error" => &[502, 503, 504],
+            "unavailable" => &[503],
+            "retriable-status-codes" => {
+                let listed = policy.retriable_status_codes.iter().map(|code| u16::try_from(*code));
+                codes.extend(
+                    listed.collect::<Result<Vec<_>, _>>().map_err(|_| unusable("retry_policy", "has no status"))?,
+                );
+                &[]
+            }
+            _ => continue,
+        };
+        asked = true;
+        codes.extend(more.iter().filter(|code| !codes.contains(code)).copied().collect::<Vec<_>>());
+    }
+    let base = policy.retry_back_off.and_then(|backoff| backoff.base_interval);
+    let backoff = base.map(|base| duration_of("retry_back_off", base)).transpose()?.unwrap_or(ENVOY_BACKOFF);
+    Ok(asked.then(|| Retry { attempts: policy.num_retries.unwrap_or(1), codes, backoff }))
+}
