@@ -79,7 +79,7 @@ pub struct Reply {
 
 enum ReplyInner {
     H1(h1::server::H1Reply),
-    H2(Box<h2::server::H2Reply>),
+    H2(h2::server::H2Reply),
 }
 
 /// The body of an answer, being written.
@@ -92,7 +92,7 @@ pub struct ReplyBody {
 
 enum ReplyBodyInner {
     H1(h1::server::H1ReplyBody),
-    H2(Box<h2::server::H2ReplyBody>),
+    H2(h2::server::H2ReplyBody),
 }
 
 /// Serves a connection until it closes. `first` is what was read from it already.
@@ -158,7 +158,7 @@ impl Reply {
     }
 
     pub(crate) fn h2(reply: h2::server::H2Reply) -> Reply {
-        Reply { inner: ReplyInner::H2(Box::new(reply)) }
+        Reply { inner: ReplyInner::H2(reply) }
     }
 
     /// Starts the answer. What `length` says decides the framing; `Content-Length`, `Transfer-Encoding`, `Connection` and
@@ -166,7 +166,7 @@ impl Reply {
     pub async fn send(self, head: ResponseHead, length: BodyLength) -> Result<ReplyBody> {
         let inner = match self.inner {
             ReplyInner::H1(reply) => ReplyBodyInner::H1(reply.send(&head, length)?),
-            ReplyInner::H2(reply) => ReplyBodyInner::H2(Box::new(reply.send(&head, length)?)),
+            ReplyInner::H2(reply) => ReplyBodyInner::H2(reply.send(&head, length)?),
         };
         Ok(ReplyBody { inner })
     }

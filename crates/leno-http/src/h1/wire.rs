@@ -21,7 +21,7 @@ use crate::buffer;
 use crate::error::{Error, ErrorKind, Part, Side};
 use crate::fields::Fields;
 use crate::limits::{Limits, Malformed};
-use crate::timer::{Pulse, Timer};
+use crate::timer::{Timer, beat};
 
 /// The socket and both directions.
 pub(crate) struct Wire {
@@ -31,7 +31,7 @@ pub(crate) struct Wire {
     /// A write was begun and not finished: what was written is cut off somewhere.
     torn: Cell<bool>,
     /// Beats with every write.
-    pulse: Pulse,
+    pulse: Cell<u32>,
 }
 
 /// The direction that is read.
@@ -110,7 +110,7 @@ impl Wire {
                 timer: Timer::default(),
             }),
             torn: Cell::new(false),
-            pulse: Pulse::default(),
+            pulse: Cell::new(0),
         }
     }
 
@@ -296,7 +296,7 @@ impl Wire {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(WireError::Closed)),
                 Poll::Ready(Ok(written)) => {
                     outbound.timer.done();
-                    self.pulse.beat();
+                    beat(&self.pulse);
                     outbound.at += written.min(waiting);
                     data.advance(written.saturating_sub(waiting));
                 }

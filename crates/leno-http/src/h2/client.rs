@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind, Part, Result, Side};
 use crate::fields::Fields;
 use crate::limits::{Limits, Malformed};
 use crate::message::{Method, RequestHead};
-use crate::timer::{Pulse, Timer};
+use crate::timer::{Alarm, Alarms, Pulse};
 use crate::tunnel::Tunnel;
 
 /// One connection.
@@ -31,6 +31,7 @@ pub(crate) struct Conn {
     options: Rc<ClientOptions>,
     open: Rc<Cell<usize>>,
     closed: Cell<bool>,
+    alarms: Rc<Alarms>,
     /// Exchanges begun.
     sent: Cell<u64>,
     /// When [`Conn::idle_since`] first found it without streams, and how many exchanges had been begun then.
@@ -60,7 +61,8 @@ pub(crate) struct Awaited {
     /// Of CONNECT: what is sent through the tunnel.
     tunnel: Option<SendStream<Bytes>>,
     deadline: Option<Instant>,
-    timer: Timer,
+    alarm: Alarm,
+    alarms: Rc<Alarms>,
     pulse: Pulse,
     informationals: usize,
 }
@@ -80,15 +82,17 @@ pub(crate) async fn connect(
         Err(_) => return Err(Error::new(ErrorKind::Timeout(Part::Connect), Side::Upstream).unprocessed()),
     };
     let keepalive = Keepalive::new(engine.ping_pong(), options.keepalive);
+    let alarms: Rc<Alarms> = Rc::default();
     let conn = Rc::new(Conn {
         sender: RefCell::new(sender),
         options: options.clone(),
         open: Rc::default(),
         closed: Cell::new(false),
+        alarms: alarms.clone(),
         sent: Cell::new(0),
         idle: Cell::new(None),
     });
-    let driver = drive(engine, keepalive, verdict, Rc::downgrade(&conn));
+    let driver = drive(engine, keepalive, verdict, alarms, Rc::downgrade(&conn));
     Ok((conn, driver))
 }
 
@@ -97,10 +101,11 @@ async fn drive(
     engine: ::h2::client::Connection<Meter, Bytes>,
     mut keepalive: Option<Keepalive>,
     verdict: Rc<Verdict>,
+    alarms: Rc<Alarms>,
     conn: Weak<Conn>,
 ) {
     let mut engine = Box::pin(engine);
-    poll_fn(|cx| match verdict.poll(cx) {
+    poll_fn(|cx| match watched(&verdict, &alarms, cx) {
         Some(flood) => {
             if let Some(conn) = conn.upgrade() {
                 conn.options.strikes.count(flood);
@@ -119,6 +124,11 @@ async fn drive(
     if let Some(conn) = conn.upgrade() {
         conn.closed.set(true);
     }
+}
+
+fn watched(verdict: &Verdict, alarms: &Alarms, cx: &mut Context<'_>) -> Option<Malformed> {
+    alarms.poll(cx);
+    verdict.poll(cx)
 }
 
 fn builder(limits: &Limits) -> ::h2::client::Builder {
@@ -166,7 +176,7 @@ impl Conn {
         let request = convert::to_request(head, length)?;
         let (response, stream) = sender.send_request(request, end).map_err(|e| self.refused(e))?;
         let (stream, tunnel) = if connect { (None, Some(stream)) } else { ((!end).then_some(stream), None) };
-        let (options, pulse) = (self.options.clone(), Pulse::default());
+        let (options, pulse) = (self.options.clone(), (!end).then(Rc::default));
         self.open.set(self.open.get() + 1);
         self.sent.set(self.sent.get() + 1);
         let awaited = Awaited {
@@ -175,12 +185,17 @@ impl Conn {
             open: Some(Open(self.open.clone())),
             tunnel,
             deadline: None,
-            timer: Timer::default(),
+            alarm: Alarm::new(&self.alarms),
+            alarms: self.alarms.clone(),
             pulse: pulse.clone(),
             informationals: 0,
         };
         let body = stream.map(|stream| {
-            Box::new(Writing { stream, outgoing: Outgoing::new(length, pulse, Part::RequestBody), options })
+            Box::new(Writing {
+                stream,
+                outgoing: Outgoing::new(length, &self.alarms, pulse, Part::RequestBody),
+                options,
+            })
         });
         Ok((H2Outgoing { body }, awaited))
     }
@@ -300,8 +315,8 @@ impl Awaited {
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.broken(error))),
             Poll::Pending => {
                 match self.deadline {
-                    Some(deadline) => ready!(self.timer.poll_until(cx, deadline)),
-                    None => ready!(self.timer.poll_pulsed(cx, self.options.limits.stream_idle_timeout, &self.pulse)),
+                    Some(deadline) => ready!(self.alarm.poll_until(cx, deadline)),
+                    None => ready!(self.alarm.poll(cx, self.options.limits.stream_idle_timeout, self.pulse.as_deref())),
                 }
                 Poll::Ready(Err(Error::new(ErrorKind::Timeout(Part::ResponseHead), Side::Upstream)))
             }
@@ -327,7 +342,18 @@ impl Awaited {
                 (Body::empty(), Some(Tunnel::h2(send, receive, open, Side::Upstream, idle)))
             }
             _ if receive.is_end_stream() => (Body::empty(), None),
-            _ => (Body::h2(Incoming::new(receive, &head.fields, Side::Upstream, idle, self.pulse.clone(), open)), None),
+            _ => (
+                Body::h2(Incoming::new(
+                    receive,
+                    &head.fields,
+                    Side::Upstream,
+                    idle,
+                    &self.alarms,
+                    self.pulse.clone(),
+                    open,
+                )),
+                None,
+            ),
         };
         Ok(Answer::Final(Response { head, body, informationals: Vec::new(), tunnel }))
     }

@@ -3,11 +3,11 @@
 //! A stream that the client resets ends its handler at once, so that no work outlives the interest in it; its place among
 //! the concurrent streams is free only then (CVE-2025-8671, CVE-2023-44487).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{self, Poll};
 
 use ::h2::server::SendResponse;
 use ::h2::{Reason, RecvStream, SendStream};
@@ -24,7 +24,7 @@ use crate::fields::Fields;
 use crate::limits::{Limits, Malformed};
 use crate::message::{Method, ResponseHead};
 use crate::server::{Handler, Reply, Served, ServerOptions};
-use crate::timer::{Pulse, Timer};
+use crate::timer::{Alarms, Pulse, Timer};
 use crate::tunnel::Tunnel;
 
 type Engine = ::h2::server::Connection<Meter, Bytes>;
@@ -35,8 +35,18 @@ pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The sending half of a stream, shared by the answer and by the task that watches for a reset.
 struct Sending {
     half: RefCell<Half>,
+    outgoing: RefCell<Option<Outgoing>>,
+    /// Of CONNECT: what the client sends.
+    tunnel: Cell<Option<RecvStream>>,
+    is_head: bool,
     pulse: Pulse,
+    shared: Rc<Context>,
+}
+
+/// What the streams of a connection share.
+struct Context {
     options: Rc<ServerOptions>,
+    alarms: Rc<Alarms>,
 }
 
 enum Half {
@@ -50,17 +60,11 @@ enum Half {
 /// The answer, not begun.
 pub(crate) struct H2Reply {
     sending: Option<Rc<Sending>>,
-    method: Method,
-    /// Of CONNECT: what the client sends.
-    tunnel: Option<RecvStream>,
 }
 
-/// The answer, begun.
+/// The answer, begun; without a stream when it has no body.
 pub(crate) struct H2ReplyBody {
     sending: Option<Rc<Sending>>,
-    outgoing: Outgoing,
-    /// Data is given for a response that has none (HEAD).
-    dropped: bool,
 }
 
 /// Serves the connection. `first` is what was read from it already, from the preface on.
@@ -78,6 +82,8 @@ pub(crate) async fn serve<H: Handler>(
         return Served::Broken;
     };
     let mut keepalive = Keepalive::new(engine.ping_pong(), options.keepalive);
+    let context = Rc::new(Context { options, alarms: Rc::default() });
+    let options = &context.options;
     let mut draining = false;
     let mut timer = Timer::default();
     let served = loop {
@@ -86,6 +92,7 @@ pub(crate) async fn serve<H: Handler>(
                 draining = true;
                 engine.graceful_shutdown();
             }
+            context.alarms.poll(cx);
             let next = poll_next(&mut engine, &verdict, &mut timer, &options.limits, cx);
             match &mut keepalive {
                 Some(keepalive) if next.is_pending() => keepalive.poll(cx).map(|()| Next::Gone),
@@ -93,7 +100,7 @@ pub(crate) async fn serve<H: Handler>(
             }
         });
         match next.await {
-            Next::Stream(request, respond) => begin(request, respond, &options, &handler),
+            Next::Stream(request, respond) => begin(request, respond, &context, &handler),
             Next::Idle => {
                 draining = true;
                 engine.graceful_shutdown();
@@ -151,7 +158,7 @@ fn poll_next(
     verdict: &Verdict,
     timer: &mut Timer,
     limits: &Limits,
-    cx: &mut Context<'_>,
+    cx: &mut task::Context<'_>,
 ) -> Poll<Next> {
     if let Some(flood) = verdict.poll(cx) {
         return Poll::Ready(Next::Flood(flood));
@@ -178,11 +185,13 @@ fn poll_next(
 fn begin<H: Handler>(
     request: http::Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-    options: &Rc<ServerOptions>,
+    context: &Rc<Context>,
     handler: &Rc<H>,
 ) {
+    let options = &context.options;
     let (parts, stream) = request.into_parts();
-    let expects_continue = parts.headers.contains_key(http::header::EXPECT) && !stream.is_end_stream();
+    let has_body = !stream.is_end_stream();
+    let expects_continue = has_body && parts.headers.contains_key(http::header::EXPECT);
     // `h2` keeps what `:protocol` said in the extensions; extended CONNECT was not offered.
     let extended = parts.extensions.get::<::h2::ext::Protocol>().is_some();
     let head = match convert::request_head(parts) {
@@ -197,16 +206,26 @@ fn begin<H: Handler>(
         *head.status_mut() = http::StatusCode::CONTINUE;
         let _ = respond.send_informational(head);
     }
-    let idle = options.limits.stream_idle_timeout;
-    let pulse = Pulse::default();
+    let pulse: Pulse = has_body.then(Rc::default);
     let (body, tunnel) = match head.method {
         Method::Connect => (Body::empty(), Some(stream)),
-        _ if stream.is_end_stream() => (Body::empty(), None),
-        _ => (Body::h2(Incoming::new(stream, &head.fields, Side::Downstream, idle, pulse.clone(), None)), None),
+        _ if !has_body => (Body::empty(), None),
+        _ => {
+            let idle = options.limits.stream_idle_timeout;
+            let side = Side::Downstream;
+            let incoming = Incoming::new(stream, &head.fields, side, idle, &context.alarms, pulse.clone(), None);
+            (Body::h2(incoming), None)
+        }
     };
-    let half = RefCell::new(Half::Response(respond));
-    let sending = Rc::new(Sending { half, pulse, options: options.clone() });
-    let reply = Reply::h2(H2Reply { sending: Some(sending.clone()), method: head.method.clone(), tunnel });
+    let sending = Rc::new(Sending {
+        half: RefCell::new(Half::Response(respond)),
+        outgoing: RefCell::new(None),
+        tunnel: Cell::new(tunnel),
+        is_head: head.method == Method::Head,
+        pulse,
+        shared: context.clone(),
+    });
+    let reply = Reply::h2(H2Reply { sending: Some(sending.clone()) });
     let handler = handler.clone();
     let task = async move {
         let mut exchange = std::pin::pin!(handler.handle(head, body, reply));
@@ -240,7 +259,7 @@ async fn linger(stream: &Shared, limits: &Limits) {
 
 impl Sending {
     /// Ready when the client has reset the stream, or the connection is gone.
-    fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_reset(&self, cx: &mut task::Context<'_>) -> Poll<()> {
         match &mut *self.half.borrow_mut() {
             Half::Response(respond) => respond.poll_reset(cx).map(|_| ()),
             Half::Body(stream) => stream.poll_reset(cx).map(|_| ()),
@@ -256,8 +275,22 @@ impl Sending {
         }
     }
 
-    fn error(&self, kind: ErrorKind) -> Error {
-        Error::new(kind, Side::Downstream)
+    /// Writes what is held, and the end of the stream.
+    async fn write(&self, end: bool) -> Result<()> {
+        let idle = self.shared.options.limits.stream_idle_timeout;
+        poll_fn(|cx| match (&mut *self.half.borrow_mut(), &mut *self.outgoing.borrow_mut()) {
+            (Half::Body(stream), Some(outgoing)) => outgoing.poll_flush(stream, cx, idle, end),
+            _ => Poll::Ready(Err(ErrorKind::Dropped)),
+        })
+        .await
+        .map_err(|kind| Error::new(kind, Side::Downstream))
+    }
+
+    fn hold(&self, data: Bytes) -> Result<()> {
+        match &mut *self.outgoing.borrow_mut() {
+            Some(outgoing) => outgoing.hold(data).map_err(|kind| Error::new(kind, Side::Us)),
+            None => Err(Error::misuse("the answer is over")),
+        }
     }
 }
 
@@ -266,7 +299,7 @@ impl Sending {
 impl H2Reply {
     pub(crate) fn send(mut self, head: &ResponseHead, length: BodyLength) -> Result<H2ReplyBody> {
         let sending = self.sending.take().ok_or_else(|| Error::misuse("answered twice"))?;
-        let bodiless = self.method == Method::Head || matches!(head.status, 204 | 304);
+        let bodiless = sending.is_head || matches!(head.status, 204 | 304);
         let keep_length = bodiless && !matches!(length, BodyLength::Known(_)) || head.status == 304;
         let response = convert::to_response(head, length, keep_length);
         let end = bodiless || matches!(length, BodyLength::Empty | BodyLength::Known(0));
@@ -278,8 +311,12 @@ impl H2Reply {
                 .map_err(|e| super::error(e, Part::ResponseHead, Side::Downstream))?;
             *half = if end { Half::Done } else { Half::Body(stream) };
         }
-        let outgoing = Outgoing::new(length, sending.pulse.clone(), Part::ResponseBody);
-        Ok(H2ReplyBody { sending: (!end).then_some(sending), outgoing, dropped: bodiless })
+        if end {
+            return Ok(H2ReplyBody { sending: None });
+        }
+        let outgoing = Outgoing::new(length, &sending.shared.alarms, sending.pulse.clone(), Part::ResponseBody);
+        *sending.outgoing.borrow_mut() = Some(outgoing);
+        Ok(H2ReplyBody { sending: Some(sending) })
     }
 
     pub(crate) fn informational(&mut self, head: &ResponseHead) -> Result<()> {
@@ -297,7 +334,7 @@ impl H2Reply {
 
     pub(crate) fn upgrade(mut self, head: &ResponseHead) -> Result<Tunnel> {
         let sending = self.sending.take().ok_or_else(|| Error::misuse("answered twice"))?;
-        let Some(receive) = self.tunnel.take().filter(|_| (200..300).contains(&head.status)) else {
+        let Some(receive) = sending.tunnel.take().filter(|_| (200..300).contains(&head.status)) else {
             sending.reset(Reason::INTERNAL_ERROR);
             return Err(Error::misuse("a tunnel over HTTP/2 begins with 2xx after CONNECT"));
         };
@@ -308,7 +345,8 @@ impl H2Reply {
         let send = respond
             .send_response(response, false)
             .map_err(|e| super::error(e, Part::ResponseHead, Side::Downstream))?;
-        Ok(Tunnel::h2(send, receive, None, Side::Downstream, sending.options.limits.stream_idle_timeout))
+        let idle = sending.shared.options.limits.stream_idle_timeout;
+        Ok(Tunnel::h2(send, receive, None, Side::Downstream, idle))
     }
 }
 
@@ -324,49 +362,37 @@ impl Drop for H2Reply {
 
 impl H2ReplyBody {
     pub(crate) async fn data(&mut self, data: Bytes) -> Result<()> {
-        if self.dropped || data.is_empty() {
-            return Ok(());
+        match &self.sending {
+            Some(sending) if !data.is_empty() => {
+                sending.write(false).await?;
+                sending.hold(data)
+            }
+            // There is none (HEAD), whatever the handler says.
+            _ => Ok(()),
         }
-        self.write(false).await?;
-        self.outgoing.hold(data).map_err(|kind| Error::new(kind, Side::Us))
     }
 
     pub(crate) async fn flush(&mut self) -> Result<()> {
-        if self.dropped { Ok(()) } else { self.write(false).await }
+        match &self.sending {
+            Some(sending) => sending.write(false).await,
+            None => Ok(()),
+        }
     }
 
     pub(crate) async fn end(&mut self, trailers: Option<&Fields>) -> Result<()> {
-        if self.sending.is_none() {
-            return if self.dropped || self.outgoing.is_complete() {
-                Ok(())
-            } else {
-                Err(Error::misuse("answer is over"))
-            };
-        }
-        if !self.outgoing.is_complete() {
+        let Some(sending) = &self.sending else { return Ok(()) };
+        if !sending.outgoing.borrow().as_ref().is_some_and(Outgoing::is_complete) {
             return Err(Error::new(ErrorKind::LengthMismatch, Side::Us));
         }
-        self.write(trailers.is_none()).await?;
-        let Some(sending) = self.sending.take() else { return Ok(()) };
+        sending.write(trailers.is_none()).await?;
         let half = std::mem::replace(&mut *sending.half.borrow_mut(), Half::Done);
+        self.sending = None;
         if let (Some(trailers), Half::Body(mut stream)) = (trailers, half) {
             stream
                 .send_trailers(convert::to_trailers(trailers))
                 .map_err(|e| super::error(e, Part::ResponseBody, Side::Downstream))?;
         }
         Ok(())
-    }
-
-    async fn write(&mut self, end: bool) -> Result<()> {
-        let Some(sending) = &self.sending else { return Err(Error::misuse("the answer is over")) };
-        let outgoing = &mut self.outgoing;
-        let idle = sending.options.limits.stream_idle_timeout;
-        poll_fn(|cx| match &mut *sending.half.borrow_mut() {
-            Half::Body(stream) => outgoing.poll_flush(stream, cx, idle, end),
-            _ => Poll::Ready(Err(ErrorKind::Dropped)),
-        })
-        .await
-        .map_err(|kind| sending.error(kind))
     }
 }
 

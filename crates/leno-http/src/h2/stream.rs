@@ -1,5 +1,6 @@
 //! The bodies of one stream, of either side.
 
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::convert;
 use crate::body::{BodyLength, Frame};
 use crate::error::{Error, ErrorKind, Part, Result, Side};
 use crate::fields::Fields;
-use crate::timer::{Pulse, Timer};
+use crate::timer::{Alarm, Alarms, Pulse, beat};
 
 /// A body being read.
 pub(crate) struct Incoming {
@@ -20,7 +21,7 @@ pub(crate) struct Incoming {
     unreleased: usize,
     ended: bool,
     side: Side,
-    timer: Timer,
+    alarm: Alarm,
     idle: Duration,
     pulse: Pulse,
     /// Keeps the connection's count of streams.
@@ -33,7 +34,7 @@ pub(crate) struct Outgoing {
     held: Bytes,
     /// Bytes announced and not written.
     left: Option<u64>,
-    timer: Timer,
+    alarm: Alarm,
     /// Beats with every piece written.
     pulse: Pulse,
     part: Part,
@@ -47,6 +48,7 @@ impl Incoming {
         fields: &Fields,
         side: Side,
         idle: Duration,
+        alarms: &Rc<Alarms>,
         pulse: Pulse,
         open: Option<super::client::Open>,
     ) -> Incoming {
@@ -57,7 +59,7 @@ impl Incoming {
             unreleased: 0,
             ended: false,
             side,
-            timer: Timer::default(),
+            alarm: Alarm::new(alarms),
             idle,
             pulse,
             _open: open,
@@ -81,11 +83,11 @@ impl Incoming {
             let _ = self.stream.flow_control().release_capacity(std::mem::take(&mut self.unreleased));
         }
         let Poll::Ready(polled) = self.poll_engine(cx) else {
-            ready!(self.timer.poll_pulsed(cx, self.idle, &self.pulse));
+            ready!(self.alarm.poll(cx, self.idle, self.pulse.as_deref()));
             self.ended = true;
             return Poll::Ready(Some(Err(Error::new(ErrorKind::Timeout(self.part()), self.side))));
         };
-        self.timer.done();
+        self.alarm.done();
         let frame = polled.map_err(|e| super::error(e, self.part(), self.side));
         match &frame {
             Ok(Some(Frame::Data(data))) => {
@@ -118,13 +120,13 @@ impl Incoming {
 // === impl Outgoing ===
 
 impl Outgoing {
-    pub(crate) fn new(length: BodyLength, pulse: Pulse, part: Part) -> Outgoing {
+    pub(crate) fn new(length: BodyLength, alarms: &Rc<Alarms>, pulse: Pulse, part: Part) -> Outgoing {
         let left = match length {
             BodyLength::Empty => Some(0),
             BodyLength::Known(length) => Some(length),
             BodyLength::Unknown => None,
         };
-        Outgoing { held: Bytes::new(), left, timer: Timer::default(), pulse, part }
+        Outgoing { held: Bytes::new(), left, alarm: Alarm::new(alarms), pulse, part }
     }
 
     /// Takes a piece, which is written with the next one, with `flush`, or with the end. What was held before must be
@@ -163,13 +165,15 @@ impl Outgoing {
                         }));
                     }
                     Poll::Pending => {
-                        ready!(self.timer.poll(cx, idle));
+                        ready!(self.alarm.poll(cx, idle, None));
                         return Poll::Ready(Err(ErrorKind::Timeout(self.part)));
                     }
                 }
             };
-            self.timer.done();
-            self.pulse.beat();
+            self.alarm.done();
+            if let Some(pulse) = &self.pulse {
+                beat(pulse);
+            }
             let piece = self.held.split_to(capacity.min(self.held.len()));
             let last = end && self.held.is_empty();
             if let Err(error) = stream.send_data(piece, last) {
