@@ -42,9 +42,10 @@ const SIDEWAYS: &[(&str, &[&str])] = &[
     ("leno-tls", &["leno-net"]),
     ("leno-dns", &["leno-net"]),
     ("leno-http", &["leno-tls", "leno-net"]),
-    ("leno-xds", &["leno-http"]),
+    // The dialer, and the sockets of control listeners, are leno-net's: docs/decisions, "runtime and xDS use leno-net".
+    ("leno-xds", &["leno-http", "leno-net"]),
     ("leno-store", &["leno-http"]),
-    ("leno-runtime", &["leno-http"]),
+    ("leno-runtime", &["leno-http", "leno-net"]),
     ("leno-control", &["leno-registry", "leno-config-center"]),
 ];
 

@@ -144,7 +144,7 @@ async fn show(_: Reader, State(registry): State<Registry>, path: ServicePath) ->
     let instances = registry.instances(&service);
     if instances.is_empty() {
         let message = format!("service {service} has no instances");
-        let fix = "list what there is with `leno get services`".to_owned();
+        let fix = "list what there is with `leno service list`".to_owned();
         return Err(Refusal { status: StatusCode::NOT_FOUND, code: "not_found", message, fix });
     }
     let views: Vec<InstanceView<'_>> = instances.iter().map(|registered| InstanceView::of(registered)).collect();
@@ -248,7 +248,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Writer {
             return Ok(Self);
         }
         let message = format!("{} is a {} and may only read", principal.name, principal.role);
-        let fix = "use a token of an operator: `leno token create --role operator`".to_owned();
+        let fix = "use a token of an operator or admin, as the server's own in DATA_DIR/admin.token".to_owned();
         Err(Refusal { status: StatusCode::FORBIDDEN, code: "forbidden", message, fix })
     }
 }

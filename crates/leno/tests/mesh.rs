@@ -1,6 +1,7 @@
 //! Whole meshes: the built binary as server, proxies and supervisor, real sockets, and what happens when parts die.
 
-#![allow(clippy::unwrap_used)]
+// Real processes are waited for in real time.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod kit;
 

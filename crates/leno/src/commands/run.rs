@@ -115,9 +115,8 @@ async fn supervise(args: RunArgs, log_level: String) -> Result<i32, Failure> {
     let ended = loop {
         tokio::select! {
             ended = program.wait() => break ended,
-            found = looking.next(), if !stopping => match found? {
-                Some(ports) => proxy.serve(ports).await?,
-                None => {}
+            found = looking.next(), if !stopping => if let Some(ports) = found? {
+                proxy.serve(ports).await?;
             },
             message = proxy.line.next(), if !stopping => match message {
                 Ok(Some((Message::Waiting(why), _))) => eprintln!("leno run: not registered yet: {why}"),

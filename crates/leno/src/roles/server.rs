@@ -130,13 +130,19 @@ fn data_dir(args: &ServerArgs) -> anyhow::Result<Option<PathBuf>> {
         return Ok(None);
     }
     let directory = args.data_dir.clone().unwrap_or_else(settings::default_data_dir);
-    std::fs::create_dir_all(&directory).with_context(|| {
+    make_private(&directory).with_context(|| {
         format!(
             "data directory {}: choose another with --data-dir, or keep nothing with --in-memory",
             directory.display()
         )
     })?;
     Ok(Some(directory))
+}
+
+/// Makes a directory that only this user can look into; one that is there stays as it is.
+fn make_private(directory: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
 type Opened = (Arc<dyn Store>, Option<Arc<SqliteStore>>);
@@ -154,7 +160,7 @@ fn tokens(data_dir: Option<&Path>) -> anyhow::Result<TokenSet> {
         None => {
             // Nobody could read it from a file, so it is kept where the command line looks for it.
             let directory = settings::default_data_dir();
-            std::fs::create_dir_all(&directory).with_context(|| format!("data directory {}", directory.display()))?;
+            make_private(&directory).with_context(|| format!("data directory {}", directory.display()))?;
             Ok(guard::server_tokens(&directory)?)
         }
     }
@@ -290,7 +296,7 @@ async fn serve_http(
 
 fn router(parts: &Arc<Parts>, guard: &Arc<Guard>) -> Router {
     leno_control::api::router(parts.control.clone())
-        .merge(leno_registry::api::router(parts.registry.clone()))
+        .nest("/api/v1", leno_registry::api::router(parts.registry.clone()))
         .merge(leno_dashboard::router(Arc::new(MeshView(parts.clone()))))
         .merge(api::router(parts.clone(), guard.clone()))
 }
