@@ -127,10 +127,7 @@ impl Served {
         }
         let list = build_list(merged, directory, &asked);
         let names = list.names.iter().cloned().collect();
-        for topic in &list.read {
-            self.list_readers.entry(topic.clone()).or_default().insert(asked.clone());
-        }
-        self.lists.insert(asked, list);
+        self.keep_list(asked, list);
         names
     }
 
@@ -145,10 +142,7 @@ impl Served {
     /// Resources changed: builds what read any of `topics` anew. A new revision even where nothing came out different,
     /// so that whoever made the change can wait for it.
     pub(crate) fn resources_changed(&mut self, merged: &Merged, directory: &dyn Directory, topics: &BTreeSet<Topic>) {
-        let mut dirty = BTreeSet::new();
-        for topic in topics {
-            self.rebuild(merged, directory, topic, false, &mut dirty);
-        }
+        let dirty = self.rebuild(merged, directory, topics, &BTreeSet::new());
         self.commit(dirty);
     }
 
@@ -159,21 +153,22 @@ impl Served {
         directory: &dyn Directory,
         services: &BTreeSet<ServiceName>,
     ) -> bool {
-        let mut dirty = BTreeSet::new();
-        let mut reshaped = false;
+        let (mut reshaped, mut same_shape) = (BTreeSet::new(), BTreeSet::new());
         for service in services {
             let topic = Topic::Service(service.clone());
             let shape = shape(merged, directory, service);
-            let same_shape = self.shapes.insert(service.clone(), shape) == Some(shape);
-            if !same_shape && shape == 0 {
-                self.shapes.remove(service);
-            }
-            reshaped |= !same_shape;
-            self.rebuild(merged, directory, &topic, same_shape, &mut dirty);
+            let before =
+                if shape == 0 { self.shapes.remove(service) } else { self.shapes.insert(service.clone(), shape) };
+            if before == Some(shape) {
+                same_shape.insert(topic)
+            } else {
+                reshaped.insert(topic)
+            };
         }
-        if reshaped {
-            self.rebuild(merged, directory, &Topic::Everything, false, &mut dirty);
+        if !reshaped.is_empty() {
+            reshaped.insert(Topic::Everything);
         }
+        let dirty = self.rebuild(merged, directory, &reshaped, &same_shape);
         let changed = !dirty.is_empty();
         if changed {
             self.commit(dirty);
@@ -188,16 +183,20 @@ impl Served {
         self.resources_changed(merged, directory, &topics);
     }
 
+    /// Builds anew, once each, what read any of `topics`, and the endpoints that read any of `instances`. Answers what
+    /// came out different.
     fn rebuild(
         &mut self,
         merged: &Merged,
         directory: &dyn Directory,
-        topic: &Topic,
-        endpoints_only: bool,
-        dirty: &mut BTreeSet<(Kind, Name)>,
-    ) {
-        let wanted = |asked: &&Asked| !endpoints_only || asked.kind == Kind::Endpoints;
-        let affected: Vec<Asked> = self.readers.get(topic).into_iter().flatten().filter(wanted).cloned().collect();
+        topics: &BTreeSet<Topic>,
+        instances: &BTreeSet<Topic>,
+    ) -> BTreeSet<(Kind, Name)> {
+        let mut dirty = BTreeSet::new();
+        let all = topics.iter().filter_map(|topic| self.readers.get(topic)).flatten();
+        let endpoints = instances.iter().filter_map(|topic| self.readers.get(topic)).flatten();
+        let affected: HashSet<Asked> =
+            all.chain(endpoints.filter(|asked| asked.kind == Kind::Endpoints)).cloned().collect();
         for asked in affected {
             let answer = build(merged, directory, &asked);
             let before = self.forget(&asked);
@@ -206,20 +205,15 @@ impl Served {
             }
             self.keep(asked, answer);
         }
-        if endpoints_only {
-            return;
-        }
-        let lists: Vec<AskedList> = self.list_readers.get(topic).into_iter().flatten().cloned().collect();
+        let lists = topics.iter().filter_map(|topic| self.list_readers.get(topic)).flatten();
+        let lists: HashSet<AskedList> = lists.cloned().collect();
         for asked in lists {
             let list = build_list(merged, directory, &asked);
-            let before = self.forget_list(&asked);
-            let before = before.map(|list| list.names).unwrap_or_default();
+            let before = self.forget_list(&asked).map(|list| list.names).unwrap_or_default();
             dirty.extend(before.symmetric_difference(&list.names).map(|name| (asked.kind, name.clone())));
-            for topic in &list.read {
-                self.list_readers.entry(topic.clone()).or_default().insert(asked.clone());
-            }
-            self.lists.insert(asked, list);
+            self.keep_list(asked, list);
         }
+        dirty
     }
 
     fn keep(&mut self, asked: Asked, answer: Answer) {
@@ -233,6 +227,13 @@ impl Served {
             self.readers.entry(topic.clone()).or_default().insert(asked.clone());
         }
         self.answers.insert(asked, answer);
+    }
+
+    fn keep_list(&mut self, asked: AskedList, list: List) {
+        for topic in &list.read {
+            self.list_readers.entry(topic.clone()).or_default().insert(asked.clone());
+        }
+        self.lists.insert(asked, list);
     }
 
     fn forget(&mut self, asked: &Asked) -> Option<Answer> {
