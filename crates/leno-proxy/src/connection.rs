@@ -20,11 +20,10 @@ use crate::cluster::EndpointState;
 use crate::exchange::{self, Context};
 use crate::failure::Failure;
 use crate::lookup::Found;
-use crate::opaque::{self, Dialled};
+use crate::opaque;
 use crate::outbound;
 use crate::protocol::{HELLO_MAX, ServerName, Sniffed, server_name, sniff};
 use crate::table::{Destination, Target};
-use crate::upstream;
 use crate::worker::{Worker, downstream};
 
 /// How long a client may think before the endpoint is dialled to see whether it speaks first.
@@ -80,13 +79,10 @@ impl leno_http::Handler for Http {
         let context = Context { worker: &self.worker, direction: self.direction, downstream: self.downstream };
         match &self.to {
             Where::Fixed(destination) => exchange::serve(&context, destination, head, body, reply).await,
-            Where::Named(first) => {
-                let current = match self.worker.shared.lookup.get(&first.listener.name, self.worker.now()) {
-                    Found::Destination(destination) => destination,
-                    Found::Absent | Found::Unknown => first.clone(),
-                };
-                exchange::serve(&context, &current, head, body, reply).await;
-            }
+            Where::Named(first) => match current(&self.worker, self.direction, first).await {
+                Ok(destination) => exchange::serve(&context, &destination, head, body, reply).await,
+                Err(failure) => exchange::serve_failure(&context, head, reply, failure).await,
+            },
             Where::ByAuthority if head.method == Method::Connect => outbound::connect(&context, head, reply).await,
             Where::ByAuthority => {
                 let Some(authority) = head.authority.clone().filter(|authority| !authority.is_empty()) else {
@@ -98,6 +94,21 @@ impl leno_http::Handler for Http {
                 }
             }
         }
+    }
+}
+
+/// What a destination has become since the connection was made. One that was not used for long may have been
+/// unsubscribed from; while nobody can say, it stays what it was.
+async fn current(worker: &Worker, direction: Direction, first: &Arc<Destination>) -> Result<Arc<Destination>, Failure> {
+    let name = &first.listener.name;
+    match worker.shared.lookup.get(name, worker.now()) {
+        Found::Destination(destination) => Ok(destination),
+        Found::Absent => Err(Failure::NoService(name.to_string())),
+        Found::Unknown if direction == Direction::Gateway => Ok(first.clone()),
+        Found::Unknown => match outbound::find(worker, name).await {
+            Err(Failure::NotSynced { .. }) => Ok(first.clone()),
+            found => found,
+        },
     }
 }
 
@@ -170,9 +181,8 @@ async fn detect(
     let first = buffer.freeze();
     match (sniffed, dialled) {
         (Sniffed::Http1 | Sniffed::Http2, dialled) if destination.http.is_some() => {
-            if let Some(Dialled { endpoint, stream, .. }) = dialled.filter(|_| sniffed == Sniffed::Http1) {
-                upstream::adopt(worker, &endpoint.state, stream);
-            }
+            // Its endpoint was chosen for the connection; requests choose their own.
+            drop(dialled);
             serve_http(worker, direction, to, stream, first).await;
         }
         (Sniffed::Tls, None) => serve_tls(worker, direction, &destination, stream, first, None).await,

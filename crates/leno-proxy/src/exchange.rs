@@ -65,8 +65,6 @@ struct Outgoing<'a> {
     target: &'a Target,
     cluster: &'a Arc<Cluster>,
     is_grpc: bool,
-    /// Whether an upgrade was asked for.
-    upgrade: bool,
     deadline: Option<(Instant, Duration)>,
 }
 
@@ -127,10 +125,9 @@ async fn serve_recorded(
     record: &mut Record<'_>,
 ) -> Served {
     let source = source_of(context, &head);
-    let upgrade = match admit(context, &mut head) {
-        Ok(upgrade) => upgrade,
-        Err(failure) => return Err((failure, Some(reply))),
-    };
+    if let Err(failure) = admit(context, &mut head) {
+        return Err((failure, Some(reply)));
+    }
     let (rule, matched) = match route(destination, &head) {
         Ok(found) => found,
         Err(failure) => return Err((failure, Some(reply))),
@@ -169,21 +166,20 @@ async fn serve_recorded(
     let body = mirror::split(context.worker, rule.mirrors, &target.mirrors, &head, body);
     let deadline = deadline(&head, rule.rule.request_timeout, is_grpc, record.started());
     let payload = if body.length() == BodyLength::Empty { Payload::Empty } else { Payload::Stream(body) };
-    let outgoing = Outgoing { head, payload, rule, target, cluster, is_grpc, upgrade, deadline };
+    let outgoing = Outgoing { head, payload, rule, target, cluster, is_grpc, deadline };
     forward(context, outgoing, cors, reply, record).await
 }
 
 // === steps before the destination ===
 
-/// Takes away what belongs to the connection and what only leno may say. Whether an upgrade is asked for.
-fn admit(context: &Context<'_>, head: &mut RequestHead) -> Result<bool, Failure> {
-    let hops = head.fields.get_str(filter::HOPS_FIELD).and_then(|hops| hops.parse().ok()).unwrap_or(0);
-    let hops: u32 = if context.direction == Direction::Gateway { 0 } else { hops };
+/// Takes away what belongs to the connection and what only leno may say.
+fn admit(context: &Context<'_>, head: &mut RequestHead) -> Result<(), Failure> {
+    // Taken from anybody: who forges it only has his own request refused, and a gateway may stand in the circle too.
+    let hops: u32 = head.fields.get_str(filter::HOPS_FIELD).and_then(|hops| hops.parse().ok()).unwrap_or(0);
     if hops > HOPS_MAX {
         return Err(Failure::Loop(hops));
     }
     head.fields.strip_hop_by_hop(Upgrades::Keep).map_err(|error| Failure::BadRequest(error.to_string()))?;
-    let upgrade = head.fields.contains("upgrade");
     if head.form == TargetForm::Absolute {
         // An origin is asked with the path alone (RFC 9112, section 3.2.1).
         head.form = TargetForm::Origin;
@@ -192,7 +188,7 @@ fn admit(context: &Context<'_>, head: &mut RequestHead) -> Result<bool, Failure>
     if context.direction != Direction::Inbound {
         head.fields.set(filter::HOPS_FIELD, (hops + 1).to_string());
     }
-    Ok(upgrade)
+    Ok(())
 }
 
 /// Who calls, as the caller's proxy says.
@@ -293,15 +289,11 @@ async fn answer(head: ResponseHead, reply: Reply, record: &mut Record<'_>) -> Se
     Ok(())
 }
 
-/// Fields that leno adds on the way out.
+/// Fields that leno adds on the way out, to whomever it goes.
 fn own_fields(context: &Context<'_>, head: &mut RequestHead) {
-    let shared = &context.worker.shared;
     match context.direction {
-        Direction::Outbound => {
-            head.fields.set(filter::SOURCE_FIELD, &shared.source_name);
-        }
+        Direction::Outbound | Direction::Inbound => {}
         Direction::Gateway => {
-            head.fields.set(filter::SOURCE_FIELD, &shared.source_name);
             head.fields.set("x-forwarded-proto", head.scheme.as_str());
             head.fields.remove("forwarded");
             match context.downstream {
@@ -309,7 +301,6 @@ fn own_fields(context: &Context<'_>, head: &mut RequestHead) {
                 None => head.fields.remove("x-forwarded-for"),
             };
         }
-        Direction::Inbound => {}
     }
 }
 
@@ -436,11 +427,11 @@ async fn keep_for_retry(outgoing: &mut Outgoing<'_>) -> Result<(), Failure> {
     if outgoing.rule.rule.retry.is_none() {
         return Ok(());
     }
-    if let BodyLength::Known(length) = outgoing.payload.length() {
-        if length <= REPLAY_MAX {
-            let body = outgoing.payload.take();
-            outgoing.payload = Payload::Kept(body.collect(REPLAY_MAX as usize).await.map_err(Failure::Downstream)?);
-        }
+    if let BodyLength::Known(length) = outgoing.payload.length()
+        && length <= REPLAY_MAX
+    {
+        let body = outgoing.payload.take();
+        outgoing.payload = Payload::Kept(body.collect(REPLAY_MAX as usize).await.map_err(Failure::Downstream)?);
     }
     Ok(())
 }
@@ -515,6 +506,12 @@ async fn send(
         let (to, cluster) = (endpoint.state.address.to_string(), cluster.spec.name.to_string());
         Tried::Again(Failure::Connect { to, cluster, tried: tried as u32, cause })
     })?;
+    if endpoint.state.via_proxy {
+        outgoing.head.fields.set(filter::SOURCE_FIELD, &worker.shared.source_name);
+    } else {
+        // Who calls is nobody's business outside the mesh.
+        outgoing.head.fields.remove(filter::SOURCE_FIELD);
+    }
     let length = outgoing.payload.length();
     let sent = connection.send(&outgoing.head, length).await;
     let (request_body, answer) = sent.map_err(|cause| broken(outgoing, endpoint, cause))?;

@@ -117,6 +117,8 @@ impl Failure {
             Self::Upstream { cause, .. } if cause.malformed().is_some() => 502,
             Self::Upstream { cause, .. } if cause.is_timeout() => 504,
             Self::Upstream { .. } => 502,
+            Self::Downstream(cause) if cause.malformed().is_some() => 400,
+            Self::Downstream(cause) if cause.is_timeout() => 408,
             Self::Downstream(_) => 0,
             Self::Timeout(_) => 504,
             Self::Loop(_) => 508,

@@ -6,6 +6,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use leno_http::body::Source;
 use leno_http::{Body, BodyLength, Frame, RequestHead, pump};
@@ -21,6 +22,11 @@ const LAG_MAX: usize = 32;
 /// What is read of a mirror's answer, so that its connection can be used again.
 const ANSWER_MAX: usize = 1024 * 1024;
 
+/// Copies that a worker has on their way; what is more is not copied.
+const MIRRORS_MAX: usize = 1024;
+/// How long a copy and its answer may take.
+const MIRROR_TIME_MAX: Duration = Duration::from_secs(60);
+
 type Mirrors = [(Mirror, Arc<Cluster>)];
 
 /// Starts the mirrors that this request falls to, and returns its body, which now feeds them too.
@@ -32,7 +38,7 @@ pub(crate) fn split(worker: &Worker, rule: &Mirrors, target: &Mirrors, head: &Re
     let mut copies = Vec::new();
     for (mirror, cluster) in rule.iter().chain(target) {
         let share = (worker.random_bits() % u64::from(mirror.denominator.max(1))) as u32;
-        if share >= mirror.numerator {
+        if share >= mirror.numerator || worker.mirrors.get() >= MIRRORS_MAX {
             continue;
         }
         let copy = if length == BodyLength::Empty {
@@ -47,23 +53,29 @@ pub(crate) fn split(worker: &Worker, rule: &Mirrors, target: &Mirrors, head: &Re
     if copies.is_empty() { body } else { Body::stream(Split { original: body, copies }) }
 }
 
-fn start(worker: &Worker, cluster: Arc<Cluster>, mut head: RequestHead, mut body: Body) {
+fn start(worker: &Worker, cluster: Arc<Cluster>, head: RequestHead, body: Body) {
     let handle = worker.handle();
+    handle.mirrors.set(handle.mirrors.get() + 1);
     worker.spawn("mirror", async move {
-        let worker = &*handle;
-        let Some(picked) = worker.pick(&cluster, &[]) else { return };
-        let endpoint = &cluster.endpoints[picked];
-        head.fields.remove("upgrade");
-        head.fields.remove("connection");
-        let http2 = upstream::speaks_http2(&cluster, head.version);
-        let Ok(connection) = upstream::connect(worker, &cluster, endpoint, http2).await else { return };
-        let Ok((sink, answer)) = connection.send(&head, body.length()).await else { return };
-        let (_, answered) = tokio::join!(pump(&mut body, sink), answer.response());
-        if let Ok(response) = answered {
-            // Only read so that the connection can be used again.
-            let _ = response.body.collect(ANSWER_MAX).await;
-        }
+        // A mirror that never answers must not keep what it holds for ever.
+        let _ = tokio::time::timeout(MIRROR_TIME_MAX, copy(&handle, &cluster, head, body)).await;
+        handle.mirrors.set(handle.mirrors.get() - 1);
     });
+}
+
+async fn copy(worker: &Worker, cluster: &Cluster, mut head: RequestHead, mut body: Body) {
+    let Some(picked) = worker.pick(cluster, &[]) else { return };
+    let endpoint = &cluster.endpoints[picked];
+    head.fields.remove("upgrade");
+    head.fields.remove("connection");
+    let http2 = upstream::speaks_http2(cluster, head.version);
+    let Ok(connection) = upstream::connect(worker, cluster, endpoint, http2).await else { return };
+    let Ok((sink, answer)) = connection.send(&head, body.length()).await else { return };
+    let (_, answered) = tokio::join!(pump(&mut body, sink), answer.response());
+    if let Ok(response) = answered {
+        // Only read so that the connection can be used again.
+        let _ = response.body.collect(ANSWER_MAX).await;
+    }
 }
 
 /// The original: what is read of it goes to the copies as well.

@@ -67,7 +67,7 @@ async fn serve_captured(worker: &Rc<Worker>, stream: Stream, wanted: SocketAddr)
 }
 
 /// The destination of a listener's name.
-async fn find(worker: &Worker, name: &Name) -> Result<Arc<Destination>, Failure> {
+pub(crate) async fn find(worker: &Worker, name: &Name) -> Result<Arc<Destination>, Failure> {
     match worker.shared.lookup.find(name, || worker.now()).await {
         Found::Destination(destination) => Ok(destination),
         Found::Absent => Err(Failure::NoService(name.to_string())),
@@ -101,7 +101,11 @@ pub(crate) async fn connect(context: &Context<'_>, head: RequestHead, reply: Rep
     if let Ok(tunnel) = reply.upgrade(ResponseHead::new(200)).await {
         // On a task of its own: the connection's own future must not hold itself.
         let tunnelled = worker.clone();
-        worker.spawn("tunnel", async move { connection::serve_tunnel(&tunnelled, to, tunnel).await });
+        let guard = worker.shared.drain.guard();
+        worker.spawn("tunnel", async move {
+            connection::serve_tunnel(&tunnelled, to, tunnel).await;
+            drop(guard);
+        });
     }
 }
 

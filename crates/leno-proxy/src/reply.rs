@@ -29,6 +29,10 @@ pub(crate) async fn fail(reply: Reply, failure: &Failure, is_grpc: bool, public:
         return Answered { status: 200, grpc_status: Some(code as u8) };
     }
     let status = failure.status();
+    if status == 0 {
+        // Nobody listens any more; dropping the reply closes.
+        return Answered { status, grpc_status: None };
+    }
     let head = ResponseHead::new(status).with("content-type", "text/plain; charset=utf-8").with(REASON_FIELD, reason);
     let _ = reply.respond(head, Bytes::from(format!("leno: {message}\n"))).await;
     Answered { status, grpc_status: None }

@@ -72,12 +72,12 @@ fn parse(bytes: &[u8]) -> Result<Held, SnapshotError> {
         return Err(SnapshotError::Checksum);
     }
     let content: Content = serde_json::from_str(file.content.get())?;
-    let mut held = Held::default();
-    held.listeners = named(content.listeners, |listener| listener.name.clone());
-    held.routes = named(content.routes, |config| config.name.clone());
-    held.clusters = named(content.clusters, |cluster| cluster.name.clone());
-    held.endpoints = named(content.endpoints, |endpoints| endpoints.cluster.clone());
-    Ok(held)
+    Ok(Held {
+        listeners: named(content.listeners, |listener| listener.name.clone()),
+        routes: named(content.routes, |config| config.name.clone()),
+        clusters: named(content.clusters, |cluster| cluster.name.clone()),
+        endpoints: named(content.endpoints, |endpoints| endpoints.cluster.clone()),
+    })
 }
 
 fn named<T: DeserializeOwned>(

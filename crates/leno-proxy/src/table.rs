@@ -165,10 +165,12 @@ impl Destination {
         self.learnt.server_first.store(server_first, Relaxed);
     }
 
-    /// Every cluster that it leads to.
+    /// Every cluster that it leads to over HTTP or by `tcp`, mirrors included.
     pub fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
-        let rules = self.http.iter().flat_map(|routes| &routes.rules);
-        rules.flat_map(|rule| &rule.targets).chain(&self.tcp).filter_map(|target| target.cluster.as_ref())
+        let rules = || self.http.iter().flat_map(|routes| &routes.rules);
+        let targets = || rules().flat_map(|rule| &rule.targets).chain(&self.tcp);
+        let mirrors = rules().flat_map(|rule| &rule.mirrors).chain(targets().flat_map(|target| &target.mirrors));
+        targets().filter_map(|target| target.cluster.as_ref()).chain(mirrors.map(|(_, cluster)| cluster))
     }
 }
 

@@ -2,7 +2,6 @@
 //!
 //! Hot path: no locks held; a pooled connection costs one look-up by a number.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use leno_http::{Connection, Error, Version};
@@ -60,11 +59,4 @@ pub(crate) async fn open(worker: &Worker, stream: Stream, http2: bool) -> Result
     let (connection, driver) = Connection::h2(stream, &worker.client_options).await?;
     worker.spawn("upstream-h2", driver);
     Ok(connection)
-}
-
-/// Puts a stream that was dialled while a protocol was being detected into the pool, for the request that follows.
-pub(crate) fn adopt(worker: &Worker, endpoint: &Arc<crate::cluster::EndpointState>, stream: Stream) {
-    let key = PoolKey { endpoint: endpoint.key, http2: false };
-    let connection = Connection::h1(stream, &worker.client_options);
-    worker.pool.adopt(&key, &connection);
 }

@@ -93,6 +93,8 @@ pub struct Worker {
     pub(crate) application_dial: Rc<dyn Dial>,
     pub(crate) client_options: Rc<ClientOptions>,
     pub(crate) server_options: Rc<ServerOptions>,
+    /// Copies for mirrors on their way.
+    pub(crate) mirrors: Cell<usize>,
     names: RefCell<Names>,
     sources: RefCell<HashMap<Text, Vec<Arc<Edge>>>>,
     outside: RefCell<HashMap<Text, (Duration, Arc<Destination>)>>,
@@ -127,6 +129,7 @@ impl Worker {
                 spawn: Rc::new(NamedTasks),
                 ..ServerOptions::default()
             }),
+            mirrors: Cell::new(0),
             names: RefCell::default(),
             sources: RefCell::default(),
             outside: RefCell::default(),
