@@ -18,6 +18,11 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// A message of which nothing moves in one direction.
     pub stream_idle_timeout: Duration,
+    /// Bytes a second of a request body with an announced length, on average and after `body_grace`; counted only while
+    /// the client is waited for. HTTP/1; 0 is any.
+    pub body_rate_min: u32,
+    /// How long a client is waited for before `body_rate_min` counts.
+    pub body_grace: Duration,
     /// What is read and thrown away of a request body that the handler left, so that the connection can be kept.
     pub drain_bytes: usize,
     /// After an answer that closes the connection, how long bytes of the peer are still read and thrown away, so that a
@@ -118,6 +123,8 @@ pub enum Malformed {
     UnexpectedBody,
     #[error("head did not arrive within its deadline")]
     HeadTimeout,
+    #[error("body arrives too slowly")]
+    BodyRate,
     #[error("body does not have the announced length")]
     BodyLength,
     #[error("too many frames that carry nothing")]
@@ -145,6 +152,8 @@ impl Default for Limits {
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             stream_idle_timeout: Duration::from_secs(300),
+            body_rate_min: 240,
+            body_grace: Duration::from_secs(5),
             drain_bytes: 64 * 1024,
             linger_timeout: Duration::from_secs(2),
             chunk_extension_bytes: 256,
@@ -211,6 +220,7 @@ impl Malformed {
             Upgrade,
             UnexpectedBody,
             HeadTimeout,
+            BodyRate,
             BodyLength,
             ControlFlood,
             ResetFlood,
@@ -252,6 +262,7 @@ impl Malformed {
             Upgrade => "upgrade",
             UnexpectedBody => "unexpected-body",
             HeadTimeout => "head-timeout",
+            BodyRate => "body-rate",
             BodyLength => "body-length",
             ControlFlood => "control-flood",
             ResetFlood => "reset-flood",
@@ -267,7 +278,7 @@ impl Malformed {
             Malformed::Expectation => 417,
             Malformed::HeadTooLarge | Malformed::TooManyFields => 431,
             Malformed::StartLineTooLong => 414,
-            Malformed::HeadTimeout => 408,
+            Malformed::HeadTimeout | Malformed::BodyRate => 408,
             _ => 400,
         }
     }

@@ -282,6 +282,24 @@ impl RequestHead {
         RequestHead { method, authority: Some(authority.into()), path: path.into(), ..RequestHead::default() }
     }
 
+    /// Whether it can be written without being read as something else: its method is a token, its target has no space
+    /// or control character and no fragment, its authority is a host and perhaps a port.
+    pub fn is_well_formed(&self) -> bool {
+        let method = match &self.method {
+            Method::Other(token) => crate::fields::valid_name(token.as_bytes()),
+            _ => true,
+        };
+        let path = match self.form {
+            TargetForm::Authority => self.path.is_empty(),
+            TargetForm::Asterisk => self.path.as_bytes() == b"*",
+            TargetForm::Origin | TargetForm::Absolute => self.path.as_bytes().first() == Some(&b'/'),
+        };
+        method
+            && path
+            && valid_target(self.path.as_bytes())
+            && self.authority.as_ref().is_none_or(|a| valid_authority(a.as_bytes()))
+    }
+
     /// The path without the query.
     pub fn path_only(&self) -> &str {
         let path = self.path.as_str();
@@ -297,6 +315,49 @@ impl RequestHead {
     pub fn host(&self) -> &str {
         self.authority.as_deref().unwrap_or("")
     }
+}
+
+/// Whether every byte may stand in a request target.
+pub(crate) fn valid_target(target: &[u8]) -> bool {
+    !target.iter().fold(false, |bad, b| bad | (*b <= b' ') | (*b == 0x7f) | (*b == b'#'))
+}
+
+/// Whether it is a host and perhaps a port, and nothing else: no user, no list, no path.
+pub(crate) fn valid_authority(bytes: &[u8]) -> bool {
+    let (host, port) = split_port(bytes);
+    let host_ok = match host {
+        [] => false,
+        [b'[', inner @ .., b']'] => std::str::from_utf8(inner).is_ok_and(|a| a.parse::<std::net::Ipv6Addr>().is_ok()),
+        _ => host.iter().all(|b| is_host_byte(*b)),
+    };
+    host_ok && port.is_none_or(|port| port.is_empty() || parse_port(port).is_some())
+}
+
+/// Unreserved characters, percent, and the delimiters but for the comma, which would make two hosts of one.
+fn is_host_byte(b: u8) -> bool {
+    b.is_ascii_alphanumeric()
+        || matches!(
+            b,
+            b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'='
+        )
+}
+
+/// The port, if one is given.
+pub(crate) fn port_of(authority: &[u8]) -> Option<u16> {
+    split_port(authority).1.and_then(parse_port)
+}
+
+fn split_port(bytes: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match memchr::memrchr(b':', bytes) {
+        Some(colon) if !bytes[colon..].contains(&b']') => (&bytes[..colon], Some(&bytes[colon + 1..])),
+        _ => (bytes, None),
+    }
+}
+
+fn parse_port(bytes: &[u8]) -> Option<u16> {
+    (bytes.len() <= 5 && !bytes.is_empty() && bytes.iter().all(u8::is_ascii_digit))
+        .then(|| std::str::from_utf8(bytes).ok()?.parse().ok())
+        .flatten()
 }
 
 // === impl ResponseHead ===

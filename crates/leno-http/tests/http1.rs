@@ -381,3 +381,55 @@ fn an_upgrade_becomes_a_tunnel_on_both_sides() {
         }
     });
 }
+
+#[test]
+fn a_request_that_could_be_read_as_something_else_is_not_written() {
+    kit::run(async {
+        let address = kit::serve(Echo, &kit::options()).await;
+        let connection = client(kit::connect(address).await);
+        let bad_method = RequestHead {
+            method: Method::Other("GET / HTTP/1.1\r\n".into()),
+            ..RequestHead::new(Method::Get, "x", "/")
+        };
+        let heads = [
+            RequestHead::new(Method::Get, "x", "/ HTTP/1.1\r\nEvil: 1"),
+            RequestHead::new(Method::Get, "x", "no-slash"),
+            RequestHead::new(Method::Get, "x\r\nEvil: 1", "/"),
+            RequestHead::new(Method::Get, "x,y", "/"),
+            bad_method,
+        ];
+        for head in heads {
+            let error = connection.send(&head, BodyLength::Empty).await.err().unwrap();
+            assert_eq!(error.side(), Side::Us, "{head:?}");
+        }
+        assert!(connection.is_open());
+    });
+}
+
+#[test]
+fn an_answer_is_read_although_the_server_takes_no_more_of_the_request() {
+    kit::run(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::task::spawn_local(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 1000]).await;
+            stream.write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        });
+        let connection = client(kit::connect(address).await);
+        let head = RequestHead::new(Method::Post, "x", "/");
+        let (mut body, response) = connection.send(&head, BodyLength::Unknown).await.unwrap();
+        let written = async {
+            body.flush().await?;
+            loop {
+                body.data(Bytes::from(vec![0; 100_000])).await?;
+            }
+        };
+        let written: Result<()> = written.await;
+        assert_eq!(written.unwrap_err().side(), Side::Upstream);
+        // The server's reset may have overtaken its answer; what must not happen is that we drop it ourselves.
+        if let Ok(response) = response.response().await {
+            assert_eq!(response.head.status, 413);
+        }
+    });
+}

@@ -281,3 +281,24 @@ fn an_absolute_target_outranks_the_host_field() {
         assert!(answer.ends_with("<b.test>"), "{answer}");
     });
 }
+
+#[test]
+fn a_body_that_crawls_is_refused_and_one_that_pauses_is_not() {
+    kit::run(async {
+        let mut options = ServerOptions::default();
+        options.limits.body_grace = std::time::Duration::from_millis(50);
+        let options = Rc::new(options);
+        let calls = Rc::new(Cell::new(0));
+        let address = kit::serve(Count(calls.clone()), &options).await;
+        let answer = kit::talk(address, &post("Content-Length: 100\r\n\r\nabc")).await;
+        assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("(body-rate)"), "{answer}");
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let body = "x".repeat(250);
+        stream.write_all(&post(&format!("Content-Length: 251\r\nConnection: close\r\n\r\n{body}"))).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        stream.write_all(b"x").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    });
+}

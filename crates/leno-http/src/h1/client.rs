@@ -123,6 +123,9 @@ impl Conn {
         if self.state.get() != State::Idle {
             return Err(Error::new(ErrorKind::Busy, Side::Upstream).unprocessed());
         }
+        if !head.is_well_formed() {
+            return Err(Error::misuse("the head of the request is not well-formed"));
+        }
         if self.used.get() > 0 && self.wire.is_stale() {
             self.close(false);
             return Err(Error::new(ErrorKind::Closed(Part::RequestHead), Side::Upstream).stale());
@@ -223,12 +226,22 @@ impl Outgoing {
 
     pub(crate) async fn data(&mut self, data: Bytes) -> Result<()> {
         let conn = self.conn()?;
-        conn.wire.write_data(data, &conn.options.limits).await.map_err(|e| conn.error(e, Part::RequestBody))
+        let written = conn.wire.write_data(data, &conn.options.limits).await;
+        written.map_err(|error| self.broken(error))
     }
 
     pub(crate) async fn flush(&mut self) -> Result<()> {
         let Some(conn) = &self.conn else { return Ok(()) };
-        conn.wire.flush(&conn.options.limits).await.map_err(|e| conn.error(e, Part::RequestBody))
+        let written = conn.wire.flush(&conn.options.limits).await;
+        written.map_err(|error| self.broken(error))
+    }
+
+    /// The server takes no more of the request. What it answered may still be read; the connection is of no further use.
+    fn broken(&mut self, error: WireError) -> Error {
+        match self.conn.take() {
+            Some(conn) => conn.error(error, Part::RequestBody),
+            None => Error::misuse("the request is over"),
+        }
     }
 
     pub(crate) async fn end(&mut self, trailers: Option<&Fields>) -> Result<()> {
@@ -239,10 +252,11 @@ impl Outgoing {
     async fn finish(&mut self, trailers: Option<&Fields>) -> Result<()> {
         let conn = self.conn()?;
         let written = conn.wire.write_end(trailers, &conn.options.limits).await;
-        written.map_err(|e| conn.error(e, Part::RequestBody))?;
-        conn.request.set(Half::Done);
-        self.conn = None;
-        Ok(())
+        if written.is_ok() {
+            conn.request.set(Half::Done);
+            self.conn = None;
+        }
+        written.map_err(|error| self.broken(error))
     }
 }
 

@@ -13,7 +13,9 @@ use bytes::{Bytes, BytesMut};
 
 use crate::fields::{Entry, Fields, Known, elements, is_protected, is_token_byte, is_value_byte, valid_name};
 use crate::limits::{Limits, Malformed};
-use crate::message::{Method, RequestHead, ResponseHead, Scheme, TargetForm, Text, Version};
+use crate::message::{
+    Method, RequestHead, ResponseHead, Scheme, TargetForm, Text, Version, port_of, valid_authority, valid_target,
+};
 
 /// Parses one head, or the trailers of one body.
 #[derive(Default)]
@@ -288,7 +290,7 @@ fn request_line(line: &[u8], at: usize) -> Result<StartLine, Malformed> {
         return Err(Malformed::StartLine);
     }
     let target = &line[method_end + 1..target_end];
-    if target.iter().fold(false, |bad, b| bad | (*b <= b' ') | (*b == 0x7f) | (*b == b'#')) {
+    if !valid_target(target) {
         return Err(Malformed::Target);
     }
     let version = parse_version(&line[target_end + 1..])?;
@@ -374,53 +376,6 @@ fn parse_target(block: &Bytes, at: Range<usize>, method: &Method) -> Result<Targ
 
 fn starts_with(bytes: &[u8], prefix: &[u8]) -> bool {
     bytes.len() >= prefix.len() && bytes[..prefix.len()].eq_ignore_ascii_case(prefix)
-}
-
-/// Whether it is a host and perhaps a port, and nothing else: no user, no list, no path.
-pub(crate) fn valid_authority(bytes: &[u8]) -> bool {
-    let (host, port) = split_port(bytes);
-    let host_ok = match host {
-        [] => false,
-        [b'[', inner @ .., b']'] => std::str::from_utf8(inner).is_ok_and(|a| a.parse::<std::net::Ipv6Addr>().is_ok()),
-        _ => host.iter().all(|b| {
-            b.is_ascii_alphanumeric()
-                || matches!(
-                    b,
-                    b'-' | b'.'
-                        | b'_'
-                        | b'~'
-                        | b'%'
-                        | b'!'
-                        | b'$'
-                        | b'&'
-                        | b'\''
-                        | b'('
-                        | b')'
-                        | b'*'
-                        | b'+'
-                        | b';'
-                        | b'='
-                )
-        }),
-    };
-    host_ok && port.is_none_or(|port| port.is_empty() || parse_port(port).is_some())
-}
-
-fn port_of(bytes: &[u8]) -> Option<u16> {
-    split_port(bytes).1.and_then(parse_port)
-}
-
-fn split_port(bytes: &[u8]) -> (&[u8], Option<&[u8]>) {
-    match memchr::memrchr(b':', bytes) {
-        Some(colon) if !bytes[colon..].contains(&b']') => (&bytes[..colon], Some(&bytes[colon + 1..])),
-        _ => (bytes, None),
-    }
-}
-
-fn parse_port(bytes: &[u8]) -> Option<u16> {
-    (bytes.len() <= 5 && !bytes.is_empty() && bytes.iter().all(u8::is_ascii_digit))
-        .then(|| std::str::from_utf8(bytes).ok()?.parse().ok())
-        .flatten()
 }
 
 // === impl Facts ===

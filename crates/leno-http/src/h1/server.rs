@@ -20,7 +20,7 @@ use leno_net::Stream;
 use super::decode::Decoder;
 use super::encode::{self, Encoder, Persistence};
 use super::head::{Expected, Framing, Request};
-use super::wire::{Wire, WireError};
+use super::wire::{Pace, Wire, WireError};
 use crate::body::{Body, BodyLength, Frame};
 use crate::buffer;
 use crate::error::{Error, Part, Result, Side};
@@ -223,6 +223,8 @@ impl Conn {
         // Of a body that is here already no byte shall be seen by anybody before its fault is.
         Decoder::check(request.framing, &inbound.buffer, &self.options.limits)?;
         inbound.decoder = Decoder::new(request.framing);
+        let paced = matches!(request.framing, Framing::Length(_)) && self.options.limits.body_rate_min > 0;
+        inbound.pace = paced.then(|| Pace::new(inbound.buffer.len()));
         Ok(request)
     }
 

@@ -43,6 +43,15 @@ pub(crate) struct Inbound {
     /// How much to make room for: grows while a body fills what it is given.
     room: usize,
     ended: bool,
+    /// Of the body that is being read; absent when it may be as slow as it likes.
+    pub(crate) pace: Option<Pace>,
+}
+
+/// How long the peer was waited for, and what came of it.
+pub(crate) struct Pace {
+    received: u64,
+    waited: Duration,
+    since: Option<Instant>,
 }
 
 /// The direction that is written.
@@ -102,6 +111,7 @@ impl Wire {
                 timer: Timer::default(),
                 room: buffer::SIZE,
                 ended: false,
+                pace: None,
             }),
             outbound: RefCell::new(Outbound {
                 out: Vec::new(),
@@ -253,6 +263,9 @@ impl Wire {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(WireError::Closed)),
                 Poll::Ready(Ok(read)) => {
                     inbound.timer.done();
+                    if let Some(pace) = &mut inbound.pace {
+                        pace.received(read);
+                    }
                     // Who fills what he is given gets more, for fewer and larger writes.
                     if read >= inbound.room.min(buffer::SIZE) {
                         inbound.room = limits.buffer_bytes;
@@ -260,8 +273,13 @@ impl Wire {
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
-                    ready!(inbound.timer.poll_pulsed(cx, limits.stream_idle_timeout, &self.pulse));
-                    return Poll::Ready(Err(WireError::Timeout));
+                    let Some(pace) = &mut inbound.pace else {
+                        ready!(inbound.timer.poll_pulsed(cx, limits.stream_idle_timeout, &self.pulse));
+                        return Poll::Ready(Err(WireError::Timeout));
+                    };
+                    let until = pace.wait_until(limits);
+                    ready!(inbound.timer.poll_until(cx, until));
+                    return Poll::Ready(Err(WireError::Malformed(Malformed::BodyRate)));
                 }
             }
         }
@@ -405,6 +423,27 @@ impl Wire {
         if inbound.buffer.is_empty() {
             buffer::give_inbound(&mut inbound.buffer);
         }
+    }
+}
+
+impl Pace {
+    /// So many bytes came with the head.
+    pub(crate) fn new(received: usize) -> Pace {
+        Pace { received: received as u64, waited: Duration::ZERO, since: None }
+    }
+
+    fn received(&mut self, bytes: usize) {
+        self.received += bytes as u64;
+        if let Some(since) = self.since.take() {
+            self.waited += since.elapsed();
+        }
+    }
+
+    /// When the patience that the bytes so far have earned is over.
+    fn wait_until(&mut self, limits: &Limits) -> Instant {
+        let earned = Duration::from_secs(self.received / u64::from(limits.body_rate_min.max(1)));
+        let patience = (limits.body_grace + earned).saturating_sub(self.waited).min(limits.stream_idle_timeout);
+        *self.since.get_or_insert_with(Instant::now) + patience
     }
 }
 

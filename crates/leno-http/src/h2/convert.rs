@@ -10,9 +10,9 @@ use http::{Request, Response, Uri, uri};
 use crate::body::BodyLength;
 use crate::error::{Error, Result};
 use crate::fields::{Entry, Fields, Known};
-use crate::h1::head::{parse_length, valid_authority};
+use crate::h1::head::parse_length;
 use crate::limits::Malformed;
-use crate::message::{Method, RequestHead, ResponseHead, Scheme, TargetForm, Text, Version};
+use crate::message::{Method, RequestHead, ResponseHead, Scheme, TargetForm, Text, Version, valid_authority};
 
 /// A request as received.
 pub(crate) fn request_head(request: http::request::Parts) -> Result<RequestHead, Malformed> {
@@ -33,6 +33,9 @@ pub(crate) fn request_head(request: http::request::Parts) -> Result<RequestHead,
         (_, "*") => TargetForm::Asterisk,
         _ => TargetForm::Origin,
     };
+    if form == TargetForm::Origin && !path.starts_with('/') || path == "*" && method != Method::Options {
+        return Err(Malformed::Target);
+    }
     let mut block = BytesMut::with_capacity(authority.len() + path.len() + size(&request.headers));
     block.extend_from_slice(authority);
     block.extend_from_slice(path.as_bytes());
