@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leno_http::client::ClientOptions;
-use leno_http::{Limits, Pool, PoolOptions, ServerOptions, Strikes, Text};
+use leno_http::{Limits, Pool, PoolOptions, PoolSize, ServerOptions, Strikes, Text};
 use leno_model::name::ServiceName;
 use leno_model::seam::{Clock, Random};
 use leno_model::snapshot::Name;
@@ -141,6 +141,11 @@ impl Worker {
     /// Time since some fixed moment of the process.
     pub fn now(&self) -> Duration {
         self.shared.clock.monotonic()
+    }
+
+    /// The connections to endpoints that it holds.
+    pub fn connections(&self) -> PoolSize {
+        self.pool.size()
     }
 
     pub(crate) fn random_bits(&self) -> u64 {

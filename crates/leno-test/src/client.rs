@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use leno_http::{Body, BodyLength, Connection, Method, RequestHead, ResponseHead, pump};
+use leno_http::{Body, BodyLength, Connection, Fields, Frame, Method, RequestHead, ResponseHead, pump};
 use leno_net::Stream;
 use leno_runtime::task;
 use tokio::net::TcpStream;
@@ -22,6 +22,7 @@ pub struct Request<'c> {
     client: &'c Client,
     head: RequestHead,
     body: Bytes,
+    trailers: Fields,
 }
 
 /// An answer, read whole.
@@ -31,6 +32,8 @@ pub struct Answer {
     pub head: ResponseHead,
     /// The body.
     pub body: Bytes,
+    /// What came after it.
+    pub trailers: Fields,
 }
 
 /// A client that speaks HTTP/1.1 to a proxy's outbound port.
@@ -63,7 +66,12 @@ impl Client {
 
     /// A request to be completed.
     pub fn request(&self, method: Method, host: &str, path: &str) -> Request<'_> {
-        Request { client: self, head: RequestHead::new(method, host, path), body: Bytes::new() }
+        Request {
+            client: self,
+            head: RequestHead::new(method, host, path),
+            body: Bytes::new(),
+            trailers: Fields::new(),
+        }
     }
 
     async fn connect(&self) -> Connection {
@@ -96,6 +104,13 @@ impl Request<'_> {
         self
     }
 
+    /// Adds a field after the body.
+    #[must_use]
+    pub fn trailer(mut self, name: &str, value: &str) -> Self {
+        self.trailers.append(name, value);
+        self
+    }
+
     /// Sends it on a connection of its own and reads the answer whole.
     pub async fn send(self) -> Answer {
         self.try_send().await.expect("an answer comes")
@@ -104,14 +119,32 @@ impl Request<'_> {
     /// As `send`, with the error.
     pub async fn try_send(self) -> leno_http::Result<Answer> {
         let connection = self.client.connect().await;
-        let length = if self.body.is_empty() { BodyLength::Empty } else { BodyLength::Known(self.body.len() as u64) };
-        let (sink, answer) = connection.send(&self.head, length).await?;
-        let mut body = Body::full(self.body);
-        let read = async {
-            let response = answer.response().await?;
-            Ok(Answer { head: response.head, body: response.body.collect(256 * 1024 * 1024).await? })
+        let length = match self.body.len() as u64 {
+            _ if !self.trailers.is_empty() => BodyLength::Unknown,
+            0 => BodyLength::Empty,
+            length => BodyLength::Known(length),
         };
-        let (_, answer) = tokio::join!(pump(&mut body, sink), read);
+        let (mut sink, answer) = connection.send(&self.head, length).await?;
+        let upload = async {
+            if self.trailers.is_empty() {
+                return pump(&mut Body::full(self.body), sink).await.map(drop);
+            }
+            sink.data(self.body).await?;
+            sink.trailers(self.trailers).await
+        };
+        let read = async {
+            let mut response = answer.response().await?;
+            let (mut body, mut trailers) = (Vec::new(), Fields::new());
+            while let Some(frame) = response.body.frame().await {
+                match frame? {
+                    Frame::Data(data) => body.extend_from_slice(&data),
+                    Frame::Trailers(fields) => trailers = fields,
+                }
+            }
+            Ok(Answer { head: response.head, body: body.into(), trailers })
+        };
+        // An answer may come before all was sent; it is what counts.
+        let (_, answer) = tokio::join!(upload, read);
         answer
     }
 }

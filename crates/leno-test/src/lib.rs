@@ -2,7 +2,7 @@
 //!
 //! ```ignore
 //! leno_test::run(async {
-//!     let cart = server::h2().respond("/", 503).then("/", 200).start().await;
+//!     let cart = server::http().respond("/", 503).then("/", 200).start().await;
 //!     let proxy = proxy().outbound_to("cart", [&cart]).start().await;
 //!     assert_eq!(client::h1(&proxy).get("cart", "/").await.status(), 200);
 //! });

@@ -1,5 +1,6 @@
 //! A whole proxy of one worker, told its table by hand.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,7 +30,10 @@ use crate::server::Server;
 /// A proxy that is being told what to do.
 pub struct Builder {
     held: Held,
-    default_rule: Option<fn(&mut Rule)>,
+    change_rule: Option<Box<dyn Fn(&mut Rule)>>,
+    change_listener: Option<Box<dyn Fn(&mut Listener)>>,
+    change_cluster: Option<Box<dyn Fn(&mut Cluster)>>,
+    through_proxies: bool,
     inbound: Option<Application>,
     outbound_default: OutboundDefault,
 }
@@ -44,16 +48,26 @@ pub struct Proxy {
     pub metrics: Arc<Registry>,
     /// Its life.
     pub drain: Drain,
+    /// Its only worker.
+    pub worker: Rc<Worker>,
     tables: Tables,
     builder: TableBuilder,
     held: Held,
-    _commands: Commands,
-    _worker: task::AbortOnDrop<()>,
+    commands: Commands,
+    _running: task::AbortOnDrop<()>,
 }
 
 /// A sidecar without an application, in namespace `default`.
 pub fn proxy() -> Builder {
-    Builder { held: Held::default(), default_rule: None, inbound: None, outbound_default: OutboundDefault::Allow }
+    Builder {
+        held: Held::default(),
+        change_rule: None,
+        change_listener: None,
+        change_cluster: None,
+        through_proxies: false,
+        inbound: None,
+        outbound_default: OutboundDefault::Allow,
+    }
 }
 
 // === impl Builder ===
@@ -77,18 +91,47 @@ impl Builder {
         let service: ServiceName = name.parse().expect("a test names a service");
         let cluster: Arc<str> = service.host().into();
         let mut held = std::mem::take(&mut self.held);
-        put(&mut held.listeners, &cluster, listener_of(&service, &cluster, protocol));
-        put(&mut held.routes, &cluster, route_of(&cluster, self.default_rule));
-        put(&mut held.clusters, &cluster, cluster_of(&service, &cluster, protocol));
-        put(&mut held.endpoints, &cluster, endpoints_of(&cluster, addresses));
+        let mut listener = listener_of(&service, &cluster, protocol);
+        self.change_listener.iter().for_each(|change| change(&mut listener));
+        let mut clustered = cluster_of(&service, &cluster, protocol);
+        self.change_cluster.iter().for_each(|change| change(&mut clustered));
+        let mut endpoints = endpoints_of(&cluster, addresses);
+        if self.through_proxies {
+            endpoints.endpoints.iter_mut().for_each(|endpoint| endpoint.proxy = Some(endpoint.address));
+        }
+        put(&mut held.listeners, &cluster, listener);
+        put(&mut held.routes, &cluster, route_of(&cluster, self.change_rule.as_deref()));
+        put(&mut held.clusters, &cluster, clustered);
+        put(&mut held.endpoints, &cluster, endpoints);
         self.held = held;
         self
     }
 
     /// Has the rules of services that are named after this changed.
     #[must_use]
-    pub fn with_rule(mut self, change: fn(&mut Rule)) -> Self {
-        self.default_rule = Some(change);
+    pub fn with_rule(mut self, change: impl Fn(&mut Rule) + 'static) -> Self {
+        self.change_rule = Some(Box::new(change));
+        self
+    }
+
+    /// Has the listeners of services that are named after this changed.
+    #[must_use]
+    pub fn with_listener(mut self, change: impl Fn(&mut Listener) + 'static) -> Self {
+        self.change_listener = Some(Box::new(change));
+        self
+    }
+
+    /// Has the clusters of services that are named after this changed.
+    #[must_use]
+    pub fn with_cluster(mut self, change: impl Fn(&mut Cluster) + 'static) -> Self {
+        self.change_cluster = Some(Box::new(change));
+        self
+    }
+
+    /// The addresses of services that are named after this are those of inbound proxies.
+    #[must_use]
+    pub fn through_proxies(mut self) -> Self {
+        self.through_proxies = true;
         self
     }
 
@@ -140,7 +183,7 @@ impl Builder {
         let (commands, mut commanded) = Commands::new(1);
         let worker = Worker::new(shared, Rc::new(HostDial), Rc::new(HostDial));
         let commanded = commanded.remove(0);
-        let worker = task::spawn("test-worker", listener::run(worker, commanded)).abort_on_drop();
+        let running = task::spawn("test-worker", listener::run(worker.clone(), commanded)).abort_on_drop();
         let mut builder = TableBuilder::new(EdgeKey::default(), 1, metrics.clone());
         let (table, refusals) = builder.build(&self.held, Default::default());
         assert!(refusals.is_empty(), "{refusals:?}");
@@ -159,8 +202,9 @@ impl Builder {
             tables,
             builder,
             held: self.held,
-            _commands: commands,
-            _worker: worker,
+            worker,
+            commands,
+            _running: running,
         }
     }
 }
@@ -179,7 +223,40 @@ impl Proxy {
         let service: ServiceName = name.parse().expect("a test names a service");
         let cluster: Arc<str> = service.host().into();
         put(&mut self.held.endpoints, &cluster, endpoints_of(&cluster, addresses));
-        let (table, refusals) = self.builder.build(&self.held, Default::default());
+        self.swap(HashMap::new());
+    }
+
+    /// Takes a service out of the mesh; it is known for a minute that it is gone.
+    pub fn remove(&mut self, name: &str) {
+        let service: ServiceName = name.parse().expect("a test names a service");
+        let name: Arc<str> = service.host().into();
+        self.held.listeners.remove(&name);
+        let until = self.worker.now() + Duration::from_secs(60);
+        self.swap(HashMap::from([(name, until)]));
+    }
+
+    /// A port that leads to one service.
+    pub async fn port_to(&self, name: &str) -> SocketAddr {
+        let service: ServiceName = name.parse().expect("a test names a service");
+        let purpose = Purpose::To(service.host().into());
+        self.listen(Key::To(name.to_owned()), purpose).await
+    }
+
+    /// A port for the world outside that leads to one service.
+    pub async fn gateway_to(&self, name: &str) -> SocketAddr {
+        let service: ServiceName = name.parse().expect("a test names a service");
+        let name: Arc<str> = service.host().into();
+        let destination = self.tables.current().destination(&name).expect("the service is named first").clone();
+        self.listen(Key::Gateway(name), Purpose::Gateway(destination)).await
+    }
+
+    async fn listen(&self, key: Key, purpose: Purpose) -> SocketAddr {
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        self.commands.listen(key, purpose, free).await.expect("loopback has free ports")
+    }
+
+    fn swap(&mut self, absent: HashMap<Arc<str>, Duration>) {
+        let (table, refusals) = self.builder.build(&self.held, absent);
         assert!(refusals.is_empty(), "{refusals:?}");
         self.tables.swap(table);
     }
@@ -203,7 +280,7 @@ fn listener_of(service: &ServiceName, cluster: &Arc<str>, protocol: Protocol) ->
     }
 }
 
-fn route_of(cluster: &Arc<str>, change: Option<fn(&mut Rule)>) -> RouteConfig {
+fn route_of(cluster: &Arc<str>, change: Option<&dyn Fn(&mut Rule)>) -> RouteConfig {
     let target = WeightedCluster { cluster: Some(cluster.clone()), weight: 1, filters: Vec::new() };
     let mut rule = Rule {
         origin: Origin { resource: "default".into(), rule: 0, name: None },

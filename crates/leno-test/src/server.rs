@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use leno_http::{Body, BodyLength, Frame, Handler, Reply, RequestHead, ResponseHead, ServerOptions, serve_connection};
 use leno_net::listen;
 use leno_runtime::task;
+use tokio::net::{TcpListener, TcpStream};
 
 /// A server that is being told what to answer.
 #[derive(Default)]
@@ -52,6 +53,18 @@ struct Answers {
 /// A server that speaks HTTP/1 and HTTP/2 and answers 200 to what it was not told about.
 pub fn http() -> Builder {
     Builder::default()
+}
+
+/// A server of bytes: each connection is given to `serve`.
+pub async fn raw<F: Future<Output = ()> + 'static>(serve: impl Fn(TcpStream) -> F + 'static) -> Server {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("loopback has free ports");
+    let address = listener.local_addr().expect("a bound socket has an address");
+    let accepting = task::spawn("test-server", async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            task::spawn("test-connection", serve(stream));
+        }
+    });
+    Server { address, seen: Rc::default(), accepting: accepting.abort_on_drop() }
 }
 
 /// A server that answers every request with its own body.
