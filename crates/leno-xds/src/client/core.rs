@@ -20,6 +20,9 @@ const INVALID_ARGUMENT: i32 = 3;
 /// Bytes of words in a refusal; a server keeps no more.
 const WORDS_MAX: usize = 2048;
 
+/// The name that stands for everything of a kind.
+const ALL: &str = "*";
+
 /// What a message brought.
 #[derive(Debug, Default)]
 pub(super) struct Brought {
@@ -101,7 +104,7 @@ impl Core {
             let is_new = |name: &&Name| !kept.asked.contains(*name) || dropped.contains(&(kind, (*name).clone()));
             let new: Vec<Name> = names.iter().filter(is_new).cloned().collect();
             let gone: Vec<Name> = kept.asked.difference(&names).cloned().collect();
-            kept.held.retain(|name, _| names.contains(name));
+            kept.held.retain(|name, _| is_among(name, &names));
             if new.is_empty() && gone.is_empty() {
                 continue;
             }
@@ -119,7 +122,18 @@ impl Core {
             kept.asked = names;
             requests.push(self.introduced(request));
         }
+        if !self.has_introduced_itself {
+            requests.push(self.introduction());
+        }
         requests
+    }
+
+    /// Whoever wants nothing yet says who it is all the same: a stream on which nothing is said is closed. The kind is one
+    /// of which an empty subscription means nothing, not everything.
+    fn introduction(&mut self) -> DeltaDiscoveryRequest {
+        self.kinds[Kind::Endpoints.index()].opened = true;
+        let type_url = Kind::Endpoints.type_url().to_owned();
+        self.introduced(DeltaDiscoveryRequest { type_url, ..DeltaDiscoveryRequest::default() })
     }
 
     /// Reads a message. Nothing of it counts until it is answered.
@@ -131,10 +145,10 @@ impl Core {
         brought.receipt.kind = Some(kind);
         let asked = &self.kinds[kind.index()].asked;
         // What was unsubscribed meanwhile is of no interest.
-        for resource in message.resources.into_iter().filter(|resource| asked.contains(resource.name.as_str())) {
+        for resource in message.resources.into_iter().filter(|resource| is_among(&resource.name, asked)) {
             brought.take(kind, resource);
         }
-        let removed = message.removed_resources.iter().filter(|name| asked.contains(name.as_str()));
+        let removed = message.removed_resources.iter().filter(|name| is_among(name, asked));
         brought.removed = removed.map(|name| (kind, Name::from(name.as_str()))).collect();
         brought
     }
@@ -145,7 +159,7 @@ impl Core {
         let kept = &mut self.kinds[kind.index()];
         let is_refused = |name: &Name| refusals.iter().any(|refusal| refusal.kind == kind && refusal.name == *name);
         for (name, version) in receipt.versions {
-            if !is_refused(&name) && kept.asked.contains(&name) {
+            if !is_refused(&name) && is_among(&name, &kept.asked) {
                 kept.held.insert(name, version);
             }
         }
@@ -176,6 +190,11 @@ impl Core {
         }
         request
     }
+}
+
+/// Whether a resource is subscribed to, by its name or with all others.
+fn is_among(name: &str, asked: &BTreeSet<Name>) -> bool {
+    asked.contains(name) || asked.contains(ALL)
 }
 
 // === impl Receipt ===

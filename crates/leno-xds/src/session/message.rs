@@ -41,7 +41,12 @@ impl Session {
             since = since.min(revision);
             names.push(resource.name.clone());
             self.before_update(kind, &resource, revision);
-            self.kinds[kind.index()].hold(resource.name.clone(), Held::of(&resource, list_all));
+            let subscription = &mut self.kinds[kind.index()];
+            if subscription.names.contains(&resource.name) {
+                // The provider's own text of the name is shared by all subscribers.
+                subscription.names.replace(resource.name.clone());
+            }
+            subscription.hold(resource.name.clone(), Held::of(&resource, list_all));
             resources.push(resource);
         }
         let mut removed = Vec::with_capacity(due.removed.len());
