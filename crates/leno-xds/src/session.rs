@@ -273,7 +273,7 @@ impl Session {
             wanted.iter().filter_map(|name| provide.resource(&self.node, kind, name)).collect();
         let mut set = SetVersion::default();
         resources.iter().for_each(|resource| set.insert(&resource.name, &resource.version));
-        if set.text() != version {
+        if set.to_string() != version {
             // It has older ones that will do until what the new ones point at has been accepted.
             self.kinds[kind.index()].dirty.values_mut().for_each(|mark| mark.asked = false);
             return;

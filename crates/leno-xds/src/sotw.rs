@@ -108,7 +108,7 @@ fn response(push: Push) -> DiscoveryResponse {
     let type_url = push.kind.type_url();
     let resources = push.resources.into_iter();
     DiscoveryResponse {
-        version_info: push.set.text(),
+        version_info: push.set.to_string(),
         resources: resources.map(|r| Any { type_url: type_url.to_owned(), value: r.body }).collect(),
         type_url: type_url.to_owned(),
         nonce: push.nonce.to_string(),

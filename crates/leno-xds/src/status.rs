@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::kind::Kind;
 use crate::node::NodeInfo;
+use crate::version::SetVersion;
 
 /// Batches of changes remembered per subscriber; waiting for an older revision counts as settled.
 pub(crate) const BATCHES_MAX: usize = 64;
@@ -48,6 +49,8 @@ pub struct KindStatus {
     pub wildcard: bool,
     /// How many resources it was sent and not told to drop.
     pub resources: usize,
+    /// The version of these as a set: two subscribers with the same have the same.
+    pub version: SetVersion,
     /// The revision of the last message, 0 for none.
     pub sent: u64,
     /// The revision of the last message that it accepted, 0 for none.

@@ -1,6 +1,7 @@
 //! Versions are hashes of content: two servers that hold the same resource give it the same version, so a proxy that
 //! moves from one to the other is sent nothing that it has.
 
+use std::fmt;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -32,10 +33,12 @@ impl SetVersion {
     pub fn remove(&mut self, name: &str, version: &str) {
         self.0 = self.0.wrapping_sub(member(name, version));
     }
+}
 
-    /// As text; never empty, which would mean "nothing received yet".
-    pub fn text(self) -> String {
-        format!("{:016x}", self.0)
+impl fmt::Display for SetVersion {
+    /// 16 hexadecimal digits; never nothing, which would mean "nothing received yet".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
     }
 }
 
@@ -73,6 +76,6 @@ mod tests {
         other.insert("a", "1");
         assert_ne!(one, other);
         other.remove("c", "3");
-        assert_eq!(one.text(), other.text());
+        assert_eq!(one.to_string(), other.to_string());
     }
 }

@@ -151,6 +151,7 @@ impl Subscription {
             subscribed: self.names.len(),
             wildcard: self.wildcard,
             resources: self.held.values().filter(|held| held.version.is_some()).count(),
+            version: self.set,
             sent: self.sent,
             acked: self.acked,
             in_effect: self.dirty.is_empty() && self.unanswered.is_empty() && self.rejection.is_none(),
