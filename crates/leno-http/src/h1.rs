@@ -17,3 +17,6 @@ pub(crate) mod encode;
 pub(crate) mod head;
 pub(crate) mod server;
 pub(crate) mod wire;
+
+#[cfg(test)]
+mod tests;
