@@ -283,6 +283,40 @@ fn an_instance_that_is_killed_loses_no_request_that_was_not_open_on_it() {
     assert!(failed <= 2, "{failed} of {asked} requests failed");
 }
 
+#[test]
+fn a_gateway_opens_its_listeners_and_follows_their_routes() {
+    let mesh = Mesh::new();
+    let server = mesh.server();
+    let _cart = mesh.sidecar("cart.shop", application("cart"));
+    let port = free_address().port();
+    let edge = format!(
+        "apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: edge, namespace: shop}}
+spec:
+  gatewayClassName: leno
+  listeners: [{{name: web, port: {port}, protocol: HTTP}}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: shop, namespace: shop}}
+spec:
+  parentRefs: [{{name: edge}}]
+  rules:
+  - matches: [{{path: {{type: PathPrefix, value: /}}}}]
+    backendRefs: [{{name: cart, port: 8080}}]
+"
+    );
+    std::fs::write(mesh.leno.path("edge.yaml"), edge).unwrap();
+    let api = format!("http://{}", mesh.http);
+    let applied = mesh.leno.run(&["apply", "-f", "edge.yaml", "--api", &api, "--data-dir", "state"]);
+    assert_eq!(applied.status, 0, "{applied:?}");
+    let _gateway = mesh.proxy(&["--role", "gateway", "--gateway", "edge.shop", "--outbound-listen", "off"]);
+    let public = SocketAddr::from(([127, 0, 0, 1], port));
+    get_until(public, "shop.example.com", (200, "cart"), Duration::from_secs(5));
+    drop(server);
+}
+
 /// Whether this machine allows `leno run`; said aloud where it does not.
 fn can_capture() -> bool {
     let nft = ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"].iter().any(|path| std::path::Path::new(path).exists());
