@@ -1,0 +1,108 @@
+//! The tour of the README: every command of it, in its order, in one shell, with the built binary.
+
+#![allow(clippy::unwrap_used)]
+
+mod kit;
+
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use kit::{free_address, leno};
+
+/// A debug build on a busy machine takes a fifth of it.
+const DEADLINE: Duration = Duration::from_secs(150);
+
+#[test]
+fn every_command_of_the_tour_succeeds() {
+    if let Some(why) = cannot_run() {
+        return skip(&why);
+    }
+    let (api, grpc, place) = (free_address().to_string(), free_address().to_string(), leno());
+    let script = commands(README).replace("127.0.0.1:7070", &api);
+    let ran = run_in_shell(&script, &place.path(""), &variables(&api, &grpc));
+    let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success(), "{}\n--- output\n{out}\n--- errors\n{err}", ran.status);
+    for said in
+        ["cart v1", "cart v2", "in effect on 1 of 1", "1 synced", "refused with status 2", "revision 3", "/login?code="]
+    {
+        assert!(out.contains(said), "{said:?} is not in\n{out}\n--- errors\n{err}");
+    }
+    assert!(err.contains("did you mean `weight`?"), "{err}");
+    assert!(!place.path("leno-tour").exists(), "the tour leaves its directory behind");
+}
+
+#[test]
+fn the_tour_is_shell_blocks_alone() {
+    let script = commands(README);
+    assert!(script.contains("leno server") && script.contains("leno rollback 1"), "{script}");
+    assert!(!script.contains("```") && !script.contains("Ten minutes"), "{script}");
+}
+
+const README: &str = include_str!("../../../README.md");
+
+/// The ```sh blocks between the markers, one after another.
+fn commands(readme: &str) -> String {
+    let (_, tour) = readme.split_once("<!-- tour -->").expect("the tour's beginning is marked");
+    let (tour, _) = tour.split_once("<!-- /tour -->").expect("the tour's end is marked");
+    let blocks = tour.split("```sh\n").skip(1);
+    blocks.map(|block| block.split_once("```").expect("a block ends").0).collect()
+}
+
+/// The shell stops at the first command that does not succeed, and says which.
+fn run_in_shell(script: &str, directory: &Path, variables: &[(&str, String)]) -> Output {
+    let mut shell = Command::new("bash");
+    // A group of its own, so that what a failure left running can be ended.
+    shell.args(["-e", "-o", "pipefail", "-s"]).current_dir(directory).process_group(0);
+    shell.env_clear().envs(variables.iter().map(|(name, value)| (name, value)));
+    let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let group = rustix::process::Pid::from_child(&shell);
+    let mut input = shell.stdin.take().unwrap();
+    input.write_all(b"trap 'echo \"line $LINENO: $BASH_COMMAND\" >&2' ERR\n").unwrap();
+    // What leno says of itself is in files; they are shown when something goes wrong.
+    input.write_all(b"trap 'if test $? -ne 0; then tail -n 20 *.log >&2; fi' EXIT\n{\n").unwrap();
+    input.write_all(script.as_bytes()).unwrap();
+    input.write_all(b"}\n").unwrap();
+    drop(input);
+    let (ended, wait) = mpsc::sync_channel(1);
+    std::thread::spawn(move || ended.send(shell.wait_with_output()));
+    let in_time = wait.recv_timeout(DEADLINE);
+    let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    in_time.unwrap_or_else(|_| wait.recv_timeout(Duration::from_secs(10)).expect("a killed shell ends")).unwrap()
+}
+
+/// The tour names no port but that of the API; all others are moved by variables.
+fn variables(api: &str, grpc: &str) -> Vec<(&'static str, String)> {
+    let built = std::env::var("LENO_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_leno").to_owned());
+    let beside = Path::new(&built).parent().unwrap().display().to_string();
+    let path = format!("{beside}:{}", std::env::var("PATH").unwrap());
+    let mut variables = vec![
+        ("PATH", path),
+        ("LENO_API", format!("http://{api}")),
+        ("LENO_HTTP_LISTEN", api.to_owned()),
+        ("LENO_GRPC_LISTEN", grpc.to_owned()),
+        ("LENO_SERVER", grpc.to_owned()),
+    ];
+    let moved = ["LENO_OUTBOUND_LISTEN", "LENO_INBOUND_LISTEN", "LENO_ADMIN_LISTEN", "LENO_METRICS_LISTEN"];
+    variables.extend(moved.map(|name| (name, "127.0.0.1:0".to_owned())));
+    variables
+}
+
+/// What the tour needs and this machine has not.
+fn cannot_run() -> Option<String> {
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap());
+    let is_there = |program: &&str| path.split(':').any(|directory| Path::new(directory).join(program).exists());
+    let missing = ["bash", "curl", "python3", "nft"].into_iter().find(|program| !is_there(program))?;
+    Some(format!("{missing} is not installed"))
+}
+
+/// Says aloud, and to who counts skips, that the test did not run.
+fn skip(why: &str) {
+    eprintln!("SKIPPED: {why}");
+    let Some(file) = std::env::var_os("LENO_SKIPS") else { return };
+    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(file).unwrap();
+    writeln!(file, "every_command_of_the_tour_succeeds: {why}").unwrap();
+}
