@@ -240,3 +240,6 @@ pub(crate) async fn serve_tunnel(worker: &Rc<Worker>, to: Where, tunnel: Tunnel)
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -467,7 +467,7 @@ async fn attempt(
             Ok(head) => head,
             Err(_) => {
                 open.finish(worker.now(), sent_at.elapsed(), Outcome::Failed);
-                return Tried::Failed(Failure::Timeout(limit));
+                return Tried::Failed(Failure::TryTimeout(limit));
             }
         },
     };

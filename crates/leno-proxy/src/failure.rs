@@ -71,6 +71,9 @@ pub(crate) enum Failure {
     /// Out of time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
+    /// One try out of time.
+    #[error("no answer to a try within {0:?}")]
+    TryTimeout(Duration),
     /// Too many proxies on the way.
     #[error("the request has passed {0} proxies: it goes round in a circle")]
     Loop(u32),
@@ -100,6 +103,7 @@ impl Failure {
             Self::Upstream { cause, .. } => upstream_flag(cause),
             Self::Downstream(_) => Flag::DownstreamClosed,
             Self::Timeout(_) => Flag::RequestTimeout,
+            Self::TryTimeout(_) => Flag::TryTimeout,
             Self::Loop(_) => Flag::Loop,
             Self::Resolve(_) => Flag::DnsFailure,
         }
@@ -120,7 +124,7 @@ impl Failure {
             Self::Downstream(cause) if cause.malformed().is_some() => 400,
             Self::Downstream(cause) if cause.is_timeout() => 408,
             Self::Downstream(_) => 0,
-            Self::Timeout(_) => 504,
+            Self::Timeout(_) | Self::TryTimeout(_) => 504,
             Self::Loop(_) => 508,
             Self::Resolve(_) => 502,
         }
@@ -132,7 +136,7 @@ impl Failure {
             Self::NoHost | Self::BadRequest(_) => Code::Internal,
             Self::Denied(_) => Code::PermissionDenied,
             Self::NoRoute(_) => Code::Unimplemented,
-            Self::Timeout(_) => Code::DeadlineExceeded,
+            Self::Timeout(_) | Self::TryTimeout(_) => Code::DeadlineExceeded,
             Self::Upstream { cause, .. } if cause.is_timeout() => Code::DeadlineExceeded,
             Self::Upstream { cause, .. } if cause.malformed().is_some() => Code::Internal,
             _ => Code::Unavailable,

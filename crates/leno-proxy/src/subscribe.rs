@@ -269,3 +269,6 @@ impl Subscriber {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

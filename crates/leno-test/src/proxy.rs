@@ -99,6 +99,8 @@ impl Builder {
         if self.through_proxies {
             endpoints.endpoints.iter_mut().for_each(|endpoint| endpoint.proxy = Some(endpoint.address));
         }
+        let with_port: Arc<str> = format!("{cluster}:80").into();
+        put(&mut held.listeners, &with_port, Listener { name: with_port.clone(), ..listener.clone() });
         put(&mut held.listeners, &cluster, listener);
         put(&mut held.routes, &cluster, route_of(&cluster, self.change_rule.as_deref()));
         put(&mut held.clusters, &cluster, clustered);
@@ -230,9 +232,10 @@ impl Proxy {
     pub fn remove(&mut self, name: &str) {
         let service: ServiceName = name.parse().expect("a test names a service");
         let name: Arc<str> = service.host().into();
-        self.held.listeners.remove(&name);
+        let with_port: Arc<str> = format!("{name}:80").into();
+        self.held.listeners.retain(|listener, _| *listener != name && *listener != with_port);
         let until = self.worker.now() + Duration::from_secs(60);
-        self.swap(HashMap::from([(name, until)]));
+        self.swap(HashMap::from([(name, until), (with_port, until)]));
     }
 
     /// A port that leads to one service.

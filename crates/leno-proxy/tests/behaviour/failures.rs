@@ -1,0 +1,171 @@
+//! Timeouts, retries, and what clients hear when it does not work.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use leno_http::Method;
+use leno_model::instance::Protocol;
+use leno_model::snapshot::Retry;
+use leno_telemetry::Flag;
+use leno_test::{client, proxy, server};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::{both, flagged, until};
+
+const LONG: Duration = Duration::from_secs(50);
+
+#[test]
+fn a_request_that_takes_too_long_is_answered_504() {
+    both(async |client| {
+        let cart = server::http().respond("/", 200).after("/", LONG).start().await;
+        let short = proxy().with_rule(|rule| rule.request_timeout = Some(Duration::from_millis(50)));
+        let proxy = short.outbound_to("cart", [&cart]).start().await;
+        let answer = client(&proxy).get("cart", "/").await;
+        assert_eq!((answer.status(), answer.field("x-leno-reason")), (504, Some("request_timeout")));
+        assert_eq!(flagged(&proxy, Flag::RequestTimeout), 1);
+    });
+}
+
+#[test]
+fn a_try_that_takes_too_long_is_answered_504() {
+    both(async |client| {
+        let cart = server::http().respond("/", 200).after("/", LONG).start().await;
+        let short = proxy().with_rule(|rule| rule.try_timeout = Some(Duration::from_millis(50)));
+        let proxy = short.outbound_to("cart", [&cart]).start().await;
+        let answer = client(&proxy).get("cart", "/").await;
+        assert_eq!((answer.status(), answer.field("x-leno-reason")), (504, Some("try_timeout")));
+    });
+}
+
+#[test]
+fn the_budget_ends_retries() {
+    both(async |client| {
+        let cart = server::http().respond("/", 503).start().await;
+        let asking = proxy().with_rule(|rule| {
+            rule.retry = Some(Retry { attempts: 9, codes: vec![503], backoff: Duration::from_millis(1) });
+        });
+        let proxy = asking.outbound_to("cart", [&cart]).start().await;
+        for _ in 0..40 {
+            assert_eq!(client(&proxy).get("cart", "/").await.status(), 503);
+        }
+        // A fifth, and three for each second that this took at most.
+        let retries = cart.count() - 40;
+        assert!((3..60).contains(&retries), "{retries}");
+    });
+}
+
+/// Reads the head and some of the body of a request and closes; how often that happened is counted.
+async fn cutting_off() -> (server::Server, Rc<Cell<u32>>) {
+    let count = Rc::new(Cell::new(0));
+    let counted = count.clone();
+    let server = server::raw(move |mut stream: TcpStream| {
+        let count = counted.clone();
+        async move {
+            let mut some = [0; 1024];
+            if stream.read(&mut some).await.is_ok_and(|read| read > 0) {
+                count.set(count.get() + 1);
+            }
+        }
+    });
+    (server.await, count)
+}
+
+#[test]
+fn a_post_that_was_cut_off_is_not_sent_again() {
+    both(async |client| {
+        let (cart, count) = cutting_off().await;
+        let proxy = proxy().retrying().outbound_at("cart", Protocol::Http, [cart.address]).start().await;
+        let answer = client(&proxy).post("cart", "/", "x").await;
+        assert_eq!((answer.status(), count.get()), (502, 1));
+    });
+}
+
+#[test]
+fn an_endpoint_that_does_not_accept_is_answered_503_in_time() {
+    both(async |client| {
+        // A backlog that is full drops what else wants to connect.
+        let listener = tokio::net::TcpSocket::new_v4().unwrap();
+        listener.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = listener.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut filled = Vec::new();
+        while let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_millis(100), TcpStream::connect(address)).await {
+            filled.push(stream);
+        }
+        let hasty = proxy().with_cluster(|cluster| cluster.connect_timeout = Duration::from_millis(50));
+        let proxy = hasty.outbound_at("cart", Protocol::Detect, [address]).start().await;
+        let answer = client(&proxy).get("cart", "/").await;
+        assert_eq!((answer.status(), answer.field("x-leno-reason")), (503, Some("connect_timeout")));
+    });
+}
+
+#[test]
+fn grpc_clients_hear_of_it_in_their_own_terms() {
+    leno_test::run(async {
+        let proxy = proxy().outbound_at("cart", Protocol::Grpc, []).start().await;
+        let client = client::h2(&proxy);
+        let request = client.request(Method::Post, "cart", "/a.B/C").with("content-type", "application/grpc");
+        let answer = request.with("te", "trailers").body("\0\0\0\0\0").send().await;
+        assert_eq!((answer.status(), answer.field("grpc-status")), (200, Some("14")));
+        assert!(answer.field("grpc-message").is_some_and(|message| message.contains("cart.default.mesh")));
+    });
+}
+
+#[test]
+fn the_timeout_of_a_grpc_client_is_honoured() {
+    leno_test::run(async {
+        let cart = server::http().respond("/a.B/C", 200).after("/a.B/C", LONG).start().await;
+        let proxy = proxy().outbound_at("cart", Protocol::Grpc, [cart.address]).start().await;
+        let client = client::h2(&proxy);
+        let request = client.request(Method::Post, "cart", "/a.B/C").with("content-type", "application/grpc");
+        let answer = request.with("grpc-timeout", "50m").body("\0\0\0\0\0").send().await;
+        assert_eq!((answer.status(), answer.field("grpc-status")), (200, Some("4")));
+    });
+}
+
+#[test]
+fn a_client_that_leaves_early_is_recorded() {
+    both(async |client| {
+        let cart = server::http().respond("/", 200).after("/", LONG).start().await;
+        let proxy = proxy().outbound_to("cart", [&cart]).start().await;
+        let client = client(&proxy);
+        let request = client.request(Method::Get, "cart", "/").try_send();
+        let left = tokio::time::timeout(Duration::from_millis(50), request).await;
+        assert!(left.is_err() && cart.count() == 1);
+        until(|| flagged(&proxy, Flag::DownstreamClosed) == 1).await;
+    });
+}
+
+#[test]
+fn a_gateway_tells_no_address_of_an_instance() {
+    for http2 in [false, true] {
+        leno_test::run(async {
+            let gone = server::http().start().await.stop();
+            let (cutting, _) = cutting_off().await;
+            for address in [gone, cutting.address] {
+                let proxy = proxy().outbound_at("cart", Protocol::Http, [address]).start().await;
+                let gateway = client::to(proxy.gateway_to("cart").await, http2);
+                let answer = gateway.post("shop.example", "/", "x").await;
+                let body = String::from_utf8_lossy(&answer.body);
+                assert!(answer.status() >= 500 && body.starts_with("leno: "), "{body}");
+                assert!(!body.contains("127.0.0.1") && !body.contains(&address.port().to_string()), "{body}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_malformed_body_is_answered_400() {
+    leno_test::run(async {
+        let cart = server::http().start().await;
+        let proxy = proxy().outbound_to("cart", [&cart]).start().await;
+        let mut stream = TcpStream::connect(proxy.outbound).await.unwrap();
+        let request = b"POST / HTTP/1.1\r\nHost: cart\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    });
+}
