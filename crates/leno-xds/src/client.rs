@@ -27,9 +27,6 @@ mod core;
 
 mod driver;
 
-#[cfg(test)]
-mod tests;
-
 /// Updates that a consumer has not taken yet; then the client stops reading.
 const EVENTS_MAX: usize = 16;
 
@@ -197,3 +194,6 @@ impl fmt::Display for Refusal {
         write!(f, "{} {}: {}", self.kind, self.name, self.detail)
     }
 }
+
+#[cfg(test)]
+mod tests;
