@@ -26,9 +26,16 @@ fn every_command_of_the_tour_succeeds() {
     let ran = run_in_shell(&script, &place.path(""), &variables(&api, &grpc));
     let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
     assert!(ran.status.success(), "{}\n--- output\n{out}\n--- errors\n{err}", ran.status);
-    for said in
-        ["cart v1", "cart v2", "in effect on 1 of 1", "1 synced", "refused with status 2", "revision 3", "/login?code="]
-    {
+    for said in [
+        "cart v1",
+        "cart v2",
+        "cart     2          2",
+        "in effect on 1 of 1",
+        "1 synced",
+        "refused with status 2",
+        "revision 3",
+        "/login?code=",
+    ] {
         assert!(out.contains(said), "{said:?} is not in\n{out}\n--- errors\n{err}");
     }
     assert!(err.contains("did you mean `weight`?"), "{err}");
