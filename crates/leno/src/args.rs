@@ -381,8 +381,11 @@ pub struct RunArgs {
 
 /// `leno demo`
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  leno demo                a story, then traffic until Ctrl-C\n  leno demo --for 60s      ends by itself, with a summary\n\nA server, a shop of seven services and a proxy beside each of its programs, all from this binary, and a story in which\nevery claim is measured. The programs are told where their proxy is: capture, as `leno run` does it, is not used, so\nthat the demo runs in any container. Nothing is left behind: no process, no file, no port.\n\nExit status: 0 when the story was told to its end and every claim held, 1 otherwise."
+)]
 pub struct DemoArgs {
-    /// End by itself after this time, with a summary. Default: goes on until Ctrl-C.
+    /// End by itself after this time, but not before the story (about 20 s) is told, with a summary. Default: goes on until Ctrl-C.
     #[arg(long = "for", value_parser = parse_duration, value_name = "TIME")]
     pub time: Option<Duration>,
     /// One JSON object a line, for machines.

@@ -15,6 +15,7 @@ mod apply;
 mod changes;
 mod check;
 mod completion;
+mod demo;
 mod files;
 mod get;
 mod history;
@@ -47,7 +48,8 @@ pub fn run(cli: Cli, settings: Vec<Setting>) -> ExitCode {
         Verb::Completion { shell } => finish(completion::run(shell)),
         Verb::Run(args) => run::run(*args, &cli.log_level),
         Verb::Inside { rest } => run::inside(rest),
-        _ => ExitCode::from(2),
+        Verb::Demo(args) => demo::run(&args),
+        Verb::Shop { rest } => crate::shop::run(&rest),
     }
 }
 

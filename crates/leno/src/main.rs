@@ -13,6 +13,7 @@ mod commands;
 mod output;
 mod roles;
 mod settings;
+mod shop;
 mod supervised;
 
 #[global_allocator]
