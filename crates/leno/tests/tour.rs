@@ -31,7 +31,7 @@ fn every_command_of_the_tour_succeeds() {
         "cart v2",
         "cart     2          2",
         "in effect on 1 of 1",
-        "1 synced",
+        "3 synced, 0 behind",
         "refused with status 2",
         "revision 3",
         "/login?code=",
