@@ -11,16 +11,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use leno_http::{Body, Method, Reply, RequestHead, Side, Tunnel, serve_connection};
+use leno_http::{Body, Method, Reply, RequestHead, Served, Side, Tunnel, serve_connection};
 use leno_model::instance::Protocol;
 use leno_net::Stream;
 use leno_telemetry::access::Direction;
 
-use crate::cluster::EndpointState;
 use crate::exchange::{self, Context};
 use crate::failure::Failure;
 use crate::lookup::Found;
-use crate::opaque;
+use crate::opaque::{self, Dialled};
 use crate::outbound;
 use crate::protocol::{HELLO_MAX, ServerName, Sniffed, server_name, sniff};
 use crate::table::{Destination, Target};
@@ -53,23 +52,34 @@ pub(crate) struct Http {
 pub(crate) async fn serve(worker: &Rc<Worker>, direction: Direction, destination: Where, stream: Stream, first: Bytes) {
     let known = match &destination {
         Where::Named(known) | Where::Fixed(known) => known.clone(),
-        Where::ByAuthority => return serve_http(worker, direction, destination, stream, first).await,
+        Where::ByAuthority => {
+            serve_http(worker, direction, destination, stream, first).await;
+            return;
+        }
     };
     match known.listener.protocol {
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
-            serve_http(worker, direction, destination, stream, first).await
+            serve_http(worker, direction, destination, stream, first).await;
         }
-        Protocol::Tcp => opaque::serve(worker, direction, &known, &known.tcp, stream, first, "").await,
-        Protocol::Tls => serve_tls(worker, direction, &known, stream, first, None).await,
+        Protocol::Tcp => Box::pin(opaque::serve(worker, direction, &known, &known.tcp, stream, first, "")).await,
+        Protocol::Tls => Box::pin(serve_tls(worker, direction, &known, stream, first)).await,
         Protocol::Detect => detect(worker, direction, destination, known, stream, first).await,
     }
 }
 
-pub(crate) async fn serve_http(worker: &Rc<Worker>, direction: Direction, to: Where, stream: Stream, first: Bytes) {
+/// Not an async function, because its arguments would have a place in the future for as long as the connection lives.
+pub(crate) fn serve_http(
+    worker: &Rc<Worker>,
+    direction: Direction,
+    to: Where,
+    stream: Stream,
+    first: Bytes,
+) -> impl Future<Output = Served> + use<> {
     let downstream = downstream(&stream);
     let handler = Rc::new(Http { worker: worker.clone(), direction, downstream, to });
-    let drain = worker.shared.drain.when_draining();
-    serve_connection(stream, first, &worker.server_options, handler, drain).await;
+    let mut drain = worker.shared.drain.clone();
+    let drain = async move { drain.draining().await };
+    serve_connection(stream, first, &worker.server_options, handler, drain)
 }
 
 // === impl Http ===
@@ -120,7 +130,6 @@ async fn serve_tls(
     destination: &Arc<Destination>,
     stream: Stream,
     first: Bytes,
-    dialled: Option<(Arc<EndpointState>, Stream)>,
 ) {
     let mut buffer = BytesMut::from(&first[..]);
     let name = tokio::time::timeout(DECIDE_MAX, read_server_name(&stream, &mut buffer)).await;
@@ -128,8 +137,6 @@ async fn serve_tls(
         Ok(ServerName::Name(name)) => name,
         _ => String::new(),
     };
-    // A stream that was dialled to find out who speaks first may be another endpoint's than the name asks for.
-    drop(dialled);
     let targets: &[Target] = destination.tls.get(&name).map_or(&destination.tcp, |targets| targets);
     opaque::serve(worker, direction, destination, targets, stream, buffer.freeze(), &name).await;
 }
@@ -148,6 +155,16 @@ async fn read_server_name(stream: &Stream, buffer: &mut BytesMut) -> ServerName 
 
 // === detection ===
 
+/// What was found out about a connection before it is served.
+struct Detected<'d> {
+    sniffed: Sniffed,
+    /// What was read of it.
+    first: Bytes,
+    /// An endpoint, where one was dialled to see whether it speaks first.
+    dialled: Option<Dialled<'d>>,
+}
+
+/// Finds out what is spoken, and serves it. What only byte streams need is boxed: most connections are HTTP, and wait.
 async fn detect(
     worker: &Rc<Worker>,
     direction: Direction,
@@ -156,42 +173,51 @@ async fn detect(
     stream: Stream,
     first: Bytes,
 ) {
-    let mut buffer = BytesMut::from(&first[..]);
-    drop(first);
+    let Detected { sniffed, first, dialled } = Box::pin(find_out(worker, &destination, &stream, first)).await;
+    match (sniffed, dialled) {
+        (Sniffed::Http1 | Sniffed::Http2, dialled) if destination.http.is_some() => {
+            // Its endpoint was chosen for the connection; requests choose their own.
+            drop(dialled);
+            drop(destination);
+            serve_http(worker, direction, to, stream, first).await;
+        }
+        (Sniffed::Tls, dialled) if dialled.is_none() || !destination.tls.is_empty() => {
+            // Another endpoint may be the one that the name asks for.
+            drop(dialled);
+            Box::pin(serve_tls(worker, direction, &destination, stream, first)).await
+        }
+        (_, Some(dialled)) => {
+            Box::pin(opaque::carry(worker, direction, &destination, dialled, stream, first, "")).await
+        }
+        (_, None) => {
+            Box::pin(opaque::serve(worker, direction, &destination, &destination.tcp, stream, first, "")).await
+        }
+    }
+}
+
+async fn find_out<'d>(worker: &Worker, destination: &'d Destination, stream: &Stream, first: Bytes) -> Detected<'d> {
+    let mut buffer = BytesMut::from(first);
     let mut sniffed = sniff(&buffer);
     if sniffed == Sniffed::NeedMore && !destination.is_server_first() {
-        let decided = tokio::time::timeout(GRACE, read_until_decided(&stream, &mut buffer)).await;
+        let decided = tokio::time::timeout(GRACE, read_until_decided(stream, &mut buffer)).await;
         sniffed = decided.unwrap_or(Sniffed::NeedMore);
     }
     let mut dialled = None;
     if sniffed == Sniffed::NeedMore {
-        match opaque::dial(worker, &destination, &destination.tcp).await {
+        match opaque::dial(worker, destination, &destination.tcp).await {
             Ok(upstream) => {
-                sniffed = who_speaks_first(&stream, &mut buffer, &upstream.stream).await;
+                sniffed = who_speaks_first(stream, &mut buffer, &upstream.stream).await;
                 destination.set_server_first(sniffed == Sniffed::NeedMore);
                 dialled = Some(upstream);
             }
             // HTTP has words for what went wrong, so the client is heard first.
             Err(_) => {
-                let decided = tokio::time::timeout(DECIDE_MAX, read_until_decided(&stream, &mut buffer)).await;
+                let decided = tokio::time::timeout(DECIDE_MAX, read_until_decided(stream, &mut buffer)).await;
                 sniffed = decided.unwrap_or(Sniffed::Other);
             }
         }
     }
-    let first = buffer.freeze();
-    match (sniffed, dialled) {
-        (Sniffed::Http1 | Sniffed::Http2, dialled) if destination.http.is_some() => {
-            // Its endpoint was chosen for the connection; requests choose their own.
-            drop(dialled);
-            serve_http(worker, direction, to, stream, first).await;
-        }
-        (Sniffed::Tls, None) => serve_tls(worker, direction, &destination, stream, first, None).await,
-        (Sniffed::Tls, Some(_)) if !destination.tls.is_empty() => {
-            serve_tls(worker, direction, &destination, stream, first, None).await
-        }
-        (_, Some(dialled)) => opaque::carry(worker, direction, &destination, dialled, stream, first, "").await,
-        (_, None) => opaque::serve(worker, direction, &destination, &destination.tcp, stream, first, "").await,
-    }
+    Detected { sniffed, first: buffer.freeze(), dialled }
 }
 
 /// `NeedMore` when the server was first, or nobody said anything that tells in time.

@@ -61,7 +61,7 @@ async fn serve_captured(worker: &Rc<Worker>, stream: Stream, wanted: SocketAddr)
         };
     }
     match check_outside(worker, &wanted) {
-        Ok(()) => opaque::pass(worker, wanted, stream, Bytes::new()).await,
+        Ok(()) => Box::pin(opaque::pass(worker, wanted, stream, Bytes::new())).await,
         Err(failure) => opaque::refuse(worker, Direction::Outbound, &[], &stream, &failure, ""),
     }
 }

@@ -27,12 +27,15 @@ use leno_xds::client::Received;
 
 use crate::server::Server;
 
+/// A change to what a service gets by default.
+type Change<T> = Box<dyn Fn(&mut T)>;
+
 /// A proxy that is being told what to do.
 pub struct Builder {
     held: Held,
-    change_rule: Option<Box<dyn Fn(&mut Rule)>>,
-    change_listener: Option<Box<dyn Fn(&mut Listener)>>,
-    change_cluster: Option<Box<dyn Fn(&mut Cluster)>>,
+    change_rule: Option<Change<Rule>>,
+    change_listener: Option<Change<Listener>>,
+    change_cluster: Option<Change<Cluster>>,
     through_proxies: bool,
     inbound: Option<Application>,
     outbound_default: OutboundDefault,

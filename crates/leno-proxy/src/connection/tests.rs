@@ -48,7 +48,7 @@ async fn the_futures_of_connections_stay_small() {
     let outbound = size_of_val(&outbound::serve(worker.clone(), stream().await));
     let to = Where::Fixed(destination);
     let http = size_of_val(&serve_http(&worker, Direction::Inbound, to, stream().await, Bytes::new()));
-    let sizes = [("inbound", inbound, 3072), ("outbound", outbound, 3072), ("http", http, 1024)];
+    let sizes = [("inbound", inbound, 1280), ("outbound", outbound, 1664), ("http", http, 768)];
     for (name, size, limit) in sizes {
         assert!((limit / 2..=limit).contains(&size), "{name}: {size} bytes: {sizes:?}");
     }

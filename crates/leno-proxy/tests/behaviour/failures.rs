@@ -169,3 +169,33 @@ fn a_malformed_body_is_answered_400() {
         assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
     });
 }
+
+#[test]
+fn a_circle_through_a_gateway_is_stopped() {
+    leno_test::run(async {
+        let mut proxy = proxy().outbound_at("cart", Protocol::Detect, []).start().await;
+        let gateway = proxy.gateway_to("cart").await;
+        proxy.set_endpoints("cart", [gateway]);
+        assert_eq!(client::to(gateway, false).get("shop.example", "/").await.status(), 508);
+    });
+}
+
+#[test]
+fn an_idempotent_request_on_a_connection_that_was_closed_meanwhile_is_sent_again() {
+    leno_test::run(async {
+        // Answers once per connection and closes when the next request comes.
+        let cart = server::raw(async |mut stream: TcpStream| {
+            let mut some = [0; 1024];
+            let _ = stream.read(&mut some).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+            let _ = stream.read(&mut some).await;
+        });
+        let cart = cart.await;
+        let proxy = proxy().outbound_at("cart", Protocol::Http, [cart.address]).start().await;
+        let client = client::h1(&proxy);
+        assert_eq!(client.get("cart", "/").await.status(), 200);
+        assert_eq!(client.get("cart", "/").await.status(), 200);
+        // Whether a POST was processed nobody knows.
+        assert_eq!(client.post("cart", "/", "x").await.status(), 502);
+    });
+}

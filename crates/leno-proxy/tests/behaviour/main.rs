@@ -1,5 +1,7 @@
 //! What a whole proxy does, seen from its clients and its endpoints, over HTTP/1 and HTTP/2.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests.
+
 mod failures;
 mod outside;
 mod requests;
