@@ -12,6 +12,7 @@ use leno_net::Stream;
 use crate::body::{Body, BodyLength};
 use crate::error::Result;
 use crate::fields::Fields;
+use crate::h1::server::{Next, Protocol};
 use crate::limits::{Limits, Malformed, Strikes};
 use crate::message::{RequestHead, ResponseHead};
 use crate::tunnel::Tunnel;
@@ -110,22 +111,33 @@ pub fn serve_connection<H: Handler, D: Future<Output = ()>>(
     serve(h1::server::Conn::new(stream, first.into(), options.clone()), handler, drain)
 }
 
+/// The life of a connection. What is rare is boxed, so that one that waits is small.
 async fn serve<H: Handler>(conn: Rc<h1::server::Conn>, handler: Rc<H>, drain: impl Future<Output = ()>) -> Served {
-    let options = conn.options();
     let mut drain = pin!(drain);
-    let http2 = match (options.http1, options.http2) {
-        (true, true) => match poll_fn(|cx| conn.poll_protocol(cx, drain.as_mut())).await {
-            Ok(http2) => http2,
-            Err(served) => return served,
-        },
-        (_, http2) => http2,
-    };
-    if !http2 {
-        return h1::server::serve(conn, handler, drain).await;
+    match poll_fn(|cx| conn.poll_protocol(cx, drain.as_mut())).await {
+        Ok(Protocol::Http1) => {}
+        Ok(Protocol::Http2) => return Box::pin(h2::server::serve(conn.take(), handler, drain)).await,
+        Err(served) => return served,
     }
-    let Some((stream, first)) = conn.into_stream() else { return Served::Broken };
-    // Boxed, so that an idle HTTP/1 connection is not as large as an HTTP/2 one.
-    Box::pin(h2::server::serve(stream, first, options, handler, drain)).await
+    loop {
+        let mut exchange = match poll_fn(|cx| conn.poll_next(cx, drain.as_mut())).await {
+            Next::Request(request) => {
+                let (head, body, reply) = conn.begin(*request);
+                Box::pin(handler.handle(head, body, reply))
+            }
+            Next::Refused(what) => return Box::pin(conn.refused(what)).await,
+            Next::End(served) => return served,
+        };
+        if let Err(served) = poll_fn(|cx| conn.poll_exchange(exchange.as_mut(), drain.as_mut(), cx)).await {
+            return served;
+        }
+        drop(exchange);
+        if !conn.is_ready()
+            && let Some(served) = Box::pin(conn.finish()).await
+        {
+            return served;
+        }
+    }
 }
 
 // === impl SpawnLocal, ServerOptions ===

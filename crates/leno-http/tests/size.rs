@@ -28,6 +28,6 @@ fn the_future_of_a_connection_is_small_whatever_its_handler_is() {
         let options = kit::options();
         let served = serve_connection(stream, Bytes::new(), &options, Rc::new(Large), std::future::pending());
         let size = size_of_val(&served);
-        assert!(size <= 256, "{size} bytes");
+        assert!(size <= 128, "{size} bytes");
     });
 }

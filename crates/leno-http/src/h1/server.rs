@@ -27,8 +27,8 @@ use crate::error::{Error, Part, Result, Side};
 use crate::fields::Fields;
 use crate::h2::server::PREFACE;
 use crate::limits::Malformed;
-use crate::message::{Method, ResponseHead, Version};
-use crate::server::{Handler, Served, ServerOptions};
+use crate::message::{Method, RequestHead, ResponseHead, Version};
+use crate::server::{Reply, Served, ServerOptions};
 use crate::tunnel::Tunnel;
 
 /// What task, body and reply share.
@@ -78,6 +78,12 @@ enum MethodKind {
     Other,
 }
 
+/// What a client speaks.
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+}
+
 /// The body of a request.
 pub(crate) struct Incoming {
     conn: Rc<Conn>,
@@ -93,39 +99,11 @@ pub(crate) struct H1ReplyBody {
     conn: Option<Rc<Conn>>,
 }
 
-enum Next {
+/// What comes next on a connection.
+pub(crate) enum Next {
     Request(Box<Request>),
     Refused(Malformed),
     End(Served),
-}
-
-/// Serves the connection.
-pub(crate) async fn serve<H: Handler>(
-    conn: Rc<Conn>,
-    handler: Rc<H>,
-    mut drain: Pin<&mut impl Future<Output = ()>>,
-) -> Served {
-    loop {
-        let request = match poll_fn(|cx| conn.poll_next(cx, drain.as_mut())).await {
-            Next::Request(request) => request,
-            Next::Refused(what) => {
-                conn.options.strikes.count(what);
-                Box::pin(conn.refuse(what)).await;
-                return Served::Refused(what);
-            }
-            Next::End(served) => return served,
-        };
-        let body = conn.begin(&request);
-        let reply = crate::server::Reply::h1(H1Reply { conn: Some(conn.clone()) });
-        // Boxed, so that a connection that waits is not as large as the handler.
-        let exchange = Box::pin(handler.handle(request.head, body, reply));
-        if let Err(served) = conn.run(exchange, drain.as_mut()).await {
-            return served;
-        }
-        if let Some(served) = conn.finish().await {
-            return served;
-        }
-    }
 }
 
 // === impl Conn ===
@@ -147,13 +125,9 @@ impl Conn {
         })
     }
 
-    pub(crate) fn options(&self) -> Rc<ServerOptions> {
-        self.options.clone()
-    }
-
     /// The socket and what was read from it, for another protocol.
-    pub(crate) fn into_stream(self: Rc<Self>) -> Option<(Stream, Bytes)> {
-        self.wire.take()
+    pub(crate) fn take(&self) -> Option<(Stream, Bytes, Rc<ServerOptions>)> {
+        self.wire.take().map(|(stream, first)| (stream, first, self.options.clone()))
     }
 
     /// Reads until it is clear whether the client sends the preface of HTTP/2.
@@ -161,17 +135,22 @@ impl Conn {
         &self,
         cx: &mut Context<'_>,
         drain: Pin<&mut impl Future<Output = ()>>,
-    ) -> Poll<Result<bool, Served>> {
+    ) -> Poll<Result<Protocol, Served>> {
         let limits = &self.options.limits;
+        match (self.options.http1, self.options.http2) {
+            (true, true) => {}
+            (_, true) => return Poll::Ready(Ok(Protocol::Http2)),
+            (_, false) => return Poll::Ready(Ok(Protocol::Http1)),
+        }
         let mut inbound = self.wire.inbound.borrow_mut();
         let inbound = &mut *inbound;
         loop {
             let known = inbound.buffer.len().min(PREFACE.len());
             if inbound.buffer[..known] != PREFACE[..known] {
-                return Poll::Ready(Ok(false));
+                return Poll::Ready(Ok(Protocol::Http1));
             }
             if known == PREFACE.len() {
-                return Poll::Ready(Ok(true));
+                return Poll::Ready(Ok(Protocol::Http2));
             }
             match self.wire.poll_fill(inbound, cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(Served::Closed)),
@@ -190,7 +169,7 @@ impl Conn {
     }
 
     /// The next request, or why there is none.
-    fn poll_next(&self, cx: &mut Context<'_>, drain: Pin<&mut impl Future<Output = ()>>) -> Poll<Next> {
+    pub(crate) fn poll_next(&self, cx: &mut Context<'_>, drain: Pin<&mut impl Future<Output = ()>>) -> Poll<Next> {
         let limits = &self.options.limits;
         let next = match self.wire.poll_head(cx, Expected::Request, limits, limits.idle_timeout, None) {
             Poll::Ready(Ok(Some(length))) => match self.take_request(length) {
@@ -228,8 +207,8 @@ impl Conn {
         Ok(request)
     }
 
-    /// Sets the state of a new exchange and makes its body.
-    fn begin(self: &Rc<Self>, request: &Request) -> Body {
+    /// Sets the state of a new exchange and makes its parts.
+    pub(crate) fn begin(self: &Rc<Self>, request: Request) -> (RequestHead, Body, Reply) {
         let has_body = request.framing != Framing::None;
         self.reply.set(ReplyState::Waiting);
         self.body.set(if has_body { BodyState::Unread } else { BodyState::Read });
@@ -242,42 +221,53 @@ impl Conn {
             Method::Connect => MethodKind::Connect,
             _ => MethodKind::Other,
         });
-        if has_body { Body::h1_server(Incoming { conn: self.clone() }) } else { Body::empty() }
+        let body = if has_body { Body::h1_server(Incoming { conn: self.clone() }) } else { Body::empty() };
+        (request.head, body, Reply::h1(H1Reply { conn: Some(self.clone()) }))
     }
 
     /// Runs the handler, watching for the drain signal and for a client that goes away while the answer is made.
-    async fn run(
+    pub(crate) fn poll_exchange(
         &self,
-        mut exchange: Pin<Box<impl Future<Output = ()>>>,
-        mut drain: Pin<&mut impl Future<Output = ()>>,
-    ) -> Result<(), Served> {
-        poll_fn(|cx| {
-            if !self.draining.get() && drain.as_mut().poll(cx).is_ready() {
-                self.draining.set(true);
-            }
-            if exchange.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ok(()));
-            }
-            if self.body.get() == BodyState::Read
-                && self.reply.get() != ReplyState::Tunnel
-                && self.wire.inbound.borrow().buffer.is_empty()
-                && self.wire.poll_gone(cx) == Poll::Ready(true)
-            {
-                return Poll::Ready(Err(Served::Broken));
-            }
-            Poll::Pending
-        })
-        .await
+        exchange: Pin<&mut impl Future<Output = ()>>,
+        drain: Pin<&mut impl Future<Output = ()>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Served>> {
+        if !self.draining.get() && drain.poll(cx).is_ready() {
+            self.draining.set(true);
+        }
+        if exchange.poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        if self.body.get() == BodyState::Read
+            && self.reply.get() != ReplyState::Tunnel
+            && self.wire.inbound.borrow().buffer.is_empty()
+            && self.wire.poll_gone(cx) == Poll::Ready(true)
+        {
+            return Poll::Ready(Err(Served::Broken));
+        }
+        Poll::Pending
+    }
+
+    /// Whether the usual end of an exchange is reached: everything read and written, and another request may come.
+    pub(crate) fn is_ready(self: &Rc<Self>) -> bool {
+        let ready = Rc::strong_count(self) == 1
+            && self.reply.get() == ReplyState::Done
+            && self.body.get() == BodyState::Read
+            && self.keep.get();
+        if ready {
+            self.wire.rest();
+        }
+        ready
     }
 
     /// After the handler: `None` when the connection is ready for the next request.
-    async fn finish(self: &Rc<Self>) -> Option<Served> {
+    pub(crate) async fn finish(self: &Rc<Self>) -> Option<Served> {
         poll_fn(|cx| self.poll_released(cx)).await;
         match self.reply.get() {
             ReplyState::Done => {}
             ReplyState::Tunnel => return Some(Served::Tunnel),
             ReplyState::Waiting if let Some(what) = self.malformed.get() => {
-                Box::pin(self.refuse(what)).await;
+                self.refuse(what).await;
                 return Some(Served::Refused(what));
             }
             ReplyState::Waiting | ReplyState::Begun | ReplyState::Broken => {
@@ -285,7 +275,7 @@ impl Conn {
                 return Some(Served::Broken);
             }
         }
-        let clean = self.body.get() == BodyState::Read || Box::pin(self.drain_body()).await;
+        let clean = self.body.get() == BodyState::Read || self.drain_body().await;
         if clean && self.keep.get() {
             self.wire.rest();
             return None;
@@ -296,7 +286,7 @@ impl Conn {
             None => Served::Closed,
         };
         if !clean || !self.wire.inbound.borrow().buffer.is_empty() {
-            Box::pin(self.wire.linger(&self.options.limits)).await;
+            self.wire.linger(&self.options.limits).await;
         }
         Some(served)
     }
@@ -333,6 +323,13 @@ impl Conn {
             }
         }
         self.body.get() == BodyState::Read
+    }
+
+    /// Counts and answers a request of which nothing was given to the handler.
+    pub(crate) async fn refused(&self, what: Malformed) -> Served {
+        self.options.strikes.count(what);
+        self.refuse(what).await;
+        Served::Refused(what)
     }
 
     /// Answers a request that was refused, as the last thing on this connection.

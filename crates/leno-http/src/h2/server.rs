@@ -67,14 +67,13 @@ pub(crate) struct H2ReplyBody {
     sending: Option<Rc<Sending>>,
 }
 
-/// Serves the connection. `first` is what was read from it already, from the preface on.
+/// Serves the connection. `taken` has what was read from it already, from the preface on.
 pub(crate) async fn serve<H: Handler>(
-    stream: Stream,
-    first: Bytes,
-    options: Rc<ServerOptions>,
+    taken: Option<(Stream, Bytes, Rc<ServerOptions>)>,
     handler: Rc<H>,
     mut drain: Pin<&mut impl Future<Output = ()>>,
 ) -> Served {
+    let Some((stream, first, options)) = taken else { return Served::Broken };
     let stream: Shared = Rc::new(RefCell::new(stream));
     let (meter, verdict) = Meter::new(stream.clone(), first, PREFACE.len(), &options.limits);
     let handshake = builder(&options.limits).handshake(meter);
