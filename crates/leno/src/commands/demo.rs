@@ -67,7 +67,10 @@ async fn demo(args: &DemoArgs) -> Result<Exit, Failure> {
     let mut signals = Signals::catch().map_err(|error| Failure::new(Exit::No, format!("signals: {error}"), ""))?;
     let started = Instant::now();
     let Some(http) = args.http_listen.address() else {
-        return Err(Failure::usage("--http-listen off: the demo needs the server's API", "name an address, as 127.0.0.1:0"));
+        return Err(Failure::usage(
+            "--http-listen off: the demo needs the server's API",
+            "name an address, as 127.0.0.1:0",
+        ));
     };
     let mesh = Mesh::new(http)?;
     let pace = args.time.map_or(PACE_MAX, |time| (time / PACE_PART).clamp(PACE_MIN, PACE_MAX));
@@ -105,13 +108,17 @@ impl Demo {
         self.claim("clean", "no process, directory or port is left", left.is_clean(), left.words())?;
         let held = self.claims.iter().filter(|claim| claim.held).count();
         let all_held = held == self.claims.len() && is_whole;
-        self.tell.summary(&self.claims, all_held, &json!({
-            "ended": if ended == Ended::Time { "time" } else { "asked" },
-            "complete": is_whole,
-            "requests": total.requests,
-            "failures": total.failures,
-            "causes": total.causes,
-        }))?;
+        self.tell.summary(
+            &self.claims,
+            all_held,
+            &json!({
+                "ended": if ended == Ended::Time { "time" } else { "asked" },
+                "complete": is_whole,
+                "requests": total.requests,
+                "failures": total.failures,
+                "causes": total.causes,
+            }),
+        )?;
         Ok(if all_held { Exit::Done } else { Exit::No })
     }
 

@@ -48,6 +48,8 @@ mod supervision;
 
 use supervision::{Supervised, Supervision};
 
+/// How long the last access lines may take to be written.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long an edge is shown after its last request.
 const EDGE_IDLE: Duration = Duration::from_secs(3600);
 
@@ -95,6 +97,8 @@ pub async fn run(args: ProxyArgs, settings: Vec<Setting>, log_level: LogLevel) -
         enrolled.leave().await;
     }
     ended.all_ended().await;
+    // Lines are gathered before they are written; the last ones are still in the queue.
+    started.access.iter().for_each(|access| drop(access.queue().flush(FLUSH_TIMEOUT)));
     Ok(())
 }
 
@@ -107,6 +111,7 @@ struct Started {
     ready: Ready,
     enrolment: Option<control_plane::Enrolment>,
     supervised: Option<Supervised>,
+    access: Option<AccessLog>,
     _commands: Commands,
 }
 
@@ -129,6 +134,7 @@ async fn start(
     supervision.iter().for_each(|supervision| supervision.remember(&held));
     let (lookup, tables) = lookup::tables();
     let source = Peer::from(args.service.clone());
+    let access = access_log(&args)?;
     let shared = Arc::new(Shared {
         lookup,
         namespace: node.namespace.as_str().into(),
@@ -141,7 +147,7 @@ async fn start(
         limits: mesh_limits(),
         strikes: Default::default(),
         clock: clock.clone(),
-        access: access_log(&args)?,
+        access: access.clone(),
         metrics: metrics.clone(),
         unrouted: metrics.edge(&EdgeKey { source: source.clone(), ..EdgeKey::default() }),
         passthrough: metrics.edge(&EdgeKey {
@@ -194,6 +200,7 @@ async fn start(
         ready,
         enrolment,
         supervised,
+        access,
         _commands: commands,
     })
 }
