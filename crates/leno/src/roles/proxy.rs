@@ -98,7 +98,9 @@ pub async fn run(args: ProxyArgs, settings: Vec<Setting>, log_level: LogLevel) -
     }
     ended.all_ended().await;
     // Lines are gathered before they are written; the last ones are still in the queue.
-    started.access.iter().for_each(|access| drop(access.queue().flush(FLUSH_TIMEOUT)));
+    if started.access.is_some_and(|access| !access.queue().flush(FLUSH_TIMEOUT)) {
+        tracing::warn!("the last access lines were not written in time");
+    }
     Ok(())
 }
 
