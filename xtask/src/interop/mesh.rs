@@ -118,8 +118,9 @@ impl<'a> Mesh<'a> {
             .concat()
     }
 
-    fn access_log(&self, name: &str) -> String {
-        self.place.file(&format!("work/{name}/access.log"))
+    /// A program that calls and one that serves may have the same name, and each has a proxy of its own.
+    fn access_log(&self, log: &str) -> String {
+        self.place.file(&format!("work/{log}.log"))
     }
 
     /// Whether a log has grown since it was asked about last; waits a little, for lines are written late.
@@ -147,13 +148,13 @@ impl Way for Mesh<'_> {
     fn before_server(&self, server: &Server) -> Vec<String> {
         let admin = self.admin.get(server.name).copied().unwrap_or_default();
         self.run_words(
-            server.name,
+            &serving(server.name),
             &["--service", server.name, "--admin-listen", &format!("127.0.0.1:{admin}")].map(str::to_owned),
         )
     }
 
     fn before_talk(&self, talk: &Talk) -> Vec<String> {
-        self.run_words(talk.name, &[])
+        self.run_words(&calling(talk.name), &[])
     }
 
     fn is_ready(&self, server: &Server) -> bool {
@@ -176,10 +177,13 @@ impl Way for Mesh<'_> {
 
     fn judge(&self, talk: &Talk) -> Vec<String> {
         // One that calls nobody has nothing to tell.
-        let caller = if talk.needs.is_empty() { &[][..] } else { std::slice::from_ref(&talk.name) };
-        let silent = talk.needs.iter().chain(caller).filter(|name| !self.has_grown(name));
+        let mut logs: Vec<String> = talk.needs.iter().map(|name| serving(name)).collect();
+        if !talk.needs.is_empty() {
+            logs.push(calling(talk.name));
+        }
+        let silent = logs.iter().filter(|log| !self.has_grown(log));
         let mut complaints: Vec<String> =
-            silent.map(|name| format!("the access log of {name}'s proxy tells nothing of it")).collect();
+            silent.map(|log| format!("the access log {log} tells nothing of it")).collect();
         let peak = self.peak_mb.replace(0.0);
         if peak == 0.0 {
             complaints.push("no process of leno was seen while it ran".to_owned());
@@ -190,6 +194,16 @@ impl Way for Mesh<'_> {
         }
         complaints
     }
+}
+
+/// The access log of a server's proxy.
+fn serving(name: &str) -> String {
+    format!("{name}-serving")
+}
+
+/// The access log of a caller's proxy.
+fn calling(name: &str) -> String {
+    format!("{name}-calling")
 }
 
 impl Drop for Mesh<'_> {
