@@ -1,6 +1,6 @@
 //! The test kit: a server that answers as told, a whole proxy, a client, in a line each.
 //!
-//! ```ignore
+//! ```text
 //! leno_test::run(async {
 //!     let cart = server::http().respond("/", 503).then("/", 200).start().await;
 //!     let proxy = proxy().outbound_to("cart", [&cart]).start().await;
