@@ -243,6 +243,11 @@ impl Method {
     pub fn is_idempotent(&self) -> bool {
         matches!(self, Method::Get | Method::Head | Method::Put | Method::Delete | Method::Options | Method::Trace)
     }
+
+    /// Whether every server reads the body of such a request (RFC 9110 section 9.3). Of a GET many leave it unread.
+    pub(crate) fn has_usual_body(&self) -> bool {
+        matches!(self, Method::Post | Method::Put | Method::Patch)
+    }
 }
 
 impl fmt::Display for Method {

@@ -184,3 +184,74 @@ fn when_the_shared_dial_fails_each_dials_once_for_itself() {
         assert_eq!(dialled.get(), 3);
     });
 }
+
+/// A server that answers each head with its target, reads no body, and takes whatever follows for the next head.
+async fn careless() -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::task::spawn_local(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::task::spawn_local(async move {
+                let mut unread = Vec::new();
+                loop {
+                    while let Some(end) = unread.windows(4).position(|four| four == b"\r\n\r\n") {
+                        let head: Vec<u8> = unread.drain(..end + 4).collect();
+                        let target = String::from_utf8_lossy(&head).split(' ').nth(1).unwrap_or("?").to_owned();
+                        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{target}", target.len());
+                        stream.write_all(answer.as_bytes()).await.unwrap();
+                    }
+                    if stream.read_buf(&mut unread).await.unwrap_or(0) == 0 {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Sends a request with this body over a pooled connection; the answer's body.
+async fn ask(pool: &Pool<()>, address: SocketAddr, method: Method, target: &str, body: &'static [u8]) -> Bytes {
+    let dial = || async { Ok::<_, Error>(kit::client(address, Version::Http11).await) };
+    let connection = pool.get_or_dial(&(), false, dial).await.unwrap();
+    let mut body = Body::full(body);
+    let (sink, response) = connection.send(&RequestHead::new(method, "x", target), body.length()).await.unwrap();
+    pump(&mut body, sink).await.unwrap();
+    response.response().await.unwrap().body.collect(100).await.unwrap()
+}
+
+#[test]
+fn a_body_that_a_server_leaves_unread_is_not_the_next_callers_request() {
+    const SMUGGLED: &[u8] = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
+    for method in [Method::Get, Method::Head, Method::Delete, Method::Options, Method::parse(b"REPORT").unwrap()] {
+        kit::run(async move {
+            let (pool, address) = (Pool::default(), careless().await);
+            // Once on a fresh connection, and once on one from the pool.
+            for _ in 0..2 {
+                ask(&pool, address, method.clone(), "/attack", SMUGGLED).await;
+                assert_eq!(pool.size().idle, 0, "{method} with a body");
+                assert_eq!(ask(&pool, address, Method::Get, "/mine", b"").await, "/mine");
+                assert_eq!(pool.size().idle, 1, "GET without one");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_connection_whose_answer_came_before_the_end_of_the_request_is_not_used_again() {
+    kit::run(async {
+        let (pool, address) = (Pool::<()>::default(), careless().await);
+        let connection = kit::client(address, Version::Http11).await;
+        pool.adopt(&(), &connection);
+        let head = RequestHead::new(Method::Post, "x", "/");
+        let (mut body, response) = connection.send(&head, BodyLength::Known(4)).await.unwrap();
+        body.flush().await.unwrap();
+        let answered = response.response().await.unwrap().body;
+        body.data(Bytes::from_static(b"rest")).await.unwrap();
+        body.end().await.unwrap();
+        answered.collect(10).await.unwrap();
+        assert_eq!(pool.size().idle, 0);
+        assert!(!connection.is_open());
+    });
+}

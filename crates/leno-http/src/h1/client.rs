@@ -1,7 +1,11 @@
 //! The client side of an HTTP/1 connection: one exchange at a time, and back to its pool when both bodies are through.
 //!
-//! The connection is used again only when the request was written to its end, the response read to its end, nothing
-//! follows it, and neither side said `close`. Whatever else happens closes it.
+//! The connection is used again only when the request was written to its end before the response began, the response
+//! read to its end, nothing follows it, and neither side said `close`. Whatever else happens closes it.
+//!
+//! Some programs answer without reading the body and take what is left of it for the next request (CL.0): one caller's
+//! body would become another's request. No answer tells, so a body of a method that usually has none (GET, HEAD, …) goes
+//! with `Connection: close`, on a connection that is not used again.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -148,7 +152,8 @@ impl Conn {
         self.state.set(State::Busy);
         self.request.set(Half::Open);
         self.response.set(Half::Open);
-        self.keep.set(true);
+        let close = framing != Framing::None && !head.method.has_usual_body();
+        self.keep.set(!close);
         self.used.set(self.used.get() + 1);
         *self.method.borrow_mut() = head.method.clone();
         let upgrade = head.fields.has_known(Known::Upgrade).then(|| head.fields.upgrade_tokens()).flatten();
@@ -156,7 +161,7 @@ impl Conn {
         let mut outbound = self.wire.outbound.borrow_mut();
         let outbound = &mut *outbound;
         buffer::take_outbound(&mut outbound.out);
-        encode::request(&mut outbound.out, head, framing);
+        encode::request(&mut outbound.out, head, framing, close);
         outbound.encoder = Encoder::new(framing);
     }
 
@@ -318,7 +323,8 @@ impl Awaited {
         if *conn.method.borrow() == Method::Connect && (200..300).contains(&head.status) {
             return self.tunnel(head);
         }
-        conn.keep.set(keep);
+        // Who answers before the end of the request may not read the rest of it.
+        conn.keep.set(conn.keep.get() && keep && conn.request.get() == Half::Done);
         conn.keep_timeout.set(keep_timeout.map(Duration::from_secs));
         let conn = self.conn.take().ok_or(WireError::Gone)?;
         let body = if framing == Framing::None {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::head::Framing;
 use crate::fields::{Fields, Known};
-use crate::message::{Method, RequestHead, ResponseHead, TargetForm, Version};
+use crate::message::{RequestHead, ResponseHead, TargetForm, Version};
 
 /// What remains to be written of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(crate) enum Encoder {
     Close,
 }
 
-/// What a response says about the connection.
+/// What a message says about the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Persistence {
     /// What the version implies.
@@ -82,8 +82,8 @@ impl Encoder {
     }
 }
 
-/// Writes a request. `framing` is that of its body.
-pub(crate) fn request(out: &mut Vec<u8>, head: &RequestHead, framing: Framing) {
+/// Writes a request. `framing` is that of its body; with `close`, the server is told to close after its answer.
+pub(crate) fn request(out: &mut Vec<u8>, head: &RequestHead, framing: Framing, close: bool) {
     out.reserve(head.fields.size() + head.path.len() + 128);
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
@@ -104,7 +104,7 @@ pub(crate) fn request(out: &mut Vec<u8>, head: &RequestHead, framing: Framing) {
     let upgrade = head.fields.has_known(Known::Upgrade);
     let mut framing_left = Some(match framing {
         // Servers ask for a length where a body is usual (RFC 9110 section 8.6).
-        Framing::None if matches!(head.method, Method::Post | Method::Put | Method::Patch) => Framing::Length(0),
+        Framing::None if head.method.has_usual_body() => Framing::Length(0),
         framing => framing,
     });
     for e in head.fields.entries() {
@@ -122,6 +122,9 @@ pub(crate) fn request(out: &mut Vec<u8>, head: &RequestHead, framing: Framing) {
         }
     }
     framing_end(out, framing_left);
+    if close && !upgrade {
+        line(out, b"connection", b"close");
+    }
     out.extend_from_slice(b"\r\n");
 }
 

@@ -165,7 +165,7 @@ proptest! {
                 _ if chunked => Framing::Chunked,
                 length => Framing::Length(length),
             };
-            encode::request(&mut out, &request.head, framing);
+            encode::request(&mut out, &request.head, framing, false);
             let mut encoder = Encoder::new(framing);
             prop_assert!(encoder.before_data(&mut out, body.len()) || body.is_empty());
             if !body.is_empty() {

@@ -104,7 +104,7 @@ proptest! {
         }
         let framing = length.map_or(Framing::Chunked, Framing::Length);
         let mut out = Vec::new();
-        crate::h1::encode::request(&mut out, &head, framing);
+        crate::h1::encode::request(&mut out, &head, framing, false);
         let (read, used) = parse(&out, &[usize::MAX]).unwrap().unwrap();
         prop_assert_eq!(used, out.len());
         prop_assert_eq!(read.framing, if framing == Framing::Length(0) { Framing::None } else { framing });
