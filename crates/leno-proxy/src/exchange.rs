@@ -33,6 +33,7 @@ use crate::cluster::{Cluster, Endpoint};
 use crate::failure::Failure;
 use crate::filter;
 use crate::mirror;
+use crate::payload::Payload;
 use crate::record::Record;
 use crate::reply;
 use crate::table::{Destination, RuleRef, Target};
@@ -41,8 +42,6 @@ use crate::worker::Worker;
 
 /// Tries after the first of what was not processed for certain.
 const SAFE_RETRIES_MAX: u32 = 2;
-/// Request bodies up to this length are kept for a retry that the rule asks for.
-const REPLAY_MAX: u64 = 64 * 1024;
 /// The longest wait between two tries.
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// More proxies than this on the way are a circle.
@@ -66,17 +65,6 @@ struct Outgoing<'a> {
     cluster: &'a Arc<Cluster>,
     is_grpc: bool,
     deadline: Option<(Instant, Duration)>,
-}
-
-/// The body of a request, as far as it can still be sent.
-enum Payload {
-    Empty,
-    /// In memory whole: can be sent as often as needed.
-    Kept(Bytes),
-    /// Can be sent once.
-    Stream(Body),
-    /// Was sent.
-    Gone,
 }
 
 /// Serves one request to `destination`.
@@ -165,7 +153,7 @@ async fn serve_recorded(
     own_fields(context, &mut head);
     let body = mirror::split(context.worker, rule.mirrors, &target.mirrors, &head, body);
     let deadline = deadline(&head, rule.rule.request_timeout, is_grpc, record.started());
-    let payload = if body.length() == BodyLength::Empty { Payload::Empty } else { Payload::Stream(body) };
+    let payload = Payload::new(body, may_try_again(context, rule, cluster, &head));
     let outgoing = Outgoing { head, payload, rule, target, cluster, is_grpc, deadline };
     forward(context, outgoing, cors, reply, record).await
 }
@@ -334,35 +322,6 @@ enum Tried {
 /// A body on its way up; comes to the number of its bytes.
 type Upload = Pin<Box<dyn Future<Output = Result<u64, Error>>>>;
 
-// === impl Payload ===
-
-impl Payload {
-    fn length(&self) -> BodyLength {
-        match self {
-            Self::Empty | Self::Gone => BodyLength::Empty,
-            Self::Kept(bytes) => BodyLength::Known(bytes.len() as u64),
-            Self::Stream(body) => body.length(),
-        }
-    }
-
-    /// Whether it can be sent (again).
-    fn is_there(&self) -> bool {
-        !matches!(self, Self::Gone)
-    }
-
-    fn take(&mut self) -> Body {
-        match self {
-            Self::Empty | Self::Gone => Body::empty(),
-            Self::Kept(bytes) => Body::full(bytes.clone()),
-            Self::Stream(body) => {
-                let body = std::mem::take(body);
-                *self = Self::Gone;
-                body
-            }
-        }
-    }
-}
-
 async fn forward(
     context: &Context<'_>,
     mut outgoing: Outgoing<'_>,
@@ -374,9 +333,6 @@ async fn forward(
     outgoing.cluster.budget.record_request(worker.now());
     let mut tried: SmallVec<[usize; 4]> = SmallVec::new();
     let (mut safe_retries, mut asked_retries) = (0, 0);
-    if let Err(failure) = keep_for_retry(&mut outgoing).await {
-        return Err((failure, Some(reply)));
-    }
     loop {
         match attempt_in_time(context, &mut outgoing, &mut tried, &mut reply, record).await {
             Tried::Answered(response, upload, open, sent_at) => {
@@ -390,7 +346,10 @@ async fn forward(
                 let failed = again.is_some() || response.head.status >= 500;
                 let outcome = if failed { Outcome::Failed } else { Outcome::Answered };
                 open.finish(worker.now(), sent_at.elapsed(), outcome);
-                let Some(wait) = again else { return relay(outgoing, response, upload, cors, reply, record).await };
+                let Some(wait) = again else {
+                    outgoing.payload.settle();
+                    return relay(outgoing, response, upload, cors, reply, record).await;
+                };
                 record.retried();
                 drop((response, upload));
                 if !wait.is_zero() {
@@ -420,20 +379,6 @@ async fn attempt_in_time(
     let Some((at, limit)) = outgoing.deadline else { return attempt(context, outgoing, tried, reply, record).await };
     let in_time = tokio::time::timeout_at(at, attempt(context, outgoing, tried, reply, record)).await;
     in_time.unwrap_or(Tried::Failed(Failure::Timeout(limit)))
-}
-
-/// Reads a short body whole when the rule may ask for retries, so that it can be sent again.
-async fn keep_for_retry(outgoing: &mut Outgoing<'_>) -> Result<(), Failure> {
-    if outgoing.rule.rule.retry.is_none() {
-        return Ok(());
-    }
-    if let BodyLength::Known(length) = outgoing.payload.length()
-        && length <= REPLAY_MAX
-    {
-        let body = outgoing.payload.take();
-        outgoing.payload = Payload::Kept(body.collect(REPLAY_MAX as usize).await.map_err(Failure::Downstream)?);
-    }
-    Ok(())
 }
 
 /// One try: an endpoint, a connection, the request, the head of the answer.
@@ -583,6 +528,13 @@ fn asks_for_retry(outgoing: &Outgoing<'_>, response: &Response, retries: u32, wo
         return None;
     }
     Some(Backoff::at_least(retry.backoff, BACKOFF_MAX).wait(retries + 1, worker.random_bits()))
+}
+
+/// Whether a request may be sent more than once: the rule says so, somebody else may take what one did not, or an
+/// endpoint may refuse a stream.
+fn may_try_again(context: &Context<'_>, rule: RuleRef<'_>, cluster: &Cluster, head: &RequestHead) -> bool {
+    let elsewhere = context.direction != Direction::Inbound && cluster.eligible() > 1;
+    elsewhere || rule.rule.retry.is_some() || upstream::speaks_http2(cluster, head.version)
 }
 
 /// Whether the answer is an inbound proxy's word that the application saw nothing of the request, and another endpoint

@@ -21,6 +21,7 @@ pub mod listener;
 mod mirror;
 mod opaque;
 mod outbound;
+mod payload;
 pub mod protocol;
 mod record;
 mod reply;

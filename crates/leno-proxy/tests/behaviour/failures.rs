@@ -83,6 +83,20 @@ fn a_post_that_was_cut_off_is_not_sent_again() {
 }
 
 #[test]
+fn a_post_that_no_application_has_seen_goes_elsewhere_with_its_body() {
+    both(async |client| {
+        let unseen = server::http().respond("/", 503).with("/", "x-leno-reason", "connect_failure").start().await;
+        let cart = server::echo().start().await;
+        let proxy = proxy().through_proxies().outbound_to("cart", [&unseen, &cart]).start().await;
+        let body = "x".repeat(40_000);
+        while unseen.count() == 0 {
+            let answer = client(&proxy).post("cart", "/", body.clone()).await;
+            assert_eq!((answer.status(), answer.body.len()), (200, body.len()));
+        }
+    });
+}
+
+#[test]
 fn an_endpoint_that_does_not_accept_is_answered_503_in_time() {
     both(async |client| {
         // A backlog that is full drops what else wants to connect.
