@@ -5,67 +5,14 @@
 
 mod kit;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use kit::{Leno, free_address, leno};
-
-/// A process of leno that says what it does as JSON; killed when it is dropped.
-struct Process {
-    child: Child,
-    said: std::sync::mpsc::Receiver<serde_json::Value>,
-}
-
-impl Process {
-    fn start(leno: &Leno, arguments: &[&str]) -> Self {
-        let mut child = leno.command(&[&["--log-format", "json"], arguments].concat()).spawn().unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let (say, said) = std::sync::mpsc::sync_channel(10_000);
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                let event = serde_json::from_str(&line).unwrap_or_else(|_| serde_json::json!({ "message": line }));
-                let _ = say.try_send(event);
-            }
-        });
-        Self { child, said }
-    }
-
-    /// Waits until it says this, and gives the event.
-    fn wait_for(&self, message: &str) -> serde_json::Value {
-        let until = Instant::now() + Duration::from_secs(30);
-        let mut heard = Vec::new();
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            match self.said.recv_timeout(left) {
-                Ok(event) if event["message"].as_str().is_some_and(|said| said.contains(message)) => return event,
-                Ok(event) => heard.push(event.to_string()),
-                Err(_) => panic!("{message:?} was not said, but:\n{}", heard.join("\n")),
-            }
-        }
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn terminate(mut self) -> i32 {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        self.child.wait().unwrap().code().unwrap()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use kit::free_address;
+use kit::mesh::{Mesh, get, get_until};
 
 /// An application that answers every request with its name; ends with the test's process.
 fn application(name: &'static str) -> SocketAddr {
@@ -88,73 +35,6 @@ fn answer(mut stream: TcpStream, name: &str) {
             return;
         }
         line.clear();
-    }
-}
-
-/// Asks through a proxy; status and body.
-fn get(proxy: SocketAddr, host: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect(proxy).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
-    write!(stream, "GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    let status = text.split(' ').nth(1)?.parse().ok()?;
-    Some((status, text.split_once("\r\n\r\n")?.1.to_owned()))
-}
-
-/// Asks until it is answered so, or the time is over.
-fn get_until(proxy: SocketAddr, host: &str, expected: (u16, &str), within: Duration) {
-    let until = Instant::now() + within;
-    let mut last = None;
-    while Instant::now() < until {
-        last = get(proxy, host);
-        if last.as_ref().is_some_and(|(status, body)| (*status, body.as_str()) == expected) {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    panic!("{host} answered {last:?} instead of {expected:?} for {within:?}");
-}
-
-struct Mesh {
-    leno: Leno,
-    http: String,
-    grpc: String,
-}
-
-impl Mesh {
-    fn new() -> Self {
-        Self { leno: leno(), http: free_address().to_string(), grpc: free_address().to_string() }
-    }
-
-    fn server(&self) -> Process {
-        let arguments = ["server", "--data-dir", "state", "--http-listen", &self.http, "--grpc-listen", &self.grpc];
-        let server = Process::start(&self.leno, &arguments);
-        server.wait_for("server ready");
-        server
-    }
-
-    fn proxy(&self, arguments: &[&str]) -> Process {
-        let common = ["proxy", "--server", &self.grpc, "--admin-listen", "off", "--metrics-listen", "off"];
-        Process::start(&self.leno, &[&common[..], arguments].concat())
-    }
-
-    /// The proxy of an application, registered.
-    fn sidecar(&self, service: &str, application: SocketAddr) -> Process {
-        let port = format!("8080=detect@{application}");
-        let arguments =
-            ["--service", service, "--port", &port, "--inbound-listen", "127.0.0.1:0", "--outbound-listen", "off"];
-        let proxy = self.proxy(&arguments);
-        proxy.wait_for("registered");
-        proxy
-    }
-
-    /// A proxy that only asks.
-    fn caller(&self, outbound: SocketAddr, data_dir: &str) -> Process {
-        let outbound = outbound.to_string();
-        let proxy = self.proxy(&["--service", "front.shop", "--outbound-listen", &outbound, "--data-dir", data_dir]);
-        proxy.wait_for("ready");
-        proxy
     }
 }
 
@@ -317,18 +197,15 @@ spec:
     drop(server);
 }
 
-/// Whether this machine allows `leno run`; said aloud where it does not.
-fn can_capture() -> bool {
-    let nft = ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"].iter().any(|path| std::path::Path::new(path).exists());
-    if !nft {
-        eprintln!("SKIPPED: capture needs nft (Debian's nftables)");
-    }
-    nft
+/// Whether `leno run` can capture here; said aloud where it cannot.
+fn can_capture(test: &str) -> bool {
+    let missing = kit::missing(&["nft"]);
+    missing.inspect(|program| kit::skip(test, &format!("{program} is not installed"))).is_none()
 }
 
 #[test]
 fn a_captured_program_reaches_the_mesh_by_name_and_its_exit_status_is_kept() {
-    if !can_capture() {
+    if !can_capture("a_captured_program_reaches_the_mesh_by_name_and_its_exit_status_is_kept") {
         return;
     }
     let mesh = Mesh::new();
@@ -338,7 +215,7 @@ fn a_captured_program_reaches_the_mesh_by_name_and_its_exit_status_is_kept() {
         let mut arguments = vec!["run", "--server", &mesh.grpc, "--service", "front.shop", "--"];
         arguments.extend(command);
         let path = std::env::var("PATH").unwrap();
-        mesh.leno.command(&arguments).env("PATH", path).output().unwrap()
+        mesh.leno.command_under_load(&arguments).env("PATH", path).output().unwrap()
     };
     let asked = run(&["curl", "-s", "--max-time", "10", "http://cart/"]);
     assert_eq!(String::from_utf8_lossy(&asked.stdout), "cart", "{}", String::from_utf8_lossy(&asked.stderr));
@@ -348,7 +225,7 @@ fn a_captured_program_reaches_the_mesh_by_name_and_its_exit_status_is_kept() {
 
 #[test]
 fn a_proxy_that_dies_under_run_is_replaced_and_the_program_goes_on() {
-    if !can_capture() {
+    if !can_capture("a_proxy_that_dies_under_run_is_replaced_and_the_program_goes_on") {
         return;
     }
     let mesh = Mesh::new();
@@ -356,8 +233,17 @@ fn a_proxy_that_dies_under_run_is_replaced_and_the_program_goes_on() {
     let outbound = free_address();
     let _front = mesh.caller(outbound, "front");
     let python = "import http.server\nclass H(http.server.BaseHTTPRequestHandler):\n def do_GET(self):\n  self.send_response(200); self.send_header('Content-Length','4'); self.end_headers(); self.wfile.write(b'cart')\n def log_message(self,*a): pass\nhttp.server.ThreadingHTTPServer(('127.0.0.1',8080),H).serve_forever()";
-    let mut command =
-        mesh.leno.command(&["run", "--server", &mesh.grpc, "--service", "cart.shop", "--", "python3", "-c", python]);
+    let mut command = mesh.leno.command_under_load(&[
+        "run",
+        "--server",
+        &mesh.grpc,
+        "--service",
+        "cart.shop",
+        "--",
+        "python3",
+        "-c",
+        python,
+    ]);
     command.env("PATH", std::env::var("PATH").unwrap()).stdin(std::process::Stdio::null());
     let mut run = command.spawn().unwrap();
     get_until(outbound, "cart", (200, "cart"), Duration::from_secs(20));

@@ -19,7 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(150);
 #[test]
 fn every_command_of_the_tour_succeeds() {
     if let Some(why) = cannot_run() {
-        return skip(&why);
+        return kit::skip("every_command_of_the_tour_succeeds", &why);
     }
     let (api, grpc, place) = (free_address().to_string(), free_address().to_string(), leno());
     let script = commands(README).replace("127.0.0.1:7070", &api);
@@ -100,16 +100,6 @@ fn variables(api: &str, grpc: &str) -> Vec<(&'static str, String)> {
 
 /// What the tour needs and this machine has not.
 fn cannot_run() -> Option<String> {
-    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap());
-    let is_there = |program: &&str| path.split(':').any(|directory| Path::new(directory).join(program).exists());
-    let missing = ["bash", "curl", "python3", "nft"].into_iter().find(|program| !is_there(program))?;
+    let missing = kit::missing(&["bash", "curl", "python3", "nft"])?;
     Some(format!("{missing} is not installed"))
-}
-
-/// Says aloud, and to who counts skips, that the test did not run.
-fn skip(why: &str) {
-    eprintln!("SKIPPED: {why}");
-    let Some(file) = std::env::var_os("LENO_SKIPS") else { return };
-    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(file).unwrap();
-    writeln!(file, "every_command_of_the_tour_succeeds: {why}").unwrap();
 }

@@ -3,6 +3,10 @@
 // Each file of tests is a crate of its own and uses its part of this.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod application;
+pub mod load;
+pub mod mesh;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -61,7 +65,17 @@ impl Leno {
 
     /// The command, ready to be started.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_leno"));
+        self.command_of(env!("CARGO_BIN_EXE_leno"), arguments)
+    }
+
+    /// The command of the binary that is put under load, ready to be started: a debug build has not the speed.
+    pub fn command_under_load(&self, arguments: &[&str]) -> Command {
+        let built = std::env::var("LENO_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_leno").to_owned());
+        self.command_of(&built, arguments)
+    }
+
+    fn command_of(&self, built: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(built);
         command.args(arguments).current_dir(self.directory.path()).env_clear().env("HOME", self.directory.path());
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -82,6 +96,26 @@ impl Leno {
         drop(child.stdout.take());
         child.wait_with_output().unwrap().into()
     }
+}
+
+/// Says aloud, and to who counts skips, that a test did not run.
+pub fn skip(test: &str, why: &str) {
+    eprintln!("SKIPPED: {why}");
+    let Some(file) = std::env::var_os("LENO_SKIPS") else { return };
+    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(file).unwrap();
+    writeln!(file, "{test}: {why}").unwrap();
+}
+
+/// The first of these programs that is not installed.
+pub fn missing<'p>(programs: &[&'p str]) -> Option<&'p str> {
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap());
+    let is_there = |program: &str| path.split(':').any(|directory| PathBuf::from(directory).join(program).exists());
+    programs.iter().copied().find(|program| !is_there(program))
+}
+
+/// Prints a line of figures, past what collects the output of tests that pass.
+pub fn figures(line: std::fmt::Arguments<'_>) {
+    writeln!(std::io::stdout(), "{line}").unwrap();
 }
 
 impl From<Output> for Ran {
