@@ -37,7 +37,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time for a call to a server.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest wait between two attempts to register.
-const RETRY_MAX: Duration = Duration::from_secs(5);
+const RETRY_MAX: Duration = Duration::from_secs(3);
 /// How long a draining instance waits for its callers to be told.
 const DRAIN_NOTICE: Duration = Duration::from_secs(5);
 
