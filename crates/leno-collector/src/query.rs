@@ -1,7 +1,9 @@
 //! Queries: what the dashboard shows, added up over a window that ends now.
 //!
 //! Both ends of a call may report it. The caller's side is taken where it exists, since it also sees calls that never
-//! arrived; the other side is taken for callers without a proxy. Rates are over the time that reports cover, so that a
+//! arrived; the other side is taken for callers without a proxy. A TCP connection does not say who made it, so where
+//! callers report theirs to a service, what that service has from unknown callers is the same once more and left out;
+//! connections that others make to it beside them are then not seen. Rates are over the time that reports cover, so that a
 //! mesh which is 4 s old shows true numbers and not a fifteenth of them.
 
 use std::collections::BTreeMap;
@@ -289,9 +291,15 @@ impl Collector {
             .filter(|(key, _)| key.reporter == Reporter::Source && wanted(key))
             .map(|(key, _)| (&key.source, &key.destination))
             .collect();
-        self.series().iter().filter(move |(key, _)| {
-            wanted(key) && (key.reporter == Reporter::Source || !pairs.contains(&(&key.source, &key.destination)))
-        })
+        let by_tcp = |key: &SeriesKey| key.reporter == Reporter::Source && key.protocol == EdgeProtocol::Tcp;
+        let called_by_tcp: std::collections::HashSet<&Peer> =
+            self.series().iter().filter(|(key, _)| by_tcp(key)).map(|(key, _)| &key.destination).collect();
+        let is_told = move |key: &SeriesKey| {
+            let unknown = key.protocol == EdgeProtocol::Tcp && key.source == Peer::Unknown;
+            pairs.contains(&(&key.source, &key.destination)) || unknown && called_by_tcp.contains(&key.destination)
+        };
+        let series = self.series().iter();
+        series.filter(move |(key, _)| wanted(key) && (key.reporter == Reporter::Source || !is_told(key)))
     }
 }
 

@@ -19,14 +19,16 @@ impl Fake {
     }
 
     pub(crate) fn edge(&self, reporter: Side, source: &str, destination: &str, version: &str) -> std::sync::Arc<Edge> {
-        self.registry.edge(&EdgeKey {
-            reporter,
-            source: source.parse().unwrap(),
-            destination: destination.parse().unwrap(),
-            destination_version: (!version.is_empty()).then(|| version.into()),
-            protocol: EdgeProtocol::Http,
-            ..EdgeKey::default()
-        })
+        let destination_version = (!version.is_empty()).then(|| version.into());
+        self.edge_of(EdgeKey { destination_version, ..key(reporter, source, destination, EdgeProtocol::Http) })
+    }
+
+    pub(crate) fn tcp(&self, reporter: Side, source: &str, destination: &str) -> std::sync::Arc<Edge> {
+        self.edge_of(key(reporter, source, destination, EdgeProtocol::Tcp))
+    }
+
+    fn edge_of(&self, key: EdgeKey) -> std::sync::Arc<Edge> {
+        self.registry.edge(&key)
     }
 
     pub(crate) fn cart(&self) -> std::sync::Arc<Edge> {
@@ -36,6 +38,11 @@ impl Fake {
     pub(crate) fn report(&mut self) -> Report {
         self.reporter.report(&self.registry, Timestamp(0))
     }
+}
+
+fn key(reporter: Side, source: &str, destination: &str, protocol: EdgeProtocol) -> EdgeKey {
+    let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
+    EdgeKey { reporter, source, destination, protocol, ..EdgeKey::default() }
 }
 
 pub(crate) fn request(edge: &Edge, status: u16, ms: u64) {

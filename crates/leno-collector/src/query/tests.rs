@@ -110,3 +110,32 @@ fn views_are_documents() {
     out.extend(collector.proxy_views(at(1_060)).into_iter().map(|view| view.service));
     assert_eq!(out, ["web.shop", "web.shop"]);
 }
+
+#[test]
+fn a_connection_that_both_ends_report_counts_once() {
+    let mut collector = Collector::new(Limits::default());
+    let (mut web, mut db) = (Fake::new("p1", 1), Fake::new("p2", 1));
+    for (proxy, reporter, source) in
+        [(&mut web, Reporter::Source, "web.shop"), (&mut db, Reporter::Destination, "unknown")]
+    {
+        let edge = proxy.tcp(reporter, source, "db.shop");
+        (0..10).for_each(|_| edge.connection_opened());
+        edge.tcp_bytes(100, 200);
+        collector.ingest(at(1_001), &proxy.report());
+    }
+    let edges = collector.edges(at(1_002), at(60));
+    assert_eq!(edges.iter().map(|edge| edge.source.as_str()).collect::<Vec<_>>(), ["web.shop"]);
+    let services = collector.services(at(1_002), at(60));
+    let db = services.iter().find(|service| service.service == "db.shop").unwrap();
+    assert_eq!((db.traffic.connections_open, db.callers.as_slice()), (10, ["web.shop".to_owned()].as_slice()));
+}
+
+#[test]
+fn connections_of_unknown_callers_alone_are_seen() {
+    let mut collector = Collector::new(Limits::default());
+    let mut db = Fake::new("p2", 1);
+    db.tcp(Reporter::Destination, "unknown", "db.shop").connection_opened();
+    collector.ingest(at(1_001), &db.report());
+    let edges = collector.edges(at(1_002), at(60));
+    assert_eq!((edges[0].source.as_str(), edges[0].traffic.connections_open), ("unknown", 1));
+}
