@@ -118,7 +118,10 @@ impl Server {
             for response in session.step(now, request.take(), &*self.provide) {
                 self.send(&response, responses).await?;
             }
-            row.update(|row| session.session().describe(row));
+            row.update(|row| {
+                session.session().describe(row);
+                row.look(now.wall);
+            });
             let overdue_at = session.session().unanswered_since().map(|since| since + self.options.answer_max);
             if overdue_at.is_some_and(|at| at <= now.monotonic) {
                 let message = format!("no answer to a message for {} s", self.options.answer_max.as_secs());

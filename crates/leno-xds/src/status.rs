@@ -36,6 +36,8 @@ pub struct Subscriber {
     pub seen: u64,
     /// The revision up to which everything it subscribed to has been sent and answered.
     pub settled: u64,
+    /// Since when something has been unsent or unanswered all the time; none when nothing is.
+    pub waiting_since: Option<Timestamp>,
     /// The batches of changes that touched its subscriptions, oldest first.
     pub(crate) batches: VecDeque<Batch>,
 }
@@ -226,7 +228,13 @@ impl Subscriber {
     /// One that has just connected.
     pub(crate) fn new(node: NodeInfo, peer: String, connected_since: Timestamp) -> Self {
         let (kinds, batches) = (Default::default(), VecDeque::new());
-        Self { node, peer, connected_since, kinds, seen: 0, settled: 0, batches }
+        Self { node, peer, connected_since, kinds, seen: 0, settled: 0, waiting_since: None, batches }
+    }
+
+    /// Notes whether something is unsent or unanswered; what was refused waits for nobody.
+    pub(crate) fn look(&mut self, now: Timestamp) {
+        let waits = self.kinds.iter().any(|kind| !kind.in_effect && kind.rejection.is_none());
+        self.waiting_since = waits.then(|| self.waiting_since.unwrap_or(now));
     }
 
     fn count_into(&self, revision: u64, progress: &mut Progress) {
@@ -246,5 +254,37 @@ impl Subscriber {
         } else {
             progress.in_effect += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subscriber(in_effect: bool) -> Subscriber {
+        let mut subscriber = Subscriber::new(NodeInfo::new("a"), String::new(), Timestamp(0));
+        subscriber.kinds = std::array::from_fn(|_| KindStatus { in_effect, ..KindStatus::default() });
+        subscriber
+    }
+
+    #[test]
+    fn who_waits_has_waited_since_something_was_first_not_in_effect() {
+        let mut subscriber = subscriber(false);
+        subscriber.look(Timestamp(1_000));
+        subscriber.look(Timestamp(4_000));
+        assert_eq!(subscriber.waiting_since, Some(Timestamp(1_000)));
+        subscriber.kinds.iter_mut().for_each(|kind| kind.in_effect = true);
+        subscriber.look(Timestamp(5_000));
+        assert_eq!(subscriber.waiting_since, None);
+    }
+
+    #[test]
+    fn what_was_refused_is_waited_for_by_nobody() {
+        let mut subscriber = subscriber(true);
+        let (resources, detail) = (Vec::new(), "no".into());
+        let rejection = Rejection { kind: Kind::Listener, resources, detail, at: Timestamp(1), revision: 1 };
+        subscriber.kinds[0] = KindStatus { rejection: Some(rejection), ..KindStatus::default() };
+        subscriber.look(Timestamp(1_000));
+        assert_eq!(subscriber.waiting_since, None);
     }
 }

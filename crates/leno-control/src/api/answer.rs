@@ -83,6 +83,7 @@ pub(super) fn subscriber(subscriber: &Subscriber) -> Value {
         "peer": subscriber.peer,
         "connectedSince": subscriber.connected_since.rfc3339(),
         "inEffect": in_effect,
+        "waitingSince": subscriber.waiting_since.map(|since| since.rfc3339()),
         "kinds": kinds,
     })
 }

@@ -9,6 +9,7 @@ use leno_dashboard::view::{
     Answer, Change, ChangeRow, InstanceRow, Known, Live, PortRow, Rejection, SyncRow, SyncState, View, ViewError,
 };
 use leno_model::name::ServiceName;
+use leno_model::seam::Timestamp;
 use leno_registry::{Registered, Routable};
 use leno_xds::status::Subscriber;
 
@@ -101,7 +102,7 @@ fn reason(routable: Routable) -> String {
 }
 
 fn sync(subscriber: &Subscriber, wall_ms: u64) -> SyncRow {
-    let connected = wall_ms.saturating_sub(subscriber.connected_since.0) as f64 / 1000.0;
+    let seconds_since = |then: Timestamp| wall_ms.saturating_sub(then.0) as f64 / 1000.0;
     let rejections: Vec<Rejection> = subscriber
         .kinds
         .iter()
@@ -111,8 +112,8 @@ fn sync(subscriber: &Subscriber, wall_ms: u64) -> SyncRow {
             reason: rejection.detail.to_string(),
         })
         .collect();
-    let waiting = subscriber.kinds.iter().any(|kind| !kind.in_effect && kind.rejection.is_none());
-    let state = match (rejections.is_empty(), waiting && connected > BEHIND_AFTER.as_secs_f64()) {
+    let behind = subscriber.waiting_since.map_or(0.0, seconds_since);
+    let state = match (rejections.is_empty(), behind > BEHIND_AFTER.as_secs_f64()) {
         (false, _) => SyncState::Rejected,
         (true, true) => SyncState::Behind,
         (true, false) => SyncState::Synced,
@@ -120,10 +121,10 @@ fn sync(subscriber: &Subscriber, wall_ms: u64) -> SyncRow {
     SyncRow {
         proxy: subscriber.node.id.clone(),
         state,
-        behind: 0.0,
+        behind,
         resources: subscriber.kinds.iter().map(|kind| kind.resources).sum(),
         rejections,
-        connected,
+        connected: seconds_since(subscriber.connected_since),
         address: subscriber.peer.clone(),
         agent: format!("{} {}", subscriber.node.proxy, subscriber.node.version),
     }
