@@ -20,6 +20,9 @@ function trim(value, digits) {
 /** A rate of requests. */
 export const rate = (value) => `${number(value)}/s`;
 
+/** TCP connections: those that are open, or how many are made where they last less than a second. */
+export const connections = (open, opened) => (open < opened ? `${number(opened)} conn/s` : `${number(open)} conn`);
+
 /** A share of 1 as per cent. */
 export function percent(share) {
   if (!Number.isFinite(share)) return '–';
@@ -74,7 +77,7 @@ export function moment(time) {
 
 /** Requests of a row; a service of bytes has connections instead. */
 export function load(row) {
-  if (row.rate === 0 && (row.connections_open > 0 || row.received + row.sent > 0)) return `${number(row.connections_open)} conn`;
+  if (row.rate === 0 && (row.connections_open > 0 || row.received + row.sent > 0)) return connections(row.connections_open, row.connections);
   return rate(row.rate);
 }
 

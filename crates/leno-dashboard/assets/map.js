@@ -3,7 +3,7 @@
 import { useEffect, useMemo, useRef, useState } from './vendor/hooks.js';
 import { address, live, route } from './state.js';
 import { Badge, Errors, Figure, Service, Table, Versions, html } from './parts.js';
-import { bytes, health, millis, number, peerName, percent, rate, short, split } from './format.js';
+import { bytes, connections, health, millis, number, peerName, percent, rate, short, split } from './format.js';
 import { layout } from './layout.js';
 
 /** More services than this are folded into their namespaces. */
@@ -59,7 +59,8 @@ const Empty = () => html`<div class="empty big"><p>No service is known yet.</p>
   <p>Start one with <code>leno run --service web -- your-program</code>; it appears here with its first call.</p></div>`;
 
 const Legend = () => html`<ul class="legend" aria-label="Colours">
-  <li class="ok">healthy</li><li class="warn">over 1 % errors</li><li class="bad">over 5 %</li><li class="idle">no traffic</li></ul>`;
+  <li class="ok">healthy</li><li class="warn">over 1 % errors</li><li class="bad">over 5 %</li><li class="idle">no traffic</li>
+  <li class="text" title="Written on the lines: requests a second, errors if there are any, and the time within which 95 % were answered">requests · p95</li></ul>`;
 
 // --- From the document to a graph -------------------------------------------------------------------------------------
 
@@ -81,7 +82,7 @@ function graphOf(document, { focus, namespace }) {
   for (const id of ids) {
     if ((near && !near.has(id)) || (inside && !inside.has(id) && split(id)[1] !== namespace)) continue;
     const name = group(id);
-    const node = nodes.get(name) ?? { id: name, folded: name !== id, members: [], rate: 0, failed: 0, p95: null, up: 0, instances: 0, versions: [], open: 0, connections: 0, flow: 0 };
+    const node = nodes.get(name) ?? { id: name, folded: name !== id, members: [], rate: 0, failed: 0, p95: null, up: 0, instances: 0, versions: [], open: 0, connections: 0, opened: 0, flow: 0 };
     nodes.set(name, node);
     node.members.push(id);
     const row = services.get(id);
@@ -90,6 +91,7 @@ function graphOf(document, { focus, namespace }) {
     node.failed += row.rate * row.errors;
     node.open += row.open;
     node.connections += row.connections_open;
+    node.opened += row.connections;
     node.flow += row.received + row.sent;
     node.p95 = Math.max(node.p95 ?? 0, row.latency.p95 ?? 0) || null;
     node.instances += row.instances.length;
@@ -124,7 +126,7 @@ function graphOf(document, { focus, namespace }) {
 
 function addEdge(edges, from, to, edge) {
   const name = `${from}→${to}`;
-  const sum = edges.get(name) ?? { id: name, from, to, rate: 0, failed: 0, p95: null, connections: 0, flow: 0, security: edge.security };
+  const sum = edges.get(name) ?? { id: name, from, to, rate: 0, failed: 0, p95: null, connections: 0, opened: 0, flow: 0, security: edge.security };
   edges.set(name, sum);
   sum.rate += edge.rate;
   sum.failed += edge.rate * edge.errors;
@@ -132,6 +134,7 @@ function addEdge(edges, from, to, edge) {
   if (edge.latency.p95 != null) sum.p95 = Math.max(sum.p95 ?? 0, edge.latency.p95);
   if (edge.protocol === 'tcp') {
     sum.connections += edge.connections_open;
+    sum.opened += edge.connections;
     sum.flow += edge.received + edge.sent;
   }
 }
@@ -175,7 +178,7 @@ function edgeText(edge) {
     if (edge.errors > 0) parts.push(`${percent(edge.errors)} err`);
     if (edge.p95 != null) parts.push(millis(edge.p95));
   }
-  if (edge.connections > 0 || edge.flow > 0) parts.push(`${number(edge.connections)} conn`, `${bytes(edge.flow)}/s`);
+  if (edge.connections > 0 || edge.opened > 0 || edge.flow > 0) parts.push(connections(edge.connections, edge.opened), `${bytes(edge.flow)}/s`);
   return parts.join(' · ') || 'idle';
 }
 
@@ -321,14 +324,16 @@ function Label({ edge, place, node, faded }) {
 
 function Node({ node, place, chosen, faded, choose, onPoint }) {
   const [name, namespace] = node.folded ? [node.id.slice(10), `${node.members.length} services`] : split(node.id);
-  const bytesOnly = node.rate === 0 && (node.connections > 0 || node.flow > 0);
-  const kind = node.instances > 0 && node.up === 0 ? 'bad' : bytesOnly ? 'ok' : health(node.rate, node.errors);
+  const bytesOnly = node.rate === 0 && (node.connections > 0 || node.opened > 0 || node.flow > 0);
+  // Who only calls has no errors of its own: they show on its edges.
+  const calls = node.rate === 0 && node.sent > 0;
+  const kind = node.instances > 0 && node.up === 0 ? 'bad' : bytesOnly || calls ? 'ok' : health(node.rate, node.errors);
   const total = node.versions.reduce((sum, version) => sum + version.rate, 0);
   const state = node.instances > 0 ? `${node.up}/${node.instances} up` : '';
   const second = [namespace, state].filter(Boolean).join(' · ');
-  const amount = bytesOnly ? `${number(node.connections)} conn` : node.rate > 0 ? rate(node.rate) : '';
+  const amount = bytesOnly ? connections(node.connections, node.opened) : node.rate > 0 ? rate(node.rate) : '';
   const figures = amount && `${amount}${node.errors > 0 ? ` · ${percent(node.errors)} err` : ''}`;
-  const said = `${node.folded ? `namespace ${name}` : peerName(node.id)}. ${second}. ${figures || 'no requests'}`;
+  const said = `${[node.folded ? `namespace ${name}` : peerName(node.id), second, figures || (calls ? `calls others ${rate(node.sent)}` : 'no requests')].filter(Boolean).join('. ')}`;
   const press = (event) => {
     if (event.key === 'Enter' || event.key === ' ') {
       event.preventDefault();
@@ -379,8 +384,8 @@ function Panel({ node, go }) {
 }
 
 const Peers = ({ title, edges, of }) => edges.length > 0 && html`<h3>${title}</h3><ul class="peers">${edges.map((edge) => html`
-  <li key=${of(edge) + edge.protocol}><span class="dot ${edge.rate > 0 ? health(edge.rate, edge.errors) : edge.connections_open > 0 ? 'ok' : 'idle'}"></span><${Service} id=${of(edge)} />
-  <i>${edge.protocol === 'tcp' ? `${number(edge.connections_open)} conn` : rate(edge.rate)}</i></li>`)}</ul>`;
+  <li key=${of(edge) + edge.protocol}><span class="dot ${edge.rate > 0 ? health(edge.rate, edge.errors) : edge.connections_open > 0 || edge.connections > 0 ? 'ok' : 'idle'}"></span><${Service} id=${of(edge)} />
+  <i>${edge.protocol === 'tcp' ? connections(edge.connections_open, edge.connections) : rate(edge.rate)}</i></li>`)}</ul>`;
 
 export function EdgeTable({ edges, without }) {
   const columns = [
@@ -393,7 +398,7 @@ export function EdgeTable({ edges, without }) {
     { title: 'p95', right: true, value: (edge) => edge.latency.p95, cell: (edge) => millis(edge.latency.p95) },
     { title: 'p99', right: true, value: (edge) => edge.latency.p99, cell: (edge) => millis(edge.latency.p99) },
     { title: 'Retries', right: true, value: (edge) => edge.retries, cell: (edge) => (edge.retries > 0 ? rate(edge.retries) : '–') },
-    { title: 'Connections', right: true, hint: 'TCP connections that are open', value: (edge) => edge.connections_open, cell: (edge) => (edge.protocol === 'tcp' ? number(edge.connections_open) : '–') },
+    { title: 'Connections', right: true, hint: 'TCP connections that are open, or made a second where they are short', value: (edge) => edge.connections_open, cell: (edge) => (edge.protocol === 'tcp' ? connections(edge.connections_open, edge.connections) : '–') },
     { title: 'Bytes', right: true, value: (edge) => edge.received + edge.sent, cell: (edge) => `${bytes(edge.received + edge.sent)}/s` },
   ].filter((column) => column.title !== without);
   return html`<${Table} caption="Connections between services" columns=${columns} rows=${edges} id=${(edge) => `${edge.source}→${edge.destination}/${edge.protocol}`}

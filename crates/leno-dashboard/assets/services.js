@@ -3,7 +3,7 @@
 import { useEffect, useState } from './vendor/hooks.js';
 import { address, byService, history, live, read, route, windowSeconds } from './state.js';
 import { Badge, Errors, Figure, Filter, Service, Spark, Table, Versions, html, matches } from './parts.js';
-import { bytes, health, load, millis, number, percent, rate, split } from './format.js';
+import { bytes, connections, health, load, millis, number, percent, rate, split } from './format.js';
 import { Chart } from './chart.js';
 import { EdgeTable } from './map.js';
 
@@ -61,7 +61,7 @@ function Detail({ id }) {
       <${Figure} label="p50" value=${millis(row.latency.p50)} /><${Figure} label="p95" value=${millis(row.latency.p95)} /><${Figure} label="p99" value=${millis(row.latency.p99)} />
       <${Figure} label="open requests" value=${number(row.open)} /><${Figure} label="retries" value=${rate(row.retries)} />
       <${Figure} label="in" value=${`${bytes(row.received)}/s`} hint="bytes towards the service" /><${Figure} label="out" value=${`${bytes(row.sent)}/s`} hint="bytes from the service" />
-      ${row.connections_open > 0 && html`<${Figure} label="TCP connections" value=${number(row.connections_open)} />`}
+      ${(row.connections_open > 0 || row.connections > 0) && html`<${Figure} label="TCP" value=${connections(row.connections_open, row.connections)} />`}
     </div>
     ${problem && html`<p class="notice bad" role="alert">The curves cannot be read: ${problem}</p>`}
     ${points.length > 1 && html`<div class="charts">
