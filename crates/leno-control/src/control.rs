@@ -13,6 +13,7 @@ use futures_util::StreamExt;
 use leno_model::document::Parsed;
 use leno_model::fault::{self, Fault};
 use leno_model::identity::Principal;
+use leno_model::name::ServiceName;
 use leno_model::resource::kind::ResourceKey;
 use leno_model::seam::Clock;
 use leno_model::snapshot::Name;
@@ -222,6 +223,13 @@ impl Control {
             }
         }
         Err(Error::Contended(TRIES_MAX))
+    }
+
+    /// Looks at the instances of a service now, whether its directory has told of a change already or not. Answers the
+    /// revision by which subscribers have what was seen.
+    pub fn look_at(&self, service: &ServiceName) -> u64 {
+        self.instances_changed(&crate::directory::Changed { services: [service.clone()].into(), complete: false });
+        self.state().served.revision()
     }
 
     /// One resource in force.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use kit::free_address;
-use kit::mesh::{Mesh, get, get_until};
+use kit::mesh::{Mesh, Process, get, get_until};
 
 /// An application that answers every request with its name; ends with the test's process.
 fn application(name: &'static str) -> SocketAddr {
@@ -143,6 +143,30 @@ fn a_draining_instance_fails_no_request() {
     load.go_on_for(100);
     let (asked, failed) = load.end();
     assert_eq!(failed, 0, "of {asked} requests");
+}
+
+#[test]
+fn a_draining_instance_waits_until_its_callers_know() {
+    let mesh = Mesh::new();
+    let _server = mesh.server();
+    let carts = [(), (), ()].map(|()| mesh.sidecar("cart.shop", application("cart")));
+    let outbound = free_address();
+    let front = mesh.caller(outbound, "front");
+    get_until(outbound, "cart", (200, "cart"), Duration::from_secs(5));
+    let [first, second, _third] = carts;
+    let leave = |instance: Process| {
+        let started = Instant::now();
+        assert_eq!(instance.terminate(), 0);
+        started.elapsed()
+    };
+    let told = leave(first);
+    let caller = rustix::process::Pid::from_child(&front.child);
+    rustix::process::kill_process(caller, rustix::process::Signal::STOP).unwrap();
+    let untold = leave(second);
+    rustix::process::kill_process(caller, rustix::process::Signal::CONT).unwrap();
+    // A caller that does not answer holds up nobody for more than five seconds.
+    assert!(told < Duration::from_secs(2), "{told:?} though its caller knew");
+    assert!(untold > Duration::from_secs(3) && untold < Duration::from_secs(7), "{untold:?} though its caller slept");
 }
 
 #[test]

@@ -1,7 +1,12 @@
 //! What each call does to the registry: a message in, a message or a refusal out.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
 use leno_http::grpc::{Code, Router, Status};
-use leno_model::instance::Instance;
+use leno_model::instance::{Instance, InstanceStatus};
+use leno_model::name::ServiceName;
 
 use super::messages::{
     DeregisterRequest, DeregisterResponse, InstanceKey, RegisterRequest, RegisterResponse, RenewRequest, RenewResponse,
@@ -11,15 +16,20 @@ use super::{DEREGISTER, REGISTER, RENEW, RENEW_MAX, SET_STATUS, convert, invalid
 use crate::catalogue;
 use crate::{Origin, Registry};
 
-/// Adds the service to what a connection serves. Where the connection comes from decides whether loopback is probed.
+/// Comes to its end when those who call a service have taken over what has become of its instances, or have had time
+/// enough. Whoever serves the registry knows them; the registry does not.
+pub type Told = Rc<dyn Fn(&ServiceName) -> Pin<Box<dyn Future<Output = ()>>>>;
+
+/// Adds the service to what a connection serves. Where the connection comes from decides whether loopback is probed;
+/// that an instance drains is answered when `told`.
 #[must_use]
-pub fn add(router: Router, registry: &Registry, origin: Origin) -> Router {
+pub fn add(router: Router, registry: &Registry, origin: Origin, told: Told) -> Router {
     let (a, b, c, d) = (registry.clone(), registry.clone(), registry.clone(), registry.clone());
     router
         .unary(REGISTER, async move |_, request| register(&a, request, origin).await)
         .unary(RENEW, async move |_, request| renew(&b, &request))
         .unary(DEREGISTER, async move |_, request| deregister(&c, request).await)
-        .unary(SET_STATUS, async move |_, request| set_status(&d, request).await)
+        .unary(SET_STATUS, async move |_, request| set_status(&d, request, &told).await)
 }
 
 pub(super) async fn register(
@@ -61,9 +71,16 @@ pub(super) async fn deregister(registry: &Registry, request: DeregisterRequest) 
     Ok(DeregisterResponse {})
 }
 
-pub(super) async fn set_status(registry: &Registry, request: SetStatusRequest) -> Result<SetStatusResponse, Status> {
-    let key = key(request.instance)?;
-    let registered = registry.set_status(&key.service, &key.id, convert::status(request.status)?).await?;
+pub(super) async fn set_status(
+    registry: &Registry,
+    request: SetStatusRequest,
+    told: &Told,
+) -> Result<SetStatusResponse, Status> {
+    let (key, status) = (key(request.instance)?, convert::status(request.status)?);
+    let registered = registry.set_status(&key.service, &key.id, status).await?;
+    if status == InstanceStatus::Draining {
+        told(&key.service).await;
+    }
     Ok(SetStatusResponse { revision: registered.revision })
 }
 

@@ -23,6 +23,11 @@ async fn registry() -> Registry {
     Registry::open(store, clock, Options::default()).await.unwrap().0
 }
 
+/// Nobody calls anybody.
+fn nobody() -> server::Told {
+    std::rc::Rc::new(|_| Box::pin(std::future::ready(())))
+}
+
 fn register(instance: &Instance) -> RegisterRequest {
     RegisterRequest { instance: Some(instance.into()) }
 }
@@ -54,7 +59,7 @@ async fn an_instance_registers_drains_renews_and_goes() {
     server::register(&registry, register(&cart), Origin::Local).await.unwrap();
     let key = messages::InstanceKey::from(&InstanceKey::new(&name("cart"), "a"));
     let drain = SetStatusRequest { instance: Some(key.clone()), status: Status::Draining.into() };
-    server::set_status(&registry, drain).await.unwrap();
+    server::set_status(&registry, drain, &nobody()).await.unwrap();
     assert_eq!(registry.instances(&name("cart"))[0].routable(), Routable::Draining);
     let gone = messages::DeregisterRequest { instance: Some(key) };
     server::deregister(&registry, gone.clone()).await.unwrap();
@@ -127,7 +132,7 @@ async fn what_is_left_out_of_a_message_has_the_defaults_of_the_model() {
 async fn client_and_server_meet_over_a_connection() {
     let registry = registry().await;
     let (near, far) = tokio::net::UnixStream::pair().unwrap();
-    let router = std::rc::Rc::new(server::add(Router::new(), &registry, Origin::Local));
+    let router = std::rc::Rc::new(server::add(Router::new(), &registry, Origin::Local, nobody()));
     let serve = async move {
         let options = std::rc::Rc::new(ServerOptions::default());
         let forever = std::future::pending();

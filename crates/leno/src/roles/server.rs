@@ -46,6 +46,8 @@ mod api;
 
 /// How long after a start instances may take to come back before their absence is believed.
 const WARM_UP: Duration = Duration::from_secs(30);
+/// How long an instance that drains waits for its callers to know; less than its proxy waits for the answer.
+const TOLD_TIMEOUT: Duration = Duration::from_secs(4);
 /// Connections of proxies at a time.
 const PROXIES_MAX: usize = 20_000;
 
@@ -254,9 +256,22 @@ async fn serve_grpc(
 /// Everything that a proxy may call, for the connection of one peer.
 fn proxy_services(xds: &Rc<XdsServer>, parts: &Arc<Parts>, peer: SocketAddr) -> grpc::Router {
     let router = xds.routes(grpc::Router::new(), Some(peer.to_string()));
-    let router = leno_registry::wire::server::add(router, &parts.registry, leno_registry::Origin::from_peer(peer.ip()));
+    let origin = leno_registry::Origin::from_peer(peer.ip());
+    let router = leno_registry::wire::server::add(router, &parts.registry, origin, told(&parts.control));
     let admit = |_: &grpc::Call, _: &leno_telemetry::Report| -> Result<(), Status> { Ok(()) };
     leno_collector::wire::serve(router, parts.collector.clone(), parts.clock.clone(), admit)
+}
+
+/// Waits until the proxies that call a service have what its instances are now.
+fn told(control: &Control) -> leno_registry::wire::server::Told {
+    let control = control.clone();
+    Rc::new(move |service| {
+        let (revision, subscribers) = (control.look_at(service), control.subscribers().clone());
+        Box::pin(async move {
+            let progress = subscribers.wait(revision, TOLD_TIMEOUT).await;
+            tracing::debug!(in_effect = progress.in_effect, pending = ?progress.pending, "told of an instance that drains");
+        })
+    })
 }
 
 /// The port of people and tools: API and dashboard behind the guard.
