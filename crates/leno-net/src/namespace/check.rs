@@ -17,10 +17,12 @@ use super::{Capture, CaptureError};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Why {
     /// There is no `nft`.
-    #[error("nft is not installed; install the package nftables, or use --no-capture")]
+    #[error(
+        "nft is not installed; install the package nftables, or start the program beside a `leno proxy` of its own"
+    )]
     NftMissing,
     /// The kernel makes no user namespaces for this user.
-    #[error("user namespaces are forbidden here ({}); {fix}, or use --no-capture", io::Error::from_raw_os_error(*errno))]
+    #[error("user namespaces are forbidden here ({}); {fix}, or start the program beside a `leno proxy` of its own", io::Error::from_raw_os_error(*errno))]
     NamespacesForbidden {
         /// What `unshare` said.
         errno: i32,
@@ -29,7 +31,7 @@ pub enum Why {
     },
     /// A user namespace can be made but has no power in it.
     #[error(
-        "a security module allows user namespaces but not their use ({}); {fix}, or use --no-capture",
+        "a security module allows user namespaces but not their use ({}); {fix}, or start the program beside a `leno proxy` of its own",
         io::Error::from_raw_os_error(*errno)
     )]
     NamespacesPowerless {
@@ -40,7 +42,7 @@ pub enum Why {
     },
     /// `nft` did not take the rules.
     #[error(
-        "nft refused the rules ({0}); the kernel needs nf_tables, nft_chain_nat and nft_redir, or use --no-capture"
+        "nft refused the rules ({0}); the kernel needs nf_tables, nft_chain_nat and nft_redir, or start the program beside a `leno proxy` of its own"
     )]
     NftRefused(String),
     /// Something else.

@@ -40,12 +40,15 @@ fn main() -> ExitCode {
     }
 }
 
+/// The status of a run without root that could not run.
+const SKIPPED: u8 = 77;
+
 fn run_everything(already_unprivileged: bool) -> ExitCode {
     match check() {
         Ok(()) => {}
         Err(why @ (Why::NftMissing | Why::NamespacesForbidden { .. })) => {
-            println!("SKIPPED: {why}");
-            return ExitCode::SUCCESS;
+            skip("capture", &why.to_string());
+            return if already_unprivileged { ExitCode::from(SKIPPED) } else { ExitCode::SUCCESS };
         }
         Err(why) => panic!("{why}"),
     }
@@ -93,8 +96,22 @@ fn run_as_nobody() -> ExitCode {
     let mut setpriv = Process::new("setpriv");
     setpriv.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs", "--"]);
     let status = setpriv.arg(&copy).arg("__unprivileged").current_dir(folder.path()).status().expect("setpriv");
+    if status.code() == Some(SKIPPED.into()) {
+        // Nobody may not write to what counts skips.
+        skip("capture_without_root", "an unprivileged user may not capture here, as said above");
+        return ExitCode::SUCCESS;
+    }
     assert!(status.success(), "as nobody: {status}");
     ExitCode::SUCCESS
+}
+
+/// Says aloud, and to who counts skips, that something did not run.
+fn skip(what: &str, why: &str) {
+    println!("SKIPPED: {what}: {why}");
+    let Some(file) = std::env::var_os("LENO_SKIPS") else { return };
+    if let Ok(mut file) = std::fs::OpenOptions::new().append(true).create(true).open(file) {
+        writeln!(file, "{what}: {why}").unwrap();
+    }
 }
 
 // === the cases ===
@@ -124,7 +141,7 @@ async fn dns_is_answered(resolver: &'static str) {
 async fn host_address_is_captured() {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     if socket.connect("192.0.2.1:9").is_err() {
-        return println!("SKIPPED: this host has no route and so no address of its own");
+        return skip("the_hosts_address_is_the_programs_too", "this host has no route and so no address of its own");
     }
     let own = socket.local_addr().unwrap().ip().to_string();
     let mut captured = this_program(&["own", &own], Capture::default()).await;
@@ -217,7 +234,7 @@ async fn program_goes_with_the_supervisor() {
 
 async fn curl_is_captured() {
     if Process::new("curl").arg("--version").output().is_err() {
-        return println!("SKIPPED: curl is not installed");
+        return skip("curl_is_captured_unchanged", "curl is not installed");
     }
     let url = format!("http://{FAR_V4}/path");
     let arguments = ["-s", "-o", "/dev/null", "--fail", url.as_str()];

@@ -35,7 +35,7 @@ pub(crate) fn program_has_the_terminal() {
 /// Ctrl-Z stops the program and leno as one job; `fg` gives the terminal back to the program.
 pub(crate) fn shell_stops_and_continues_it() {
     if std::process::Command::new("bash").arg("--version").output().is_err() {
-        return println!("SKIPPED: bash is not installed");
+        return super::skip("an_interactive_shell_stops_it_and_continues_it", "bash is not installed");
     }
     let mut terminal = Terminal::start(&["bash", "--norc", "-i"]);
     terminal.type_in(&format!("{} __supervise sh -c 'echo u''p; read x; echo line:$x'\n", own_path()));
