@@ -224,6 +224,35 @@ pub enum AllowDeny {
     Deny,
 }
 
+/// Which instance is registered, and where; the same for `proxy` and `run`.
+#[derive(Debug, Clone, Args)]
+pub struct EnrolArgs {
+    /// The gRPC address of the server. Repeatable: the first that answers is used.
+    #[arg(
+        long = "server",
+        env = "LENO_SERVER",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:7071",
+        value_name = "ADDRESS"
+    )]
+    pub servers: Vec<String>,
+    /// A name for this instance. Default: the service, the host name and a random part.
+    #[arg(long, env = "LENO_INSTANCE", value_name = "ID")]
+    pub instance: Option<String>,
+    /// The workload's version, the `v2` of `cart@v2`.
+    #[arg(long, env = "LENO_VERSION", value_name = "VERSION")]
+    pub version: Option<String>,
+    /// The zone it runs in.
+    #[arg(long, env = "LENO_ZONE", value_name = "ZONE")]
+    pub zone: Option<String>,
+    /// The region it runs in.
+    #[arg(long, env = "LENO_REGION", value_name = "REGION")]
+    pub region: Option<String>,
+    /// Its share of traffic beside other instances, 0 to 10000.
+    #[arg(long, env = "LENO_WEIGHT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub weight: u32,
+}
+
 /// `leno proxy`
 #[derive(Debug, Clone, Args)]
 #[command(after_help = LIMITS_HELP)]
@@ -237,15 +266,9 @@ pub struct ProxyArgs {
     /// The gateway whose listeners are opened, `edge` or `edge.shop`.
     #[arg(long, env = "LENO_GATEWAY", value_name = "NAME", required_if_eq("role", "gateway"))]
     pub gateway: Option<leno_model::name::ServiceName>,
-    /// The gRPC address of the server. Repeatable: the first that answers is used.
-    #[arg(
-        long = "server",
-        env = "LENO_SERVER",
-        value_delimiter = ',',
-        default_value = "127.0.0.1:7071",
-        value_name = "ADDRESS"
-    )]
-    pub servers: Vec<String>,
+    /// The instance and its server.
+    #[command(flatten)]
+    pub enrol: EnrolArgs,
     /// A resource file or directory to work from, without any server.
     #[arg(long, env = "LENO_RESOURCES", value_name = "PATH")]
     pub resources: Option<PathBuf>,
@@ -270,21 +293,6 @@ pub struct ProxyArgs {
     /// Worker threads. Default: 2 or the number of cores, if less; all cores for a gateway.
     #[arg(long, env = "LENO_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
-    /// A name for this instance. Default: the service, the host name and a random part.
-    #[arg(long, env = "LENO_INSTANCE", value_name = "ID")]
-    pub instance: Option<String>,
-    /// The workload's version, the `v2` of `cart@v2`.
-    #[arg(long, env = "LENO_VERSION", value_name = "VERSION")]
-    pub version: Option<String>,
-    /// The zone it runs in.
-    #[arg(long, env = "LENO_ZONE", value_name = "ZONE")]
-    pub zone: Option<String>,
-    /// The region it runs in.
-    #[arg(long, env = "LENO_REGION", value_name = "REGION")]
-    pub region: Option<String>,
-    /// Its share of traffic beside other instances, 0 to 10000.
-    #[arg(long, env = "LENO_WEIGHT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=10_000))]
-    pub weight: u32,
     /// The address under which other proxies reach this one. Default: that of `--inbound-listen`.
     #[arg(long, env = "LENO_ADVERTISE", value_name = "ADDRESS")]
     pub advertise: Option<std::net::IpAddr>,
@@ -335,27 +343,9 @@ pub struct RunArgs {
     /// A port of this machine's loopback that the program reaches on its own, as a local database. Repeatable.
     #[arg(long = "host-port", env = "LENO_HOST_PORT", value_delimiter = ',', value_name = "PORT")]
     pub host_ports: Vec<u16>,
-    /// The gRPC address of the server. Repeatable.
-    #[arg(
-        long = "server",
-        env = "LENO_SERVER",
-        value_delimiter = ',',
-        default_value = "127.0.0.1:7071",
-        value_name = "ADDRESS"
-    )]
-    pub servers: Vec<String>,
-    /// A name for this instance. Default: the service, the host name and a random part.
-    #[arg(long, env = "LENO_INSTANCE", value_name = "ID")]
-    pub instance: Option<String>,
-    /// The program's version, the `v2` of `cart@v2`.
-    #[arg(long, env = "LENO_VERSION", value_name = "VERSION")]
-    pub version: Option<String>,
-    /// The zone it runs in.
-    #[arg(long, env = "LENO_ZONE", value_name = "ZONE")]
-    pub zone: Option<String>,
-    /// Its share of traffic beside other instances, 0 to 10000.
-    #[arg(long, env = "LENO_WEIGHT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=10_000))]
-    pub weight: u32,
+    /// The instance and its server.
+    #[command(flatten)]
+    pub enrol: EnrolArgs,
     /// How long the program may take until it listens.
     #[arg(long, env = "LENO_READY_TIMEOUT", default_value = "60s", value_parser = parse_duration, value_name = "TIME")]
     pub ready_timeout: Duration,

@@ -390,6 +390,7 @@ fn a_killed_proxy_is_back_within_a_second_and_the_program_does_not_notice() {
         shown.join(", ")
     ));
     assert!(back.iter().all(|(_, both)| *both <= SECOND), "{shown:?}");
+    assert_eq!(registered(&mesh, "cart"), 1, "each proxy registered an instance of its own");
     let supervisor = rustix::process::Pid::from_child(&run.child);
     rustix::process::kill_process(supervisor, rustix::process::Signal::TERM).unwrap();
     run.child.wait().unwrap();

@@ -273,7 +273,7 @@ fn a_proxy_that_dies_under_run_is_replaced_and_the_program_goes_on() {
     get_until(outbound, "cart", (200, "cart"), Duration::from_secs(20));
     let proxy = child_proxy(run.id());
     rustix::process::kill_process(proxy, rustix::process::Signal::KILL).unwrap();
-    get_until(outbound, "cart", (200, "cart"), Duration::from_secs(2));
+    get_until(outbound, "cart", (200, "cart"), Duration::from_secs(1));
     assert!(run.try_wait().unwrap().is_none(), "the supervisor lives as long as the program");
     let supervisor = rustix::process::Pid::from_child(&run);
     rustix::process::kill_process(supervisor, rustix::process::Signal::TERM).unwrap();

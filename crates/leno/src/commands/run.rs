@@ -20,8 +20,10 @@ use leno_net::sockets;
 use leno_runtime::signal::{Shutdown, Signals};
 use leno_runtime::task;
 use tokio::process::{Child, Command};
+use tokio::time::Instant;
 
 use crate::args::{AccessLogFormat, RunArgs};
+use crate::roles::proxy::own_id;
 use crate::supervised::{Handed, Line, Message, ProgramPort};
 
 /// The status of leno's own failures.
@@ -30,6 +32,12 @@ const OWN_FAILURE: i32 = 125;
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 /// How long a proxy may take to start.
 const PROXY_START: Duration = Duration::from_secs(10);
+/// A proxy that ran for so long was well started: when it dies, another one is started at once.
+const STEADY: Duration = Duration::from_secs(10);
+/// The wait before the second proxy that follows one that died young, doubled for each further one.
+const RESTART_MIN: Duration = Duration::from_millis(100);
+/// The longest wait before another proxy.
+const RESTART_MAX: Duration = Duration::from_secs(5);
 /// How long a program may take after SIGTERM.
 const PROGRAM_END: Duration = Duration::from_secs(30);
 
@@ -82,6 +90,28 @@ struct Proxy {
     ports: Vec<(ProgramPort, TcpListener)>,
     child: Child,
     line: Line,
+    stage: Stage,
+    /// How many have ended one after another without having run for long.
+    short: u32,
+}
+
+/// Where a proxy's life is.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// It was handed everything and has not said yet that it started; it is given up at this time.
+    Starting(Instant),
+    /// It runs, since then.
+    Up(Instant),
+    /// It is gone, and another is started at this time.
+    Down(Instant),
+}
+
+/// What comes of watching a proxy.
+enum Event {
+    Said(Message),
+    Gone,
+    /// It is time for another one.
+    Due,
 }
 
 async fn supervise(args: RunArgs, log_level: String) -> Result<i32, Failure> {
@@ -118,12 +148,7 @@ async fn supervise(args: RunArgs, log_level: String) -> Result<i32, Failure> {
             found = looking.next(), if !stopping => if let Some(ports) = found? {
                 proxy.serve(ports).await?;
             },
-            message = proxy.line.next(), if !stopping => match message {
-                Ok(Some((Message::Waiting(why), _))) => eprintln!("leno run: not registered yet: {why}"),
-                Ok(Some(_)) => {}
-                // The proxy is gone; the program does not notice.
-                Ok(None) | Err(_) => proxy.replace().await?,
-            },
+            event = proxy.next(), if !stopping => proxy.on(event).await,
             asked = signals.next() => {
                 if stopping || asked.shutdown == Shutdown::Now {
                     program.signal(SIGKILL).await?;
@@ -153,13 +178,15 @@ fn proxy_arguments(args: &RunArgs, log_level: &str) -> Vec<OsString> {
         arguments.push(name.into());
         arguments.push(value.into());
     };
-    for server in &args.servers {
+    for server in &args.enrol.servers {
         add("--server", server.clone());
     }
     args.service.iter().for_each(|service| add("--service", service.to_string()));
-    args.instance.iter().for_each(|instance| add("--instance", instance.clone()));
-    args.version.iter().for_each(|version| add("--version", version.clone()));
-    args.zone.iter().for_each(|zone| add("--zone", zone.clone()));
+    // One name for all proxies that there will be, so that the registry knows the instance again.
+    add("--instance", args.enrol.instance.clone().unwrap_or_else(own_id));
+    args.enrol.version.iter().for_each(|version| add("--version", version.clone()));
+    args.enrol.zone.iter().for_each(|zone| add("--zone", zone.clone()));
+    args.enrol.region.iter().for_each(|region| add("--region", region.clone()));
     args.data_dir.iter().for_each(|directory| add("--data-dir", directory.display().to_string()));
     args.access_log_file.iter().for_each(|file| add("--access-log-file", file.display().to_string()));
     let access_log = match args.access_log {
@@ -168,7 +195,7 @@ fn proxy_arguments(args: &RunArgs, log_level: &str) -> Vec<OsString> {
         AccessLogFormat::Json => "json",
     };
     add("--access-log", access_log.to_owned());
-    add("--weight", args.weight.to_string());
+    add("--weight", args.enrol.weight.to_string());
     add("--admin-listen", args.admin_listen.to_string());
     for listen in ["--metrics-listen", "--outbound-listen", "--inbound-listen"] {
         add(listen, "off".to_owned());
@@ -180,31 +207,89 @@ fn proxy_arguments(args: &RunArgs, log_level: &str) -> Vec<OsString> {
 // === impl Proxy ===
 
 impl Proxy {
+    /// Starts the first one, without which the program is not started.
     async fn start(arguments: Vec<OsString>, handed: Vec<(Handed, OwnedFd)>) -> Result<Self, Failure> {
         let (child, line) = spawn(&arguments)?;
-        let mut proxy = Self { arguments, handed, ports: Vec::new(), child, line };
-        proxy.introduce().await?;
+        let stage = Stage::Starting(Instant::now() + PROXY_START);
+        let mut proxy = Self { arguments, handed, ports: Vec::new(), child, line, stage, short: 0 };
+        proxy.hand_over().await?;
+        while let Stage::Starting(_) = proxy.stage {
+            match proxy.next().await {
+                Event::Said(message) => proxy.on(Event::Said(message)).await,
+                Event::Gone | Event::Due => return Err(Failure::Proxy),
+            }
+        }
         Ok(proxy)
     }
 
-    /// Gives a new proxy everything that there is, and waits until it has taken it.
-    async fn introduce(&mut self) -> Result<(), Failure> {
+    /// The next thing to be done about it. May be cancelled.
+    async fn next(&mut self) -> Event {
+        let heard = match self.stage {
+            Stage::Starting(until) => tokio::time::timeout_at(until, self.line.next()).await.ok(),
+            Stage::Up(_) => Some(self.line.next().await),
+            Stage::Down(until) => {
+                tokio::time::sleep_until(until).await;
+                return Event::Due;
+            }
+        };
+        match heard {
+            Some(Ok(Some((message, _)))) => Event::Said(message),
+            _ => Event::Gone,
+        }
+    }
+
+    /// Does it. Whatever becomes of proxies, the program goes on.
+    async fn on(&mut self, event: Event) {
+        match event {
+            Event::Said(Message::Waiting(why)) => eprintln!("leno run: not registered yet: {why}"),
+            Event::Said(Message::Started) => {
+                self.stage = Stage::Up(Instant::now());
+                // If it is gone again, that is heard next.
+                let _ = self.tell_ports().await;
+            }
+            Event::Said(_) => {}
+            Event::Gone => self.bury().await,
+            Event::Due => self.replace().await,
+        }
+    }
+
+    /// Sees it to its end, and decides when another one is started: at once, unless that was of no use before.
+    async fn bury(&mut self) {
+        // One that lives and has hung up, or never started, is of no use to anybody.
+        let _ = self.child.start_kill();
+        let how = self.child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
+        let was_steady = matches!(self.stage, Stage::Up(since) if since.elapsed() >= STEADY);
+        self.short = if was_steady { 0 } else { self.short.saturating_add(1) };
+        let wait = match self.short {
+            0 | 1 => Duration::ZERO,
+            more => (RESTART_MIN * 2_u32.saturating_pow(more - 2)).min(RESTART_MAX),
+        };
+        let when = if wait.is_zero() { "now".to_owned() } else { format!("in {wait:?}") };
+        eprintln!("leno run: the proxy ended ({how}), starting another {when}");
+        self.stage = Stage::Down(Instant::now() + wait);
+    }
+
+    /// Starts a successor with the same sockets; what was queued on them waits there.
+    async fn replace(&mut self) {
+        match spawn(&self.arguments) {
+            Ok((child, line)) => {
+                (self.child, self.line) = (child, line);
+                self.stage = Stage::Starting(Instant::now() + PROXY_START);
+                // If it is gone already, that is heard next.
+                let _ = self.hand_over().await;
+            }
+            Err(failure) => {
+                eprintln!("leno run: start a proxy: {failure}, trying again in {RESTART_MAX:?}");
+                self.stage = Stage::Down(Instant::now() + RESTART_MAX);
+            }
+        }
+    }
+
+    /// Gives a new proxy everything that there is.
+    async fn hand_over(&mut self) -> Result<(), Failure> {
         let names: Vec<Handed> = self.handed.iter().map(|(name, _)| *name).collect();
         let fds: Vec<BorrowedFd<'_>> = self.handed.iter().map(|(_, fd)| fd.as_fd()).collect();
-        self.line.send(&Message::Take(names), &fds).await?;
-        let started = async {
-            while let Ok(Some((message, _))) = self.line.next().await {
-                if message == Message::Started {
-                    return true;
-                }
-            }
-            false
-        };
-        match tokio::time::timeout(PROXY_START, started).await {
-            Ok(true) => {}
-            _ => return Err(Failure::Proxy),
-        }
-        self.tell_ports().await
+        Ok(self.line.send(&Message::Take(names), &fds).await?)
     }
 
     /// Accepts for these ports of the program.
@@ -212,7 +297,11 @@ impl Proxy {
         for port in ports {
             self.ports.push((port, TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?));
         }
-        self.tell_ports().await
+        if let Stage::Up(_) = self.stage {
+            // One that is gone is heard of next, and its successor is told.
+            let _ = self.tell_ports().await;
+        }
+        Ok(())
     }
 
     async fn tell_ports(&self) -> Result<(), Failure> {
@@ -224,16 +313,11 @@ impl Proxy {
         Ok(self.line.send(&Message::Ports(ports), &fds).await?)
     }
 
-    /// Starts a successor with the same sockets; what was queued on them waits there.
-    async fn replace(&mut self) -> Result<(), Failure> {
-        let status = self.child.wait().await?;
-        eprintln!("leno run: the proxy ended ({status}), starting another");
-        (self.child, self.line) = spawn(&self.arguments)?;
-        self.introduce().await
-    }
-
     /// Has the proxy finish what is open.
     async fn drain(&mut self, timeout: Duration) {
+        if let Stage::Down(_) = self.stage {
+            return;
+        }
         let drained = async {
             if self.line.send(&Message::Drain, &[]).await.is_err() {
                 return;
@@ -281,7 +365,7 @@ struct Looking {
     inside: u32,
     wanted: Vec<crate::settings::ApplicationPort>,
     service: Option<String>,
-    until: tokio::time::Instant,
+    until: Instant,
     timeout: Duration,
     done: bool,
 }
@@ -294,7 +378,7 @@ impl Looking {
             inside: program.inside_pid(),
             wanted: args.ports.clone(),
             service: args.service.as_ref().map(ToString::to_string),
-            until: tokio::time::Instant::now() + args.ready_timeout,
+            until: Instant::now() + args.ready_timeout,
             timeout: args.ready_timeout,
             // A program that is no service is not waited for.
             done: args.service.is_none(),
@@ -312,7 +396,7 @@ impl Looking {
         let found = self.found(&listening);
         if found.is_some() {
             self.done = true;
-        } else if tokio::time::Instant::now() >= self.until {
+        } else if Instant::now() >= self.until {
             return Err(Failure::NotReady(self.explain(&listening)));
         }
         Ok(found)

@@ -137,6 +137,7 @@ async fn start(
     let (lookup, tables) = lookup::tables();
     let source = Peer::from(args.service.clone());
     let access = access_log(&args)?;
+    access.iter().for_each(|access| access.register(&metrics));
     let shared = Arc::new(Shared {
         lookup,
         namespace: node.namespace.as_str().into(),
@@ -163,7 +164,7 @@ async fn start(
 
     let channels = supervision.as_ref().map(|supervision| supervision.channels(count)).transpose()?;
     let (commands, workers) = start_workers(&shared, count, channels)?;
-    let edge = EdgeKey { source, source_version: args.version.as_deref().map(Into::into), ..EdgeKey::default() };
+    let edge = EdgeKey { source, source_version: args.enrol.version.as_deref().map(Into::into), ..EdgeKey::default() };
     let builder = Builder::new(edge, SystemRandom.next_u64(), metrics.clone());
     let sync_gate = ready.gate("configuration", "no server has answered and nothing is on disk");
     let (subscriptions, events) = subscription(&args, &node, &held).await?;
@@ -214,8 +215,7 @@ fn node_of(args: &ProxyArgs) -> NodeInfo {
         (Some(service), _) | (None, Some(service)) => service.to_string(),
         (None, None) => "proxy".to_owned(),
     };
-    let instance =
-        args.instance.clone().unwrap_or_else(|| format!("{}-{:06x}", host_name(), SystemRandom.below(1 << 24)));
+    let instance = args.enrol.instance.clone().unwrap_or_else(own_id);
     let namespace = args.service.as_ref().or(args.gateway.as_ref()).map(|name| name.namespace.to_string());
     NodeInfo {
         role: match args.role {
@@ -225,8 +225,8 @@ fn node_of(args: &ProxyArgs) -> NodeInfo {
         namespace: namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
         service: args.service.clone(),
         gateway: args.gateway.as_ref().map(|gateway| format!("{}/{}", gateway.namespace, gateway.name)),
-        region: args.region.clone(),
-        zone: args.zone.clone(),
+        region: args.enrol.region.clone(),
+        zone: args.enrol.zone.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..NodeInfo::new(format!("{name}/{instance}"))
     }
@@ -237,6 +237,11 @@ fn source_name(args: &ProxyArgs) -> String {
         (Some(service), _) | (None, Some(service)) => service.to_string(),
         (None, None) => "unknown".to_owned(),
     }
+}
+
+/// An instance's name where nobody gave it one: of this host, and of no other instance.
+pub(crate) fn own_id() -> String {
+    format!("{}-{:06x}", host_name(), SystemRandom.below(1 << 24))
 }
 
 fn host_name() -> String {
@@ -333,7 +338,7 @@ async fn subscription(
             (vec![control_plane::embedded_address()], Rc::new(control_plane::embedded(resources).await?))
         }
         None => (
-            args.servers.iter().map(|server| server_address(server)).collect::<anyhow::Result<_>>()?,
+            args.enrol.servers.iter().map(|server| server_address(server)).collect::<anyhow::Result<_>>()?,
             Rc::new(HostDial),
         ),
     };
@@ -532,10 +537,10 @@ fn enrol_at(
             })
             .collect(),
         proxy_address: Some(advertised),
-        weight: args.weight,
-        version: args.version.as_deref().map(Into::into),
-        zone: args.zone.as_deref().map(Into::into),
-        region: args.region.as_deref().map(Into::into),
+        weight: args.enrol.weight,
+        version: args.enrol.version.as_deref().map(Into::into),
+        zone: args.enrol.zone.as_deref().map(Into::into),
+        region: args.enrol.region.as_deref().map(Into::into),
         status: InstanceStatus::Up,
         visibility: Visibility::All,
         metadata: Default::default(),
@@ -543,7 +548,7 @@ fn enrol_at(
         lease: Some(args.lease),
         source: "run".into(),
     };
-    let servers = args.servers.iter().filter_map(|server| server_address(server).ok()).collect();
+    let servers = args.enrol.servers.iter().filter_map(|server| server_address(server).ok()).collect();
     Some(control_plane::Enrolment::start(servers, instance, gate))
 }
 
@@ -569,7 +574,7 @@ fn report(args: &ProxyArgs, node: &NodeInfo, metrics: &Arc<Registry>, clock: Arc
         version: node.version.clone(),
         role: if args.role == ProxyRole::Gateway { "gateway".to_owned() } else { "sidecar".to_owned() },
     };
-    let servers: Vec<Address> = args.servers.iter().filter_map(|server| server_address(server).ok()).collect();
+    let servers: Vec<Address> = args.enrol.servers.iter().filter_map(|server| server_address(server).ok()).collect();
     let metrics = metrics.clone();
     drop(task::spawn("report", async move {
         let mut reporter = Reporter::new(origin);

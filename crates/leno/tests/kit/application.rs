@@ -87,8 +87,9 @@ fn serve(listen: SocketAddr, answering: Answering, listening: impl FnOnce(Socket
     leno_runtime::threads::control(serving).unwrap();
 }
 
+/// Past what collects the output of tests; nobody to tell means that the test is gone.
 fn tell(line: std::fmt::Arguments<'_>) {
-    writeln!(std::io::stdout(), "{line}").unwrap();
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 // === impl Answering ===
