@@ -85,6 +85,7 @@ pub async fn run(args: ServerArgs, settings: Vec<Setting>, log_level: LogLevel) 
     .await?;
     let metrics = Arc::new(Metrics::new(1, Default::default()));
     leno_telemetry::process::register(&metrics, env!("CARGO_PKG_VERSION"), clock.wall());
+    measure(&metrics, status.clone(), registry.clone(), sqlite.clone());
     let collector = Arc::new(Mutex::new(Collector::new(Default::default())));
     let started = clock.monotonic();
     let parts = Arc::new(Parts {
@@ -99,7 +100,6 @@ pub async fn run(args: ServerArgs, settings: Vec<Setting>, log_level: LogLevel) 
         log_level,
         started,
     });
-    measure(&parts);
 
     let drain = Drain::new();
     drop(task::spawn("registry", registry_driver.run()));
@@ -189,9 +189,8 @@ async fn sweep(collector: leno_collector::wire::Shared, clock: Arc<dyn Clock>) {
 }
 
 /// What a server measures of itself.
-fn measure(parts: &Arc<Parts>) {
-    let (status, registry, sqlite) = (parts.status.clone(), parts.registry.clone(), parts.sqlite.clone());
-    parts.metrics.collector(move |out| {
+pub fn measure(metrics: &Metrics, status: StatusTable, registry: Registry, sqlite: Option<Arc<SqliteStore>>) {
+    metrics.collector(move |out| {
         use leno_telemetry::metric::Kind;
         let subscribers = status.list();
         let behind = subscribers.iter().filter(|s| s.kinds.iter().any(|kind| !kind.in_effect)).count();
