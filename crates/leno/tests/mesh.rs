@@ -280,6 +280,35 @@ fn a_proxy_that_dies_under_run_is_replaced_and_the_program_goes_on() {
     run.wait().unwrap();
 }
 
+#[test]
+fn a_second_signal_does_not_wait_for_open_requests() {
+    if !can_capture("a_second_signal_does_not_wait_for_open_requests") {
+        return;
+    }
+    let mesh = Mesh::new();
+    let _server = mesh.server();
+    let outbound = free_address();
+    let _front = mesh.caller(outbound, "front");
+    let python = "import http.server, time\nclass H(http.server.BaseHTTPRequestHandler):\n def do_GET(self):\n  print('asked', flush=True); time.sleep(60)\nhttp.server.ThreadingHTTPServer(('127.0.0.1',8080),H).serve_forever()";
+    let arguments = ["run", "--server", &mesh.grpc, "--service", "cart.shop", "--", "python3", "-c", python];
+    let mut command = mesh.leno.command_under_load(&arguments);
+    command.env("PATH", std::env::var("PATH").unwrap()).stdin(std::process::Stdio::null());
+    let mut run = Process::of(command);
+    // Asked until the program has one open; the name is known a moment later than the program listens.
+    std::thread::spawn(move || while get(outbound, "cart").is_some_and(|(status, _)| status != 200) {});
+    let mut said = BufReader::new(run.child.stdout.take().unwrap()).lines();
+    assert_eq!(said.next().unwrap().unwrap(), "asked");
+    let supervisor = rustix::process::Pid::from_child(&run.child);
+    let asked = Instant::now();
+    rustix::process::kill_process(supervisor, rustix::process::Signal::TERM).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(run.child.try_wait().unwrap().is_none(), "it waits for the open request");
+    rustix::process::kill_process(supervisor, rustix::process::Signal::TERM).unwrap();
+    let status = run.child.wait().unwrap();
+    assert_eq!(status.code(), Some(128 + 15), "{status}");
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+}
+
 /// The proxy among the children of a supervisor.
 fn child_proxy(supervisor: u32) -> rustix::process::Pid {
     let children = std::fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();

@@ -154,12 +154,18 @@ async fn supervise(args: RunArgs, log_level: String) -> Result<i32, Failure> {
                     program.signal(SIGKILL).await?;
                 } else {
                     stopping = true;
-                    proxy.drain(args.drain_timeout).await;
-                    program.signal(asked.signal).await?;
-                    match tokio::time::timeout(PROGRAM_END, program.wait()).await {
-                        Ok(ended) => break ended,
-                        Err(_) => program.signal(SIGKILL).await?,
+                    // A second signal: at once.
+                    tokio::select! {
+                        () = proxy.drain(args.drain_timeout) => {}
+                        _ = signals.next() => {}
                     }
+                    program.signal(asked.signal).await?;
+                    tokio::select! {
+                        ended = program.wait() => break ended,
+                        () = tokio::time::sleep(PROGRAM_END) => {}
+                        _ = signals.next() => {}
+                    }
+                    program.signal(SIGKILL).await?;
                 }
             }
         }
