@@ -241,6 +241,7 @@ impl Fields {
         if !valid_name(name) || name.len() > u16::MAX as usize || total >= OWN as usize {
             return None;
         }
+        self.own.reserve(name.len() + value.len());
         let name_at = self.own.len();
         self.own.extend_from_slice(name);
         let value_at = self.own.len();
@@ -306,22 +307,26 @@ impl Entry {
 
 impl Known {
     pub(crate) fn of(name: &[u8]) -> Known {
-        let known = match name.len() {
-            2 => (Known::Te, "te"),
-            4 => (Known::Host, "host"),
-            6 if name[0] | 0x20 == b'e' => (Known::Expect, "expect"),
-            6 => (Known::Cookie, "cookie"),
-            7 if name[0] | 0x20 == b'u' => (Known::Upgrade, "upgrade"),
-            7 => (Known::Trailer, "trailer"),
-            10 if name[0] | 0x20 == b'c' => (Known::Connection, "connection"),
-            10 => (Known::KeepAlive, "keep-alive"),
-            14 if name[0] | 0x20 == b'c' => (Known::ContentLength, "content-length"),
-            14 => (Known::Http2Settings, "http2-settings"),
-            16 => (Known::ProxyConnection, "proxy-connection"),
-            17 => (Known::TransferEncoding, "transfer-encoding"),
+        let Some(first) = name.first() else { return Known::Other };
+        // Length and first letter leave one, and mostly none: the usual name costs no comparison.
+        let known = match (name.len(), first | 0x20) {
+            (2, b't') => (Known::Te, "te"),
+            (4, b'h') => (Known::Host, "host"),
+            (6, b'e') => (Known::Expect, "expect"),
+            (6, b'c') => (Known::Cookie, "cookie"),
+            (7, b'u') => (Known::Upgrade, "upgrade"),
+            (7, b't') => (Known::Trailer, "trailer"),
+            (10, b'c') => (Known::Connection, "connection"),
+            (10, b'k') => (Known::KeepAlive, "keep-alive"),
+            (14, b'c') => (Known::ContentLength, "content-length"),
+            (14, b'h') => (Known::Http2Settings, "http2-settings"),
+            (16, b'p') => (Known::ProxyConnection, "proxy-connection"),
+            (17, b't') => (Known::TransferEncoding, "transfer-encoding"),
             _ => return Known::Other,
         };
-        if name.eq_ignore_ascii_case(known.1.as_bytes()) { known.0 } else { Known::Other }
+        // Of what a name may hold, only upper case becomes a letter of these by this bit.
+        let differs = name.iter().zip(known.1.as_bytes()).fold(0, |differs, (a, b)| differs | ((a | 0x20) ^ b));
+        if differs == 0 { known.0 } else { Known::Other }
     }
 }
 
@@ -337,8 +342,23 @@ pub fn valid_name(name: &[u8]) -> bool {
 
 /// Whether every byte may stand in the value of a field.
 pub fn valid_value(value: &[u8]) -> bool {
-    // Without an early exit the compiler makes this a handful of vector instructions.
-    !value.iter().fold(false, |bad, b| bad | !is_value_byte(*b))
+    // Eight bytes at a time, as most values are too short for vector instructions; the last eight may overlap the others.
+    let Some(last) = value.last_chunk::<8>() else { return value.iter().all(|b| is_value_byte(*b)) };
+    let (words, _) = value.as_chunks::<8>();
+    // A tab is rare enough to be found the slow way.
+    words.iter().chain([last]).all(is_plain_word) || value.iter().all(|b| is_value_byte(*b))
+}
+
+/// Whether none of the bytes is below space or DEL.
+#[inline]
+fn is_plain_word(word: &[u8; 8]) -> bool {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGHS: u64 = ONES << 7;
+    let word = u64::from_le_bytes(*word);
+    let below_space = word.wrapping_sub(ONES * 0x20) & !word;
+    let not_del = word ^ (ONES * 0x7f);
+    let del = not_del.wrapping_sub(ONES) & !not_del;
+    (below_space | del) & HIGHS == 0
 }
 
 #[inline]

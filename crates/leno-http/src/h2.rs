@@ -1,39 +1,24 @@
-//! HTTP/2 (RFC 9113) on the `h2` crate, with limits set, a meter against floods, and our own messages on either side.
+//! HTTP/2 (RFC 9113), an own implementation: heads are read straight into our messages, and what the streams of a
+//! connection write leaves together.
 //!
 //! ```text
-//! Stream ─► meter ─► ::h2 ─► convert ─► RequestHead, Incoming ─► handler (a task for each stream)
-//!                       ◄─── convert ◄─ ResponseHead, Outgoing ◄─┘
+//! Stream ─► receive ─► hpack ─► head ─► RequestHead, Incoming ─► handler (a task for each stream)
+//!   ▲          │ core: streams, windows, queue                      │
+//!   └─ output ◄┴──────────────── hpack ◄─ head ◄─ ResponseHead, Outgoing
 //! ```
 //!
-//! `h2` frames, compresses, keeps windows and refuses what RFC 9113 calls malformed; nothing outside this folder sees its
-//! types. An own implementation was put off: the protocol's cost is in windows and compression, which `h2` does well.
+//! `core` and everything that it has know no socket and never wait; `shared` drives them. Read in the order of the `mod`
+//! lines. The crate `h2` was used before and is what the tests compare with: `docs/decisions/0011-own-http2-engine.md`.
 
 pub(crate) mod client;
-pub(crate) mod convert;
-pub(crate) mod keepalive;
-pub(crate) mod meter;
+mod core;
+mod frame;
+mod head;
+mod hpack;
+mod meter;
+mod output;
+mod receive;
 pub(crate) mod server;
+mod shared;
 pub(crate) mod stream;
-
-use crate::error::{Error, ErrorKind, Part, Side};
-use crate::limits::Malformed;
-
-/// What the engine's error means.
-pub(crate) fn error(error: ::h2::Error, part: Part, side: Side) -> Error {
-    use ::h2::Reason;
-    let reason = error.reason();
-    if let Some(reason) = reason {
-        let refused = reason == Reason::REFUSED_STREAM || (error.is_go_away() && reason == Reason::NO_ERROR);
-        if error.is_library() && matches!(reason, Reason::PROTOCOL_ERROR | Reason::ENHANCE_YOUR_CALM) {
-            return Error::new(Malformed::H2Protocol, side);
-        }
-        let kind = if error.is_go_away() { ErrorKind::GoAway(reason.into()) } else { ErrorKind::Reset(reason.into()) };
-        let ours = Error::new(kind, side);
-        return if refused && error.is_remote() && side == Side::Upstream { ours.unprocessed() } else { ours };
-    }
-    match error.into_io() {
-        Some(io) if io.kind() == std::io::ErrorKind::BrokenPipe => Error::new(ErrorKind::Closed(part), side),
-        Some(io) => Error::new(ErrorKind::Io(part, io), side),
-        None => Error::new(ErrorKind::Dropped, side),
-    }
-}
+mod streams;

@@ -305,15 +305,20 @@ impl RequestHead {
             && self.authority.as_ref().is_none_or(|a| valid_authority(a.as_bytes()))
     }
 
+    /// The path, and the query without its question mark.
+    pub fn path_and_query(&self) -> (&str, Option<&str>) {
+        let path = self.path.as_str();
+        path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)))
+    }
+
     /// The path without the query.
     pub fn path_only(&self) -> &str {
-        let path = self.path.as_str();
-        path.split_once('?').map_or(path, |(path, _)| path)
+        self.path_and_query().0
     }
 
     /// The query, without its question mark.
     pub fn query(&self) -> Option<&str> {
-        self.path.as_str().split_once('?').map(|(_, query)| query)
+        self.path_and_query().1
     }
 
     /// Host and port as written; empty where there is none.

@@ -11,7 +11,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
-use std::hash::Hash;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -61,8 +61,8 @@ struct Inner<K> {
 }
 
 struct State<K> {
-    by_key: HashMap<K, u64>,
-    slots: HashMap<u64, Slot<K>>,
+    by_key: HashMap<K, u64, Quick>,
+    slots: HashMap<u64, Slot<K>, Quick>,
     /// Of the next slot. Never used twice, so that a connection of a forgotten key does not come back to another one.
     next: u64,
 }
@@ -83,15 +83,43 @@ struct Idle {
     since: Instant,
 }
 
+/// Hashes the numbers that name endpoints by a multiplication. No stranger chooses them, so that nobody can have them
+/// collide, which is what a dearer hash would be for.
+#[derive(Default)]
+struct Multiply(u64);
+
+type Quick = BuildHasherDefault<Multiply>;
+
 /// A key without connections is forgotten after so long.
 const KEY_KEPT: Duration = Duration::from_secs(60);
+
+// === impl Multiply ===
+
+impl Hasher for Multiply {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u8(&mut self, number: u8) {
+        self.write_u64(u64::from(number));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    /// The upper bits are the mixed ones, and the table looks at both ends.
+    fn finish(&self) -> u64 {
+        self.0.rotate_left(26)
+    }
+}
 
 // === impl Pool ===
 
 impl<K: Hash + Eq + Clone + 'static> Pool<K> {
     /// An empty pool.
     pub fn new(options: PoolOptions) -> Pool<K> {
-        let state = State { by_key: HashMap::new(), slots: HashMap::new(), next: 0 };
+        let state = State { by_key: HashMap::default(), slots: HashMap::default(), next: 0 };
         Pool { inner: Rc::new(Inner { options, state: RefCell::new(state) }) }
     }
 

@@ -120,11 +120,18 @@ async fn serve<H: Handler>(conn: Rc<h1::server::Conn>, handler: Rc<H>, drain: im
         Err(served) => return served,
     }
     loop {
-        let mut exchange = match poll_fn(|cx| conn.poll_next(cx, drain.as_mut())).await {
-            Next::Request(request) => {
-                let (head, body, reply) = conn.begin(*request);
-                Box::pin(handler.handle(head, body, reply))
-            }
+        // From its parser to its handler a request goes within one poll, so that it has no place in this future.
+        let next = poll_fn(|cx| {
+            let next = conn.poll_next(cx, drain.as_mut());
+            next.map(|next| {
+                next.map(|request| {
+                    let (head, body, reply) = conn.begin(request);
+                    Box::pin(handler.handle(head, body, reply))
+                })
+            })
+        });
+        let mut exchange = match next.await {
+            Next::Request(exchange) => exchange,
             Next::Refused(what) => return Box::pin(conn.refused(what)).await,
             Next::End(served) => return served,
         };
@@ -176,9 +183,14 @@ impl Reply {
     /// Starts the answer. What `length` says decides the framing; `Content-Length`, `Transfer-Encoding`, `Connection` and
     /// `Keep-Alive` in the fields are written anew (but `Content-Length` stays in answers to HEAD and in 304).
     pub async fn send(self, head: ResponseHead, length: BodyLength) -> Result<ReplyBody> {
+        self.begin(&head, length)
+    }
+
+    /// As [`Reply::send`], without a future: the head waits in the connection's buffer for what follows it.
+    pub fn begin(self, head: &ResponseHead, length: BodyLength) -> Result<ReplyBody> {
         let inner = match self.inner {
-            ReplyInner::H1(reply) => ReplyBodyInner::H1(reply.send(&head, length)?),
-            ReplyInner::H2(reply) => ReplyBodyInner::H2(reply.send(&head, length)?),
+            ReplyInner::H1(reply) => ReplyBodyInner::H1(reply.send(head, length)?),
+            ReplyInner::H2(reply) => ReplyBodyInner::H2(reply.send(head, length)?),
         };
         Ok(ReplyBody { inner })
     }

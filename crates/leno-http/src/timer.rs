@@ -31,10 +31,6 @@ struct Wait {
     beats: u32,
 }
 
-/// Counts what moves in both directions of a stream, so that waiting in one while the other is busy is not idling: an
-/// event stream says nothing for an hour to a client who never speaks.
-pub(crate) type Pulse = Option<Rc<Cell<u32>>>;
-
 /// The deadlines of all streams of a connection.
 #[derive(Default)]
 pub(crate) struct Alarms {

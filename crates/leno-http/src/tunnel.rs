@@ -4,14 +4,12 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use ::h2::{Reason, RecvStream, SendStream};
 use bytes::{Buf, Bytes, BytesMut};
 use leno_net::Stream;
 
 use crate::buffer;
 use crate::error::{Error, ErrorKind, Part, Result, Side};
-use crate::h2;
-use crate::h2::client::Open;
+use crate::h2::stream::Pipe;
 use crate::timer::Timer;
 
 /// A connection, or a stream of one, that carries bytes and no messages any more.
@@ -30,7 +28,7 @@ struct Parts {
 
 enum Inner {
     Stream { stream: Stream, first: Bytes, buffer: BytesMut },
-    H2 { send: SendStream<Bytes>, receive: RecvStream, unreleased: usize, _open: Option<Open> },
+    H2(Pipe),
 }
 
 /// What a pair of joined tunnels carried.
@@ -58,15 +56,8 @@ impl Tunnel {
         Tunnel::of(inner, side, idle)
     }
 
-    pub(crate) fn h2(
-        send: SendStream<Bytes>,
-        receive: RecvStream,
-        open: Option<Open>,
-        side: Side,
-        idle: Duration,
-    ) -> Tunnel {
-        let inner = Inner::H2 { send, receive, unreleased: 0, _open: open };
-        Tunnel::of(inner, side, idle)
+    pub(crate) fn h2(pipe: Pipe, side: Side, idle: Duration) -> Tunnel {
+        Tunnel::of(Inner::H2(pipe), side, idle)
     }
 
     /// The stream itself and what was read from it already, where nobody else uses it (HTTP/1).
@@ -95,22 +86,7 @@ impl Tunnel {
                 let read = ready!(poll_stream(stream, buffer, cx));
                 Poll::Ready(read.map(|r| r.map_err(|e| io_error(e, side))))
             }
-            Inner::H2 { receive, unreleased, .. } => {
-                if *unreleased > 0 {
-                    let _ = receive.flow_control().release_capacity(std::mem::take(unreleased));
-                }
-                loop {
-                    return Poll::Ready(match ready!(receive.poll_data(cx)) {
-                        Some(Ok(bytes)) if bytes.is_empty() => continue,
-                        Some(Ok(bytes)) => {
-                            *unreleased = bytes.len();
-                            Some(Ok(bytes))
-                        }
-                        Some(Err(error)) => Some(Err(h2::error(error, Part::Tunnel, side))),
-                        None => None,
-                    });
-                }
-            }
+            Inner::H2(pipe) => pipe.poll_read(cx),
         }
     }
 
@@ -138,15 +114,8 @@ impl Tunnel {
         while !bytes.is_empty() {
             let written = match &mut self.parts.inner {
                 Inner::Stream { stream, .. } => ready!(stream.poll_write(cx, bytes)).map_err(|e| io_error(e, side))?,
-                Inner::H2 { send, .. } => {
-                    let gone = || Error::new(ErrorKind::Closed(Part::Tunnel), side);
-                    send.reserve_capacity(bytes.len());
-                    let capacity = match send.capacity() {
-                        0 => ready!(send.poll_capacity(cx)).ok_or_else(gone)?.map_err(|_| gone())?,
-                        capacity => capacity,
-                    };
-                    let piece = bytes.split_to(capacity.min(bytes.len()));
-                    send.send_data(piece, false).map_err(|_| gone())?;
+                Inner::H2(pipe) => {
+                    ready!(pipe.poll_write(cx, bytes))?;
                     0
                 }
             };
@@ -165,7 +134,7 @@ impl Tunnel {
         let side = self.parts.side;
         match &mut self.parts.inner {
             Inner::Stream { stream, .. } => stream.shutdown_write().map_err(|e| io_error(e, side)),
-            Inner::H2 { send, .. } => send.send_data(Bytes::new(), true).map_err(|e| h2::error(e, Part::Tunnel, side)),
+            Inner::H2(pipe) => pipe.shutdown_write(),
         }
     }
 
@@ -173,7 +142,7 @@ impl Tunnel {
     pub fn reset(self) {
         match self.parts.inner {
             Inner::Stream { stream, .. } => stream.reset_on_close(),
-            Inner::H2 { mut send, .. } => send.send_reset(Reason::CANCEL),
+            Inner::H2(pipe) => pipe.reset(),
         }
     }
 

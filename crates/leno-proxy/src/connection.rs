@@ -5,6 +5,7 @@
 //! dialled, and whoever speaks first decides. A connection that was dialled and turns out to be HTTP/1 goes into the
 //! pool, where its first request finds it.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use leno_model::instance::Protocol;
 use leno_net::Stream;
 use leno_telemetry::access::Direction;
 
-use crate::exchange::{self, Context};
+use crate::exchange::Exchange;
 use crate::failure::Failure;
 use crate::lookup::Found;
 use crate::opaque::{self, Dialled};
@@ -48,77 +49,120 @@ pub(crate) struct Http {
     pub(crate) to: Where,
 }
 
-/// Serves a connection to `destination`; `first` was read from it.
-pub(crate) async fn serve(worker: &Rc<Worker>, direction: Direction, destination: Where, stream: Stream, first: Bytes) {
-    let known = match &destination {
-        Where::Named(known) | Where::Fixed(known) => known.clone(),
-        Where::ByAuthority => {
-            serve_http(worker, direction, destination, stream, first).await;
-            return;
+/// A connection on which HTTP is spoken.
+pub(crate) struct HttpConnection {
+    worker: Rc<Worker>,
+    direction: Direction,
+    to: Where,
+    stream: Stream,
+    first: Bytes,
+}
+
+/// Serves a connection that `received` may find to be HTTP. What it takes to find out is boxed and gone by then, so that
+/// a connection that waits for its next request is small.
+pub(crate) fn serve(received: impl Future<Output = Option<HttpConnection>>) -> impl Future<Output = ()> {
+    let received = Box::pin(received);
+    async move {
+        if let Some(http) = received.await {
+            http.serve().await;
         }
-    };
-    match known.listener.protocol {
-        Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
-            serve_http(worker, direction, destination, stream, first).await;
-        }
-        Protocol::Tcp => Box::pin(opaque::serve(worker, direction, &known, &known.tcp, stream, first, "")).await,
-        Protocol::Tls => Box::pin(serve_tls(worker, direction, &known, stream, first)).await,
-        Protocol::Detect => detect(worker, direction, destination, known, stream, first).await,
     }
 }
 
-/// Not an async function, because its arguments would have a place in the future for as long as the connection lives.
-pub(crate) fn serve_http(
+/// Finds out what is spoken on a connection to `destination`, of which `first` was read already. HTTP is given back; what
+/// is not is served here.
+pub(crate) async fn receive(
     worker: &Rc<Worker>,
     direction: Direction,
     to: Where,
     stream: Stream,
     first: Bytes,
-) -> impl Future<Output = Served> + use<> {
-    let downstream = downstream(&stream);
-    let handler = Rc::new(Http { worker: worker.clone(), direction, downstream, to });
-    let mut drain = worker.shared.drain.clone();
-    let drain = async move { drain.draining().await };
-    serve_connection(stream, first, &worker.server_options, handler, drain)
+) -> Option<HttpConnection> {
+    let (Where::Named(known) | Where::Fixed(known)) = &to else {
+        return Some(HttpConnection { worker: worker.clone(), direction, to, stream, first });
+    };
+    match known.listener.protocol {
+        Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
+            return Some(HttpConnection { worker: worker.clone(), direction, to, stream, first });
+        }
+        Protocol::Tcp => opaque::serve(worker, direction, known, &known.tcp, stream, first, "").await,
+        Protocol::Tls => serve_tls(worker, direction, known, stream, first).await,
+        Protocol::Detect => {
+            let known = known.clone();
+            return detect(worker, direction, to, known, stream, first).await;
+        }
+    }
+    None
+}
+
+// === impl HttpConnection ===
+
+impl HttpConnection {
+    /// Not an async function, because its argument would have a place in the future for as long as the connection lives.
+    fn serve(self) -> impl Future<Output = Served> {
+        let Self { worker, direction, to, stream, first } = self;
+        let (options, drain) = (worker.server_options.clone(), worker.shared.drain.when_draining());
+        let handler = Rc::new(Http { downstream: downstream(&stream), worker, direction, to });
+        serve_connection(stream, first, &options, handler, drain)
+    }
 }
 
 // === impl Http ===
 
 impl leno_http::Handler for Http {
-    async fn handle(&self, head: RequestHead, body: Body, reply: Reply) {
-        let context = Context { worker: &self.worker, direction: self.direction, downstream: self.downstream };
-        match &self.to {
-            Where::Fixed(destination) => exchange::serve(&context, destination, head, body, reply).await,
-            Where::Named(first) => match current(&self.worker, self.direction, first).await {
-                Ok(destination) => exchange::serve(&context, &destination, head, body, reply).await,
-                Err(failure) => exchange::serve_failure(&context, head, reply, failure).await,
-            },
-            Where::ByAuthority if head.method == Method::Connect => outbound::connect(&context, head, reply).await,
-            Where::ByAuthority => {
-                let Some(authority) = head.authority.clone().filter(|authority| !authority.is_empty()) else {
-                    return exchange::serve_failure(&context, head, reply, Failure::NoHost).await;
-                };
-                match outbound::by_authority(&self.worker, &authority).await {
-                    Ok(destination) => exchange::serve(&context, &destination, head, body, reply).await,
-                    Err(failure) => exchange::serve_failure(&context, head, reply, failure).await,
+    /// Not an async function: the request goes into its exchange at once, and has no place of its own in the future.
+    fn handle(&self, head: RequestHead, body: Body, reply: Reply) -> impl Future<Output = ()> {
+        let mut exchange = Exchange::begin(&self.worker, self.direction, self.downstream, head, body, reply);
+        async move {
+            let found = match &self.to {
+                Where::Fixed(destination) => Ok(Cow::Borrowed(destination)),
+                Where::Named(first) => match current(&self.worker, first) {
+                    Some(found) => found.map(Cow::Owned),
+                    None => Box::pin(wait_for(&self.worker, self.direction, first)).await.map(Cow::Owned),
+                },
+                Where::ByAuthority if exchange.head.method == Method::Connect => {
+                    return Box::pin(outbound::connect(&self.worker, &mut exchange)).await;
                 }
-            }
+                Where::ByAuthority => match exchange.head.authority.clone().filter(|authority| !authority.is_empty()) {
+                    None => Err(Failure::NoHost),
+                    Some(authority) => match self.worker.remembered(&authority) {
+                        Some(known) => Ok(Cow::Owned(known)),
+                        None => Box::pin(outbound::by_authority(&self.worker, &authority)).await.map(Cow::Owned),
+                    },
+                },
+            };
+            let destination = match found {
+                Ok(destination) => destination,
+                Err(failure) => return Box::pin(exchange.refuse(failure)).await,
+            };
+            exchange.serve(&destination).await;
         }
     }
 }
 
-/// What a destination has become since the connection was made. One that was not used for long may have been
-/// unsubscribed from; while nobody can say, it stays what it was.
-async fn current(worker: &Worker, direction: Direction, first: &Arc<Destination>) -> Result<Arc<Destination>, Failure> {
+/// What a destination has become since the connection was made, if anybody can say at once.
+fn current(worker: &Worker, first: &Destination) -> Option<Result<Arc<Destination>, Failure>> {
     let name = &first.listener.name;
-    match worker.shared.lookup.get(name, worker.now()) {
-        Found::Destination(destination) => Ok(destination),
-        Found::Absent => Err(Failure::NoService(name.to_string())),
-        Found::Unknown if direction == Direction::Gateway => Ok(first.clone()),
-        Found::Unknown => match outbound::find(worker, name).await {
-            Err(Failure::NotSynced { .. }) => Ok(first.clone()),
-            found => found,
-        },
+    match worker.shared.lookup.get(name, || worker.now()) {
+        Found::Destination(destination) => Some(Ok(destination)),
+        Found::Absent => Some(Err(Failure::NoService(name.to_string()))),
+        Found::Unknown => None,
+    }
+}
+
+/// What a destination has become that was not used for long, and may have been unsubscribed from. While nobody can say,
+/// it stays what it was.
+async fn wait_for(
+    worker: &Worker,
+    direction: Direction,
+    first: &Arc<Destination>,
+) -> Result<Arc<Destination>, Failure> {
+    if direction == Direction::Gateway {
+        return Ok(first.clone());
+    }
+    match outbound::find(worker, &first.listener.name).await {
+        Err(Failure::NotSynced { .. }) => Ok(first.clone()),
+        found => found,
     }
 }
 
@@ -164,7 +208,7 @@ struct Detected<'d> {
     dialled: Option<Dialled<'d>>,
 }
 
-/// Finds out what is spoken, and serves it. What only byte streams need is boxed: most connections are HTTP, and wait.
+/// As [`receive`], where nothing is declared.
 async fn detect(
     worker: &Rc<Worker>,
     direction: Direction,
@@ -172,27 +216,22 @@ async fn detect(
     destination: Arc<Destination>,
     stream: Stream,
     first: Bytes,
-) {
-    let Detected { sniffed, first, dialled } = Box::pin(find_out(worker, &destination, &stream, first)).await;
+) -> Option<HttpConnection> {
+    let Detected { sniffed, first, dialled } = find_out(worker, &destination, &stream, first).await;
     match (sniffed, dialled) {
-        (Sniffed::Http1 | Sniffed::Http2, dialled) if destination.http.is_some() => {
-            // Its endpoint was chosen for the connection; requests choose their own.
-            drop(dialled);
-            drop(destination);
-            serve_http(worker, direction, to, stream, first).await;
+        // Its endpoint, if one was dialled, was chosen for the connection; requests choose their own.
+        (Sniffed::Http1 | Sniffed::Http2, _) if destination.http.is_some() => {
+            return Some(HttpConnection { worker: worker.clone(), direction, to, stream, first });
         }
+        // Another endpoint may be the one that the name asks for.
         (Sniffed::Tls, dialled) if dialled.is_none() || !destination.tls.is_empty() => {
-            // Another endpoint may be the one that the name asks for.
             drop(dialled);
-            Box::pin(serve_tls(worker, direction, &destination, stream, first)).await
+            serve_tls(worker, direction, &destination, stream, first).await;
         }
-        (_, Some(dialled)) => {
-            Box::pin(opaque::carry(worker, direction, &destination, dialled, stream, first, "")).await
-        }
-        (_, None) => {
-            Box::pin(opaque::serve(worker, direction, &destination, &destination.tcp, stream, first, "")).await
-        }
+        (_, Some(dialled)) => opaque::carry(worker, direction, &destination, dialled, stream, first, "").await,
+        (_, None) => opaque::serve(worker, direction, &destination, &destination.tcp, stream, first, "").await,
     }
+    None
 }
 
 async fn find_out<'d>(worker: &Worker, destination: &'d Destination, stream: &Stream, first: Bytes) -> Detected<'d> {
@@ -254,7 +293,10 @@ async fn read_more(stream: &Stream, buffer: &mut BytesMut) -> bool {
 /// A tunnel to whatever `destination` is, after CONNECT.
 pub(crate) async fn serve_tunnel(worker: &Rc<Worker>, to: Where, tunnel: Tunnel) {
     match tunnel.into_stream() {
-        Ok((stream, first)) => serve(worker, Direction::Outbound, to, stream, first).await,
+        Ok((stream, first)) => {
+            let worker = worker.clone();
+            serve(async move { receive(&worker, Direction::Outbound, to, stream, first).await }).await;
+        }
         // A stream of an HTTP/2 connection: opaque.
         Err(tunnel) => {
             let (Where::Named(destination) | Where::Fixed(destination)) = to else { return };

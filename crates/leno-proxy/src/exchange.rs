@@ -5,24 +5,30 @@
 //!                                             └──────────────────────────────────┴► filter ─► reply ─► relay body
 //! ```
 //!
+//! An [`Exchange`] is the one context of the path: steps borrow it, so that nothing of a request has a place in the future
+//! of each of them; what is rare is boxed. A try reads the clock twice, at its start and at its answer.
+//!
 //! What was not processed for certain (no connection, a refused stream, an inbound proxy that says so) goes to another
 //! endpoint at most [`SAFE_RETRIES_MAX`] times within the cluster's budget; every other retry is asked for by the rule.
 //! Hot path: no locks held, allocations per request counted and capped, no info logs.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::task::{self, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use leno_http::client::Answer;
 use leno_http::{
-    Body, BodyLength, Error, Fields, Processed, Reply, RequestHead, Response, ResponseFuture, ResponseHead, Retry,
-    Side, TargetForm, Text, Upgrades, grpc, pump, pump_with, tunnel,
+    Body, BodyLength, Error, Fields, Processed, Reply, ReplyBody, RequestHead, Response, ResponseFuture, ResponseHead,
+    Retry, Side, TargetForm, Text, Tunnel, Upgrades, grpc, pump, pump_with, tunnel,
 };
-use leno_model::snapshot::{Action, Redirect, RouteFilter};
+use leno_model::snapshot::{Action, Redirect};
 use leno_route::cors::{CorsFields, CorsVerdict};
 use leno_route::{FieldLookup, Matched, Redirected, RequestView, redirect_location, weighted};
+use leno_runtime::SystemRandom;
 use leno_telemetry::access::Direction;
 use leno_telemetry::flag::REASON_FIELD;
 use leno_traffic::{Backoff, Outcome};
@@ -48,158 +54,253 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 const HOPS_MAX: u32 = 16;
 /// Reasons by which an inbound proxy says that the application has seen nothing of the request.
 const UNPROCESSED: [&str; 4] = ["connect_failure", "connect_timeout", "draining", "no_healthy_endpoint"];
+/// Reasons by which an inbound proxy says that the application is gone and may have seen something of it.
+const BROKEN: [&str; 2] = ["upstream_closed", "upstream_reset"];
 
-/// What stays the same for all requests of a connection.
-pub(crate) struct Context<'a> {
-    pub(crate) worker: &'a Worker,
-    pub(crate) direction: Direction,
-    pub(crate) downstream: Option<std::net::SocketAddr>,
+/// One request and its answer.
+pub(crate) struct Exchange<'a> {
+    worker: &'a Worker,
+    direction: Direction,
+    downstream: Option<SocketAddr>,
+    pub(crate) head: RequestHead,
+    payload: Payload,
+    /// Gone when the answer has begun.
+    reply: Option<Reply>,
+    is_grpc: bool,
+    record: Record<'a>,
 }
 
-/// A request on its way out.
-struct Outgoing<'a> {
-    head: RequestHead,
-    payload: Payload,
-    rule: RuleRef<'a>,
-    target: &'a Target,
-    cluster: &'a Arc<Cluster>,
-    is_grpc: bool,
+/// Where a request goes, and on which terms.
+struct Plan<'d> {
+    rule: RuleRef<'d>,
+    target: &'d Target,
+    cluster: &'d Cluster,
+    cors: Option<CorsFields>,
     deadline: Option<(Instant, Duration)>,
 }
 
-/// Serves one request to `destination`.
-pub(crate) async fn serve(
-    context: &Context<'_>,
-    destination: &Destination,
-    head: RequestHead,
-    body: Body,
-    reply: Reply,
-) {
-    let mut record = Record::begin(context.worker, context.direction, &head, context.downstream);
-    let is_grpc = grpc::is_grpc(&head.fields);
-    destination.touch(context.worker.now());
-    let served = serve_recorded(context, destination, head, body, reply, is_grpc, &mut record).await;
-    if let Err((failure, reply)) = served {
-        refuse(context, failure, reply, is_grpc, &mut record).await;
+impl<'a> Exchange<'a> {
+    pub(crate) fn begin(
+        worker: &'a Worker,
+        direction: Direction,
+        downstream: Option<SocketAddr>,
+        head: RequestHead,
+        body: Body,
+        reply: Reply,
+    ) -> Self {
+        let record = Record::begin(worker, direction, &head, downstream);
+        let is_grpc = grpc::is_grpc(&head.fields);
+        let payload = Payload::new(body, false);
+        Self { worker, direction, downstream, head, payload, reply: Some(reply), is_grpc, record }
     }
-    record.finish();
-}
 
-/// Serves a request for which there is no destination.
-pub(crate) async fn serve_failure(context: &Context<'_>, head: RequestHead, reply: Reply, failure: Failure) {
-    let mut record = Record::begin(context.worker, context.direction, &head, context.downstream);
-    refuse(context, failure, Some(reply), grpc::is_grpc(&head.fields), &mut record).await;
-    record.finish();
-}
-
-async fn refuse(context: &Context<'_>, failure: Failure, reply: Option<Reply>, is_grpc: bool, record: &mut Record<'_>) {
-    record.failed(failure.flag(), || failure.to_string());
-    tracing::debug!(error = %failure, "request not served");
-    let Some(reply) = reply else { return };
-    let answered = reply::fail(reply, &failure, is_grpc, context.direction == Direction::Gateway).await;
-    record.status(answered.status, answered.grpc_status);
-}
-
-type Served = Result<(), (Failure, Option<Reply>)>;
-
-/// The story of a request, step by step.
-async fn serve_recorded(
-    context: &Context<'_>,
-    destination: &Destination,
-    mut head: RequestHead,
-    body: Body,
-    reply: Reply,
-    is_grpc: bool,
-    record: &mut Record<'_>,
-) -> Served {
-    let source = source_of(context, &head);
-    if let Err(failure) = admit(context, &mut head) {
-        return Err((failure, Some(reply)));
-    }
-    let (rule, matched) = match route(destination, &head) {
-        Ok(found) => found,
-        Err(failure) => return Err((failure, Some(reply))),
-    };
-    let cors = match filter::cors(&rule.rule.filters, &head) {
-        CorsVerdict::Forward => None,
-        CorsVerdict::Decorate(fields) => Some(fields),
-        CorsVerdict::Answer(fields) => return answer_preflight(&fields, reply, record).await,
-    };
-    let target = match decide(context, destination, &head, rule, matched) {
-        Decided::Target(target) => target,
-        Decided::Redirect(redirect, location) => return answer_redirect(rule, redirect, location, reply, record).await,
-        Decided::Failure(failure) => return Err((failure, Some(reply))),
-    };
-    let Some(cluster) = &target.cluster else {
-        return Err((Failure::Unresolved(rule.rule.origin.resource.to_string()), Some(reply)));
-    };
-    let edge = match &source {
-        Some(source) => {
-            record.source(source);
-            context.worker.inbound_edge(source, cluster, is_grpc)
+    /// Serves the request to `destination`.
+    pub(crate) async fn serve(&mut self, destination: &Destination) {
+        destination.touch(self.record.began());
+        match self.go(destination).await {
+            Ok(()) => self.record.finish(),
+            Err(failure) => Box::pin(self.refuse(failure)).await,
         }
-        None => {
-            if is_grpc {
-                cluster.edges.grpc.clone()
-            } else {
-                cluster.edges.http.clone()
+    }
+
+    /// Answers with what went wrong.
+    pub(crate) async fn refuse(&mut self, failure: Failure) {
+        self.record.failed(failure.flag(), || failure.to_string());
+        tracing::debug!(error = %failure, "request not served");
+        if let Some(reply) = self.reply.take() {
+            let answered = reply::fail(reply, &failure, self.is_grpc, self.direction == Direction::Gateway).await;
+            self.record.status(answered.status, answered.grpc_status);
+        }
+        self.record.finish();
+    }
+
+    /// The right to answer, for a tunnel: what it carries has records of its own.
+    pub(crate) fn take_reply(&mut self) -> Option<Reply> {
+        self.record.discard();
+        self.reply.take()
+    }
+
+    /// The story of a request, step by step.
+    async fn go(&mut self, destination: &Destination) -> Result<(), Failure> {
+        let source = self.source();
+        self.admit()?;
+        let (rule, matched) = self.route(destination)?;
+        let cors = match filter::cors(&rule.rule.filters, &self.head) {
+            CorsVerdict::Forward => None,
+            CorsVerdict::Decorate(fields) => Some(fields),
+            CorsVerdict::Answer(fields) => return Box::pin(self.answer_preflight(&fields)).await,
+        };
+        let target = match self.decide(rule)? {
+            Decided::Target(target) => target,
+            Decided::Redirect(redirect) => {
+                let location = self.location(destination, redirect, matched);
+                return Box::pin(self.answer_redirect(rule, redirect, location)).await;
             }
-        }
-    };
-    record.to(&edge, &cluster.spec.name, &rule.rule.origin.resource);
-    let _open = edge.open();
-    filter::change_request(&rule.rule.filters, &mut head, matched.prefix_len);
-    filter::change_request(&target.filters, &mut head, matched.prefix_len);
-    own_fields(context, &mut head);
-    let body = mirror::split(context.worker, rule.mirrors, &target.mirrors, &head, body);
-    let deadline = deadline(&head, rule.rule.request_timeout, is_grpc, record.started());
-    let payload = Payload::new(body, may_try_again(context, rule, cluster, &head));
-    let outgoing = Outgoing { head, payload, rule, target, cluster, is_grpc, deadline };
-    forward(context, outgoing, cors, reply, record).await
+        };
+        let Some(cluster) = &target.cluster else {
+            return Err(Failure::Unresolved(rule.rule.origin.resource.to_string()));
+        };
+        let from_source;
+        let edge = match source {
+            Some(source) => {
+                self.record.source(&source);
+                from_source = self.worker.inbound_edge(&source, cluster, self.is_grpc);
+                &from_source
+            }
+            None if self.is_grpc => &cluster.edges.grpc,
+            None => &cluster.edges.http,
+        };
+        self.record.to(edge, &cluster.spec.name, &rule.rule.origin.resource);
+        let _open = edge.open();
+        filter::change_request(&rule.rule.filters, &mut self.head, matched.prefix_len);
+        filter::change_request(&target.filters, &mut self.head, matched.prefix_len);
+        self.own_fields();
+        self.prepare_payload(rule, target, cluster);
+        let deadline = self.deadline(rule.rule.request_timeout);
+        self.forward(&Plan { rule, target, cluster, cors, deadline }).await
+    }
 }
 
 // === steps before the destination ===
 
-/// Takes away what belongs to the connection and what only leno may say.
-fn admit(context: &Context<'_>, head: &mut RequestHead) -> Result<(), Failure> {
-    // Taken from anybody: who forges it only has his own request refused, and a gateway may stand in the circle too.
-    let hops: u32 = head.fields.get_str(filter::HOPS_FIELD).and_then(|hops| hops.parse().ok()).unwrap_or(0);
-    if hops > HOPS_MAX {
-        return Err(Failure::Loop(hops));
-    }
-    head.fields.strip_hop_by_hop(Upgrades::Keep).map_err(|error| Failure::BadRequest(error.to_string()))?;
-    if head.form == TargetForm::Absolute {
-        // An origin is asked with the path alone (RFC 9112, section 3.2.1).
-        head.form = TargetForm::Origin;
-    }
-    filter::strip_own(&mut head.fields);
-    if context.direction != Direction::Inbound {
-        head.fields.set(filter::HOPS_FIELD, (hops + 1).to_string());
-    }
-    Ok(())
+enum Decided<'d> {
+    Target(&'d Target),
+    Redirect(&'d Redirect),
 }
 
-/// Who calls, as the caller's proxy says.
-fn source_of(context: &Context<'_>, head: &RequestHead) -> Option<Text> {
-    if context.direction != Direction::Inbound {
-        return None;
+impl Exchange<'_> {
+    /// Who calls, as the caller's proxy says.
+    fn source(&self) -> Option<Text> {
+        if self.direction != Direction::Inbound {
+            return None;
+        }
+        self.head.fields.get_str(filter::SOURCE_FIELD).map(Text::from)
     }
-    head.fields.get_str(filter::SOURCE_FIELD).map(Text::from)
-}
 
-/// The rule that matches.
-fn route<'d>(destination: &'d Destination, head: &RequestHead) -> Result<(RuleRef<'d>, Matched), Failure> {
-    let no_route = || Failure::NoRoute(destination.listener.name.to_string());
-    let routes = destination.http.as_ref().ok_or_else(no_route)?;
-    let view = RequestView {
-        host: head.host(),
-        method: head.method.as_str(),
-        path: head.path_only(),
-        query: head.query().unwrap_or(""),
-        fields: &Looked(&head.fields),
-    };
-    let matched = routes.router.route(&view).ok_or_else(no_route)?;
-    Ok((routes.rule(matched.rule), matched))
+    /// Takes away what belongs to the connection and what only leno may say.
+    fn admit(&mut self) -> Result<(), Failure> {
+        let head = &mut self.head;
+        // Taken from anybody: who forges it only has his own request refused, and a gateway may stand in the circle too.
+        let hops: u32 = head.fields.get_str(filter::HOPS_FIELD).and_then(|hops| hops.parse().ok()).unwrap_or(0);
+        if hops > HOPS_MAX {
+            return Err(Failure::Loop(hops));
+        }
+        head.fields.strip_hop_by_hop(Upgrades::Keep).map_err(|error| Failure::BadRequest(error.to_string()))?;
+        if head.form == TargetForm::Absolute {
+            // An origin is asked with the path alone (RFC 9112, section 3.2.1).
+            head.form = TargetForm::Origin;
+        }
+        filter::strip_own(&mut head.fields);
+        if self.direction != Direction::Inbound {
+            head.fields.append(filter::HOPS_FIELD, itoa::Buffer::new().format(hops + 1));
+        }
+        Ok(())
+    }
+
+    /// The rule that matches.
+    fn route<'d>(&self, destination: &'d Destination) -> Result<(RuleRef<'d>, Matched), Failure> {
+        let head = &self.head;
+        let no_route = || Failure::NoRoute(destination.listener.name.to_string());
+        let routes = destination.http.as_ref().ok_or_else(no_route)?;
+        let (path, query) = head.path_and_query();
+        let view = RequestView {
+            host: head.host(),
+            method: head.method.as_str(),
+            path,
+            query: query.unwrap_or(""),
+            fields: &Looked(&head.fields),
+        };
+        let matched = routes.router.route(&view).ok_or_else(no_route)?;
+        Ok((routes.rule(matched.rule), matched))
+    }
+
+    /// What the rule does with this request.
+    fn decide<'d>(&self, rule: RuleRef<'d>) -> Result<Decided<'d>, Failure> {
+        match &rule.rule.action {
+            Action::Forward(_) => match rule.targets {
+                [only] if only.weight > 0 => Ok(Decided::Target(only)),
+                many => match weighted::pick_by(many, |target| target.weight, self.worker.random_bits()) {
+                    Some(at) => Ok(Decided::Target(&many[at])),
+                    None => Err(Failure::Unresolved(rule.rule.origin.resource.to_string())),
+                },
+            },
+            Action::Redirect(redirect) => Ok(Decided::Redirect(redirect)),
+            Action::Refuse { status, reason } => Err(Failure::Refused(*status, reason.to_string())),
+        }
+    }
+
+    fn location(&self, destination: &Destination, redirect: &Redirect, matched: Matched) -> String {
+        let request = Redirected {
+            scheme: self.head.scheme.as_str(),
+            authority: self.head.host(),
+            port: destination.listener.port,
+            target: self.head.path.as_str(),
+            prefix_len: matched.prefix_len,
+        };
+        redirect_location(redirect, &request)
+    }
+
+    async fn answer_preflight(&mut self, fields: &CorsFields) -> Result<(), Failure> {
+        let mut head = ResponseHead::new(204);
+        filter::apply_cors(fields, &mut head);
+        self.answer(head).await;
+        Ok(())
+    }
+
+    async fn answer_redirect(&mut self, rule: RuleRef<'_>, to: &Redirect, location: String) -> Result<(), Failure> {
+        let mut head = ResponseHead::new(to.status).with("location", location);
+        filter::change_response(&rule.rule.filters, &mut head);
+        self.answer(head).await;
+        Ok(())
+    }
+
+    async fn answer(&mut self, head: ResponseHead) {
+        self.record.status(head.status, None);
+        let Some(reply) = self.reply.take() else { return };
+        if let Err(error) = reply.respond(head, Bytes::new()).await {
+            self.record.broken(&Failure::Downstream(error));
+        }
+    }
+
+    /// Fields that leno adds on the way out, to whomever it goes.
+    fn own_fields(&mut self) {
+        let head = &mut self.head;
+        match self.direction {
+            Direction::Outbound | Direction::Inbound => {}
+            Direction::Gateway => {
+                head.fields.set("x-forwarded-proto", head.scheme.as_str());
+                head.fields.remove("forwarded");
+                match self.downstream {
+                    Some(address) => head.fields.set("x-forwarded-for", address.ip().to_string()),
+                    None => head.fields.remove("x-forwarded-for"),
+                };
+            }
+        }
+    }
+
+    /// Feeds the mirrors, and keeps the body for another try where there may be one.
+    fn prepare_payload(&mut self, rule: RuleRef<'_>, target: &Target, cluster: &Cluster) {
+        let body = mirror::split(self.worker, rule.mirrors, &target.mirrors, &self.head, self.payload.take());
+        self.payload = Payload::new(body, self.may_try_again(rule, cluster));
+    }
+
+    /// Whether a request may be sent more than once: the rule says so, somebody else may take what one did not, or an
+    /// endpoint may refuse a stream.
+    fn may_try_again(&self, rule: RuleRef<'_>, cluster: &Cluster) -> bool {
+        let elsewhere = self.direction != Direction::Inbound && cluster.eligible() > 1;
+        elsewhere || rule.rule.retry.is_some() || upstream::speaks_http2(cluster, self.head.version)
+    }
+
+    /// The earlier of what the rule and a gRPC client allow.
+    fn deadline(&self, rule: Option<Duration>) -> Option<(Instant, Duration)> {
+        let asked = self.is_grpc.then(|| self.head.fields.get("grpc-timeout").and_then(grpc::parse_timeout)).flatten();
+        let least = match (rule, asked) {
+            (Some(rule), Some(asked)) => rule.min(asked),
+            (rule, asked) => rule.or(asked)?,
+        };
+        let passed = self.worker.now().saturating_sub(self.record.began());
+        Some((Instant::now() + least.saturating_sub(passed), least))
+    }
 }
 
 struct Looked<'a>(&'a Fields);
@@ -214,105 +315,17 @@ impl FieldLookup for Looked<'_> {
     }
 }
 
-enum Decided<'a> {
-    Target(&'a Target),
-    Redirect(&'a Redirect, String),
-    Failure(Failure),
-}
-
-/// What the rule does with this request.
-fn decide<'a>(
-    context: &Context<'_>,
-    destination: &Destination,
-    head: &RequestHead,
-    rule: RuleRef<'a>,
-    matched: Matched,
-) -> Decided<'a> {
-    match &rule.rule.action {
-        Action::Forward(_) => match rule.targets {
-            [only] if only.weight > 0 => Decided::Target(only),
-            many => match weighted::pick_by(many, |target| target.weight, context.worker.random_bits()) {
-                Some(at) => Decided::Target(&many[at]),
-                None => Decided::Failure(Failure::Unresolved(rule.rule.origin.resource.to_string())),
-            },
-        },
-        Action::Redirect(redirect) => {
-            let request = Redirected {
-                scheme: head.scheme.as_str(),
-                authority: head.host(),
-                port: destination.listener.port,
-                target: head.path.as_str(),
-                prefix_len: matched.prefix_len,
-            };
-            Decided::Redirect(redirect, redirect_location(redirect, &request))
-        }
-        Action::Refuse { status, reason } => Decided::Failure(Failure::Refused(*status, reason.to_string())),
-    }
-}
-
-async fn answer_preflight(fields: &CorsFields, reply: Reply, record: &mut Record<'_>) -> Served {
-    let mut head = ResponseHead::new(204);
-    filter::apply_cors(fields, &mut head);
-    record.status(204, None);
-    answer(head, reply, record).await
-}
-
-async fn answer_redirect(
-    rule: RuleRef<'_>,
-    redirect: &Redirect,
-    location: String,
-    reply: Reply,
-    record: &mut Record<'_>,
-) -> Served {
-    let mut head = ResponseHead::new(redirect.status).with("location", location);
-    filter::change_response(&rule.rule.filters, &mut head);
-    record.status(redirect.status, None);
-    answer(head, reply, record).await
-}
-
-async fn answer(head: ResponseHead, reply: Reply, record: &mut Record<'_>) -> Served {
-    if let Err(error) = reply.respond(head, Bytes::new()).await {
-        downstream_failed(record, error);
-    }
-    Ok(())
-}
-
-/// Fields that leno adds on the way out, to whomever it goes.
-fn own_fields(context: &Context<'_>, head: &mut RequestHead) {
-    match context.direction {
-        Direction::Outbound | Direction::Inbound => {}
-        Direction::Gateway => {
-            head.fields.set("x-forwarded-proto", head.scheme.as_str());
-            head.fields.remove("forwarded");
-            match context.downstream {
-                Some(address) => head.fields.set("x-forwarded-for", address.ip().to_string()),
-                None => head.fields.remove("x-forwarded-for"),
-            };
-        }
-    }
-}
-
-/// The earlier of what the rule and a gRPC client allow.
-fn deadline(
-    head: &RequestHead,
-    rule: Option<Duration>,
-    is_grpc: bool,
-    started: Instant,
-) -> Option<(Instant, Duration)> {
-    let asked = is_grpc.then(|| head.fields.get("grpc-timeout").and_then(grpc::parse_timeout)).flatten();
-    let least = match (rule, asked) {
-        (Some(rule), Some(asked)) => rule.min(asked),
-        (rule, asked) => rule.or(asked)?,
-    };
-    Some((started + least, least))
-}
-
 // === forwarding ===
 
-/// What a try came to.
-enum Tried {
-    /// A head came: answer with it. What is still to be uploaded goes on beside the answer.
-    Answered(Response, Option<Upload>, leno_traffic::Open, Instant),
+/// An endpoint answered: a head came. What is still to be uploaded goes on beside the answer.
+struct Answered {
+    response: Response,
+    upload: Option<Upload>,
+    open: leno_traffic::Open,
+}
+
+/// A try without an answer.
+enum Unanswered {
     /// It may be tried again.
     Again(Failure),
     /// It may not.
@@ -322,301 +335,351 @@ enum Tried {
 /// A body on its way up; comes to the number of its bytes.
 type Upload = Pin<Box<dyn Future<Output = Result<u64, Error>>>>;
 
-async fn forward(
-    context: &Context<'_>,
-    mut outgoing: Outgoing<'_>,
-    cors: Option<CorsFields>,
-    mut reply: Reply,
-    record: &mut Record<'_>,
-) -> Served {
-    let worker = context.worker;
-    outgoing.cluster.budget.record_request(worker.now());
-    let mut tried: SmallVec<[usize; 4]> = SmallVec::new();
-    let (mut safe_retries, mut asked_retries) = (0, 0);
-    loop {
-        match attempt_in_time(context, &mut outgoing, &mut tried, &mut reply, record).await {
-            Tried::Answered(response, upload, open, sent_at) => {
-                let mut again = asks_for_retry(&outgoing, &response, asked_retries, worker);
-                if again.is_some() {
-                    asked_retries += 1;
-                } else if safe_retries < SAFE_RETRIES_MAX && may_go_elsewhere(&outgoing, &response, &tried, worker) {
+impl Exchange<'_> {
+    async fn forward(&mut self, plan: &Plan<'_>) -> Result<(), Failure> {
+        let (response, upload) = self.ask(plan).await?;
+        match self.begin_answer(plan, response) {
+            Begun::Body(body, sink) => self.relay(plan, body, sink, upload).await,
+            Begun::Tunnel(upgrade) => Box::pin(self.relay_upgrade(plan, upgrade)).await,
+            Begun::Failed => {}
+        }
+        Ok(())
+    }
+
+    /// Tries until an answer is one to pass on. With it comes what is still to be uploaded.
+    async fn ask(&mut self, plan: &Plan<'_>) -> Result<(Response, Option<Upload>), Failure> {
+        let mut tried: SmallVec<[usize; 4]> = SmallVec::new();
+        let (mut safe_retries, mut asked_retries) = (0, 0);
+        let mut began = self.record.began();
+        plan.cluster.budget.record_request(began);
+        loop {
+            let wait = match self.attempt_in_time(plan, &mut tried, began).await {
+                Ok(answered) => {
+                    let mut again = self.asks_for_retry(plan, &answered.response, asked_retries);
+                    if again.is_some() {
+                        asked_retries += 1;
+                    } else if safe_retries < SAFE_RETRIES_MAX && self.may_go_elsewhere(plan, &answered.response, &tried)
+                    {
+                        safe_retries += 1;
+                        again = Some(Duration::ZERO);
+                    }
+                    let answer = self.settle(answered, began, again.is_some());
+                    match again {
+                        Some(wait) => wait,
+                        None => return Ok(answer),
+                    }
+                }
+                Err(Unanswered::Again(failure)) => {
+                    let allowed = safe_retries < SAFE_RETRIES_MAX && plan.cluster.budget.try_retry(self.worker.now());
+                    if !allowed {
+                        return Err(failure);
+                    }
                     safe_retries += 1;
-                    again = Some(Duration::ZERO);
+                    Duration::ZERO
                 }
-                let failed = again.is_some() || response.head.status >= 500;
-                let outcome = if failed { Outcome::Failed } else { Outcome::Answered };
-                open.finish(worker.now(), sent_at.elapsed(), outcome);
-                let Some(wait) = again else {
-                    outgoing.payload.settle();
-                    return relay(outgoing, response, upload, cors, reply, record).await;
-                };
-                record.retried();
-                drop((response, upload));
-                if !wait.is_zero() {
-                    tokio::time::sleep(wait).await;
-                }
+                Err(Unanswered::Failed(failure)) => return Err(failure),
+            };
+            if !wait.is_zero() {
+                Box::pin(tokio::time::sleep(wait)).await;
             }
-            Tried::Again(failure) => {
-                let allowed = safe_retries < SAFE_RETRIES_MAX && outgoing.cluster.budget.try_retry(worker.now());
-                if !allowed {
-                    return Err((failure, Some(reply)));
-                }
-                safe_retries += 1;
-                record.retried();
-            }
-            Tried::Failed(failure) => return Err((failure, Some(reply))),
+            self.record.retried();
+            began = self.worker.now();
         }
     }
-}
 
-async fn attempt_in_time(
-    context: &Context<'_>,
-    outgoing: &mut Outgoing<'_>,
-    tried: &mut SmallVec<[usize; 4]>,
-    reply: &mut Reply,
-    record: &mut Record<'_>,
-) -> Tried {
-    let Some((at, limit)) = outgoing.deadline else { return attempt(context, outgoing, tried, reply, record).await };
-    let in_time = tokio::time::timeout_at(at, attempt(context, outgoing, tried, reply, record)).await;
-    in_time.unwrap_or(Tried::Failed(Failure::Timeout(limit)))
-}
+    /// Tells the endpoint's load how the try ended.
+    fn settle(&mut self, answered: Answered, began: Duration, again: bool) -> (Response, Option<Upload>) {
+        let Answered { response, upload, open } = answered;
+        let outcome = if again || response.head.status >= 500 { Outcome::Failed } else { Outcome::Answered };
+        let now = self.worker.now();
+        open.finish(now, now.saturating_sub(began), outcome);
+        if !again {
+            self.payload.settle();
+        }
+        (response, upload)
+    }
 
-/// One try: an endpoint, a connection, the request, the head of the answer.
-async fn attempt(
-    context: &Context<'_>,
-    outgoing: &mut Outgoing<'_>,
-    tried: &mut SmallVec<[usize; 4]>,
-    reply: &mut Reply,
-    record: &mut Record<'_>,
-) -> Tried {
-    let (worker, cluster) = (context.worker, outgoing.cluster);
-    let Some(endpoint) = pick(worker, cluster, tried) else {
-        let (cluster, known) = (cluster.spec.name.to_string(), cluster.endpoints.len());
-        return Tried::Failed(Failure::NoEndpoint { cluster, known });
-    };
-    record.upstream(&endpoint.state.address);
-    let open = endpoint.state.load.open();
-    let sent_at = Instant::now();
-    let sent = send(worker, outgoing, endpoint, tried.len()).await;
-    let (mut answer, mut upload) = match sent {
-        Ok(sent) => sent,
-        Err(tried) => {
-            open.finish(worker.now(), sent_at.elapsed(), Outcome::Failed);
-            return tried;
-        }
-    };
-    let head = await_head(&mut answer, &mut upload, reply, record);
-    let head = match outgoing.rule.rule.try_timeout {
-        None => head.await,
-        Some(limit) => match tokio::time::timeout(limit, head).await {
-            Ok(head) => head,
-            Err(_) => {
-                open.finish(worker.now(), sent_at.elapsed(), Outcome::Failed);
-                return Tried::Failed(Failure::TryTimeout(limit));
+    async fn attempt_in_time(
+        &mut self,
+        plan: &Plan<'_>,
+        tried: &mut SmallVec<[usize; 4]>,
+        began: Duration,
+    ) -> Result<Answered, Unanswered> {
+        let Some((at, limit)) = plan.deadline else { return self.attempt(plan, tried, began).await };
+        let in_time = tokio::time::timeout_at(at, self.attempt(plan, tried, began)).await;
+        in_time.unwrap_or(Err(Unanswered::Failed(Failure::Timeout(limit))))
+    }
+
+    /// One try, begun at that time: an endpoint, a connection, the request, the head of the answer.
+    async fn attempt(
+        &mut self,
+        plan: &Plan<'_>,
+        tried: &mut SmallVec<[usize; 4]>,
+        began: Duration,
+    ) -> Result<Answered, Unanswered> {
+        let (worker, cluster) = (self.worker, plan.cluster);
+        let Some(endpoint) = pick(cluster, tried, began) else {
+            let (cluster, known) = (cluster.spec.name.to_string(), cluster.endpoints.len());
+            return Err(Unanswered::Failed(Failure::NoEndpoint { cluster, known }));
+        };
+        self.record.upstream(&endpoint.state.address);
+        let open = endpoint.state.load.open();
+        let failed = |open: leno_traffic::Open| {
+            let now = worker.now();
+            open.finish(now, now.saturating_sub(began), Outcome::Failed);
+        };
+        let (mut answer, mut upload) = match self.send(cluster, endpoint, tried.len()).await {
+            Ok(sent) => sent,
+            Err(unanswered) => {
+                failed(open);
+                return Err(unanswered);
             }
-        },
-    };
-    match head {
-        Ok(response) => Tried::Answered(response, upload, open, sent_at),
-        Err(cause) => {
-            if cause.side() != Side::Downstream {
-                open.finish(worker.now(), sent_at.elapsed(), Outcome::Failed);
+        };
+        let head = await_head(&mut answer, &mut upload, &mut self.reply, &mut self.record);
+        let head = match plan.rule.rule.try_timeout {
+            None => head.await,
+            Some(limit) => match tokio::time::timeout(limit, head).await {
+                Ok(head) => head,
+                Err(_) => {
+                    failed(open);
+                    return Err(Unanswered::Failed(Failure::TryTimeout(limit)));
+                }
+            },
+        };
+        match head {
+            Ok(response) => Ok(Answered { response, upload, open }),
+            Err(cause) => {
+                if cause.side() != Side::Downstream {
+                    failed(open);
+                }
+                Err(self.broken(cluster, endpoint, cause))
             }
-            broken(outgoing, endpoint, cause)
         }
+    }
+
+    /// Sends head and, beside it, the body.
+    async fn send(
+        &mut self,
+        cluster: &Cluster,
+        endpoint: &Endpoint,
+        tried: usize,
+    ) -> Result<(ResponseFuture, Option<Upload>), Unanswered> {
+        let http2 = upstream::speaks_http2(cluster, self.head.version);
+        let connection = upstream::connect(self.worker, cluster, endpoint, http2).await.map_err(|cause| {
+            let (to, cluster) = (endpoint.state.address.to_string(), cluster.spec.name.to_string());
+            Unanswered::Again(Failure::Connect { to, cluster, tried: tried as u32, cause })
+        })?;
+        if endpoint.state.via_proxy {
+            self.head.fields.set(filter::SOURCE_FIELD, &self.worker.shared.source_name);
+        } else if tried > 1 {
+            // Who calls is nobody's business outside the mesh; the try before may have gone to a proxy.
+            self.head.fields.remove(filter::SOURCE_FIELD);
+        }
+        let length = self.payload.length();
+        let sent = connection.send(&self.head, length).await;
+        let (request_body, answer) = sent.map_err(|cause| self.broken(cluster, endpoint, cause))?;
+        if length == BodyLength::Empty {
+            request_body.end().await.map_err(|cause| self.broken(cluster, endpoint, cause))?;
+            return Ok((answer, None));
+        }
+        let mut body = self.payload.take();
+        let upload = async move { pump(&mut body, request_body).await.map(|pumped| pumped.bytes) };
+        Ok((answer, Some(Box::pin(upload))))
+    }
+
+    /// What an error of an exchange comes to: another try, if nothing was processed and the body is still there.
+    fn broken(&self, cluster: &Cluster, endpoint: &Endpoint, cause: Error) -> Unanswered {
+        let safe = match cause.retry() {
+            Retry::Never => false,
+            Retry::Other | Retry::Same => cause.processed() == Processed::No || self.head.method.is_idempotent(),
+        };
+        let again = safe && self.payload.is_there();
+        let failure = if cause.side() == Side::Downstream {
+            Failure::Downstream(cause)
+        } else {
+            let (to, cluster) = (endpoint.state.address.to_string(), cluster.spec.name.to_string());
+            Failure::Upstream { to, cluster, cause }
+        };
+        if again { Unanswered::Again(failure) } else { Unanswered::Failed(failure) }
+    }
+
+    /// How long to wait before the retry that the rule asks for after this answer, if it does.
+    fn asks_for_retry(&self, plan: &Plan<'_>, response: &Response, retries: u32) -> Option<Duration> {
+        let retry = plan.rule.rule.retry.as_ref()?;
+        let wanted = retries < retry.attempts && retry.codes.contains(&response.head.status);
+        if !wanted || !self.payload.is_there() || !plan.cluster.budget.try_retry(self.worker.now()) {
+            return None;
+        }
+        Some(Backoff::at_least(retry.backoff, BACKOFF_MAX).wait(retries + 1, self.worker.random_bits()))
+    }
+
+    /// Whether the answer is an inbound proxy's word that the application saw nothing of the request, or broke off one
+    /// that may be repeated, and another endpoint may be tried.
+    fn may_go_elsewhere(&self, plan: &Plan<'_>, response: &Response, tried: &[usize]) -> bool {
+        let cluster = plan.cluster;
+        if !matches!(response.head.status, 502 | 503) || !self.payload.is_there() || tried.len() >= cluster.eligible() {
+            return false;
+        }
+        let via_proxy = tried.last().is_some_and(|at| cluster.endpoints[*at].state.via_proxy);
+        let says = |reasons: &[&str]| {
+            response.head.fields.get_str(REASON_FIELD).is_some_and(|reason| reasons.contains(&reason))
+        };
+        let safe = says(&UNPROCESSED) || says(&BROKEN) && self.head.method.is_idempotent();
+        via_proxy && safe && cluster.budget.try_retry(self.worker.now())
     }
 }
 
 /// An endpoint that was not tried yet; when all were, any.
-fn pick<'c>(worker: &Worker, cluster: &'c Cluster, tried: &mut SmallVec<[usize; 4]>) -> Option<&'c Endpoint> {
-    let picked = match worker.pick(cluster, tried) {
+fn pick<'c>(cluster: &'c Cluster, tried: &mut SmallVec<[usize; 4]>, now: Duration) -> Option<&'c Endpoint> {
+    let picked = match cluster.pick(now, &mut SystemRandom, tried) {
         Some(picked) => picked,
         None if tried.is_empty() => return None,
-        None => worker.pick(cluster, &[])?,
+        None => cluster.pick(now, &mut SystemRandom, &[])?,
     };
     tried.push(picked);
     Some(&cluster.endpoints[picked])
-}
-
-/// Sends head and, beside it, the body.
-async fn send(
-    worker: &Worker,
-    outgoing: &mut Outgoing<'_>,
-    endpoint: &Endpoint,
-    tried: usize,
-) -> Result<(ResponseFuture, Option<Upload>), Tried> {
-    let cluster = outgoing.cluster;
-    let http2 = upstream::speaks_http2(cluster, outgoing.head.version);
-    let connection = upstream::connect(worker, cluster, endpoint, http2).await.map_err(|cause| {
-        let (to, cluster) = (endpoint.state.address.to_string(), cluster.spec.name.to_string());
-        Tried::Again(Failure::Connect { to, cluster, tried: tried as u32, cause })
-    })?;
-    if endpoint.state.via_proxy {
-        outgoing.head.fields.set(filter::SOURCE_FIELD, &worker.shared.source_name);
-    } else {
-        // Who calls is nobody's business outside the mesh.
-        outgoing.head.fields.remove(filter::SOURCE_FIELD);
-    }
-    let length = outgoing.payload.length();
-    let sent = connection.send(&outgoing.head, length).await;
-    let (request_body, answer) = sent.map_err(|cause| broken(outgoing, endpoint, cause))?;
-    if length == BodyLength::Empty {
-        request_body.end().await.map_err(|cause| broken(outgoing, endpoint, cause))?;
-        return Ok((answer, None));
-    }
-    let mut body = outgoing.payload.take();
-    let upload = async move { pump(&mut body, request_body).await.map(|pumped| pumped.bytes) };
-    Ok((answer, Some(Box::pin(upload))))
-}
-
-/// What an error of an exchange comes to: another try, if nothing was processed and the body is still there.
-fn broken(outgoing: &Outgoing<'_>, endpoint: &Endpoint, cause: Error) -> Tried {
-    let idempotent = outgoing.head.method.is_idempotent();
-    let safe = match cause.retry() {
-        Retry::Never => false,
-        Retry::Other | Retry::Same => cause.processed() == Processed::No || idempotent,
-    };
-    let again = safe && outgoing.payload.is_there();
-    let failure = if cause.side() == Side::Downstream {
-        Failure::Downstream(cause)
-    } else {
-        let (to, cluster) = (endpoint.state.address.to_string(), outgoing.cluster.spec.name.to_string());
-        Failure::Upstream { to, cluster, cause }
-    };
-    if again { Tried::Again(failure) } else { Tried::Failed(failure) }
 }
 
 /// Waits for the head of the answer while the body is being sent; passes 1xx on.
 async fn await_head(
     answer: &mut ResponseFuture,
     upload: &mut Option<Upload>,
-    reply: &mut Reply,
+    reply: &mut Option<Reply>,
     record: &mut Record<'_>,
 ) -> Result<Response, Error> {
     loop {
-        let next = match upload {
-            None => answer.answer().await,
-            Some(running) => {
-                tokio::select! {
-                    biased;
-                    next = answer.answer() => next,
-                    uploaded = running => {
-                        *upload = None;
-                        match uploaded {
-                            Ok(bytes) => record.received(bytes),
-                            // The endpoint may have answered before it stopped reading: its word counts more.
-                            Err(error) if error.side() == Side::Upstream => {}
-                            Err(error) => return Err(error),
-                        }
-                        continue;
-                    }
-                }
-            }
-        };
-        match next? {
-            Answer::Informational(head) => reply.informational(&head).await?,
+        let informational = match poll_fn(|cx| poll_head(answer, upload, record, cx)).await? {
             Answer::Final(response) => return Ok(response),
+            Answer::Informational(head) => Box::new(head),
+        };
+        if let Some(reply) = reply {
+            Box::pin(reply.informational(&informational)).await?;
         }
     }
 }
 
-/// How long to wait before the retry that the rule asks for after this answer, if it does.
-fn asks_for_retry(outgoing: &Outgoing<'_>, response: &Response, retries: u32, worker: &Worker) -> Option<Duration> {
-    let retry = outgoing.rule.rule.retry.as_ref()?;
-    let wanted = retries < retry.attempts && retry.codes.contains(&response.head.status);
-    if !wanted || !outgoing.payload.is_there() || !outgoing.cluster.budget.try_retry(worker.now()) {
-        return None;
+fn poll_head(
+    answer: &mut ResponseFuture,
+    upload: &mut Option<Upload>,
+    record: &mut Record<'_>,
+    cx: &mut task::Context<'_>,
+) -> Poll<Result<Answer, Error>> {
+    if let Poll::Ready(next) = answer.poll_answer(cx) {
+        return Poll::Ready(next);
     }
-    Some(Backoff::at_least(retry.backoff, BACKOFF_MAX).wait(retries + 1, worker.random_bits()))
-}
-
-/// Whether a request may be sent more than once: the rule says so, somebody else may take what one did not, or an
-/// endpoint may refuse a stream.
-fn may_try_again(context: &Context<'_>, rule: RuleRef<'_>, cluster: &Cluster, head: &RequestHead) -> bool {
-    let elsewhere = context.direction != Direction::Inbound && cluster.eligible() > 1;
-    elsewhere || rule.rule.retry.is_some() || upstream::speaks_http2(cluster, head.version)
-}
-
-/// Whether the answer is an inbound proxy's word that the application saw nothing of the request, and another endpoint
-/// may be tried.
-fn may_go_elsewhere(outgoing: &Outgoing<'_>, response: &Response, tried: &[usize], worker: &Worker) -> bool {
-    if response.head.status != 503 || !outgoing.payload.is_there() || tried.len() >= outgoing.cluster.eligible() {
-        return false;
+    let Some(running) = upload else { return Poll::Pending };
+    let uploaded = ready!(running.as_mut().poll(cx));
+    *upload = None;
+    match uploaded {
+        Ok(bytes) => record.received(bytes),
+        // The endpoint may have answered before it stopped reading: its word counts more.
+        Err(error) if error.side() == Side::Upstream => {}
+        Err(error) => return Poll::Ready(Err(error)),
     }
-    let via_proxy = tried.last().is_some_and(|at| outgoing.cluster.endpoints[*at].state.via_proxy);
-    let reason = response.head.fields.get_str(REASON_FIELD);
-    via_proxy
-        && reason.is_some_and(|reason| UNPROCESSED.contains(&reason))
-        && outgoing.cluster.budget.try_retry(worker.now())
+    answer.poll_answer(cx)
 }
 
 // === the answer ===
 
-/// Sends the answer on: head, then body, while the rest of the request is still going up.
-async fn relay(
-    outgoing: Outgoing<'_>,
-    mut response: Response,
-    upload: Option<Upload>,
-    cors: Option<CorsFields>,
-    reply: Reply,
-    record: &mut Record<'_>,
-) -> Served {
-    let mut head = std::mem::take(&mut response.head);
-    record.status(head.status, grpc_status(&outgoing, &head.fields));
-    if let Some(upstream) = response.tunnel.take() {
-        return relay_upgrade(outgoing, head, upstream, reply, record).await;
-    }
-    if head.fields.strip_hop_by_hop(Upgrades::Drop).is_err() {
-        head.fields.remove("connection");
-    }
-    change_answer(&outgoing.rule.rule.filters, &outgoing.target.filters, cors.as_ref(), &mut head);
-    let mut body = response.body;
-    let sink = match reply.send(head, body.length()).await {
-        Ok(sink) => sink,
-        Err(error) => {
-            downstream_failed(record, error);
-            return Ok(());
-        }
-    };
-    let mut trailer_status = None;
-    let download =
-        pump_with(&mut body, sink, |trailers| trailer_status = trailers.get_str("grpc-status").and_then(parse_status));
-    let downloaded = match outgoing.deadline {
-        None => with_upload(download, upload, record).await,
-        Some((at, limit)) => match tokio::time::timeout_at(at, with_upload(download, upload, record)).await {
-            Ok(downloaded) => downloaded,
-            Err(_) => {
-                record.failed(Failure::Timeout(limit).flag(), || format!("answer not complete within {limit:?}"));
-                return Ok(());
-            }
-        },
-    };
-    match downloaded {
-        Ok(pumped) => record.sent(pumped.bytes),
-        Err(error) => relay_failed(&outgoing, record, error),
-    }
-    if outgoing.is_grpc && trailer_status.is_some() {
-        record.status(200, trailer_status);
-    }
-    Ok(())
+/// What became of the head of an answer.
+enum Begun {
+    /// It is on its way; this body follows.
+    Body(Body, ReplyBody),
+    Tunnel(Box<Upgrade>),
+    /// The client has gone.
+    Failed,
 }
 
-fn change_answer(rule: &[RouteFilter], target: &[RouteFilter], cors: Option<&CorsFields>, head: &mut ResponseHead) {
-    filter::change_response(rule, head);
-    filter::change_response(target, head);
-    if let Some(cors) = cors {
+/// An endpoint that agreed to speak something else.
+struct Upgrade {
+    head: ResponseHead,
+    reply: Reply,
+    upstream: Tunnel,
+}
+
+impl Exchange<'_> {
+    /// Sends the head of the answer on.
+    fn begin_answer(&mut self, plan: &Plan<'_>, response: Response) -> Begun {
+        let Response { mut head, body, tunnel, .. } = response;
+        self.record.status(head.status, self.grpc_status(&head.fields));
+        let Some(reply) = self.reply.take() else { return Begun::Failed };
+        if let Some(upstream) = tunnel {
+            return Begun::Tunnel(Box::new(Upgrade { head, reply, upstream }));
+        }
+        if head.fields.strip_hop_by_hop(Upgrades::Drop).is_err() {
+            head.fields.remove("connection");
+        }
+        change_answer(plan, &mut head);
+        match reply.begin(&head, body.length()) {
+            Ok(sink) => Begun::Body(body, sink),
+            Err(error) => {
+                self.record.broken(&Failure::Downstream(error));
+                Begun::Failed
+            }
+        }
+    }
+
+    /// Sends the body of the answer on, while the rest of the request is still going up.
+    async fn relay(&mut self, plan: &Plan<'_>, mut body: Body, sink: ReplyBody, upload: Option<Upload>) {
+        let trailer_status = Cell::new(None);
+        let download = pin!(pump_with(&mut body, sink, |trailers| trailer_status.set(status_in(trailers))));
+        let downloaded = match (upload, plan.deadline) {
+            (None, None) => download.await,
+            (upload, None) => Box::pin(with_upload(download, upload, &mut self.record)).await,
+            (upload, Some((at, limit))) => {
+                let downloaded = with_upload(download, upload, &mut self.record);
+                match Box::pin(tokio::time::timeout_at(at, downloaded)).await {
+                    Ok(downloaded) => downloaded,
+                    Err(_) => {
+                        let words = || format!("answer not complete within {limit:?}");
+                        return self.record.failed(Failure::Timeout(limit).flag(), words);
+                    }
+                }
+            }
+        };
+        match downloaded {
+            Ok(pumped) => self.record.sent(pumped.bytes),
+            Err(error) => self.record.broken(&relay_failure(plan, error)),
+        }
+        if self.is_grpc && trailer_status.get().is_some() {
+            self.record.status(200, trailer_status.get());
+        }
+    }
+
+    async fn relay_upgrade(&mut self, plan: &Plan<'_>, upgrade: Box<Upgrade>) {
+        let Upgrade { head, reply, upstream } = *upgrade;
+        let downstream = match reply.upgrade(head).await {
+            Ok(tunnel) => tunnel,
+            Err(error) => return self.record.broken(&Failure::Downstream(error)),
+        };
+        let (joined, ended) = tunnel::join(downstream, upstream).await;
+        self.record.received(joined.a_to_b);
+        self.record.sent(joined.b_to_a);
+        if let Err(error) = ended {
+            self.record.broken(&relay_failure(plan, error));
+        }
+    }
+
+    fn grpc_status(&self, fields: &Fields) -> Option<u8> {
+        if self.is_grpc { status_in(fields) } else { None }
+    }
+}
+
+fn change_answer(plan: &Plan<'_>, head: &mut ResponseHead) {
+    filter::change_response(&plan.rule.rule.filters, head);
+    filter::change_response(&plan.target.filters, head);
+    if let Some(cors) = &plan.cors {
         filter::apply_cors(cors, head);
     }
 }
 
 /// Drives the download to its end, and the upload beside it as long as it lasts; the download decides.
 async fn with_upload<T>(
-    download: impl Future<Output = Result<T, Error>>,
+    mut download: Pin<&mut impl Future<Output = Result<T, Error>>>,
     upload: Option<Upload>,
     record: &mut Record<'_>,
 ) -> Result<T, Error> {
     let Some(mut upload) = upload else { return download.await };
-    let mut download = std::pin::pin!(download);
     tokio::select! {
         downloaded = &mut download => downloaded,
         uploaded = &mut upload => {
@@ -628,50 +691,15 @@ async fn with_upload<T>(
     }
 }
 
-async fn relay_upgrade(
-    outgoing: Outgoing<'_>,
-    head: ResponseHead,
-    upstream: leno_http::Tunnel,
-    reply: Reply,
-    record: &mut Record<'_>,
-) -> Served {
-    let downstream = match reply.upgrade(head).await {
-        Ok(tunnel) => tunnel,
-        Err(error) => {
-            downstream_failed(record, error);
-            return Ok(());
-        }
-    };
-    let (joined, ended) = tunnel::join(downstream, upstream).await;
-    record.received(joined.a_to_b);
-    record.sent(joined.b_to_a);
-    if let Err(error) = ended {
-        relay_failed(&outgoing, record, error);
-    }
-    Ok(())
+/// The status of gRPC in a head or in trailers.
+fn status_in(fields: &Fields) -> Option<u8> {
+    fields.get_str("grpc-status")?.parse().ok().filter(|status| *status <= 16)
 }
 
-fn grpc_status(outgoing: &Outgoing<'_>, fields: &Fields) -> Option<u8> {
-    if !outgoing.is_grpc {
-        return None;
-    }
-    fields.get_str("grpc-status").and_then(parse_status)
-}
-
-fn parse_status(text: &str) -> Option<u8> {
-    text.parse().ok().filter(|status| *status <= 16)
-}
-
-fn downstream_failed(record: &mut Record<'_>, error: Error) {
-    let failure = Failure::Downstream(error);
-    record.failed(failure.flag(), || failure.to_string());
-}
-
-fn relay_failed(outgoing: &Outgoing<'_>, record: &mut Record<'_>, cause: Error) {
-    let failure = if cause.side() == Side::Upstream {
-        Failure::Upstream { to: String::new(), cluster: outgoing.cluster.spec.name.to_string(), cause }
+fn relay_failure(plan: &Plan<'_>, cause: Error) -> Failure {
+    if cause.side() == Side::Upstream {
+        Failure::Upstream { to: String::new(), cluster: plan.cluster.spec.name.to_string(), cause }
     } else {
         Failure::Downstream(cause)
-    };
-    record.failed(failure.flag(), || failure.to_string());
+    }
 }

@@ -16,7 +16,7 @@ use leno_telemetry::edge::{Peer, Reporter};
 use leno_telemetry::{EdgeKey, Registry};
 
 use crate::cluster::{Edges, EndpointState};
-use crate::connection::{self, Where};
+use crate::connection::{self, HttpConnection, Where};
 use crate::outbound;
 use crate::table::Destination;
 use crate::worker::Worker;
@@ -54,7 +54,11 @@ impl Application {
     }
 }
 
-/// Serves a connection to an inbound port.
-pub(crate) async fn serve(worker: Rc<Worker>, application: Arc<Destination>, stream: Stream) {
-    connection::serve(&worker, Direction::Inbound, Where::Fixed(application), stream, Bytes::new()).await;
+/// Receives a connection to an inbound port.
+pub(crate) async fn receive(
+    worker: Rc<Worker>,
+    application: Arc<Destination>,
+    stream: Stream,
+) -> Option<HttpConnection> {
+    connection::receive(&worker, Direction::Inbound, Where::Fixed(application), stream, Bytes::new()).await
 }

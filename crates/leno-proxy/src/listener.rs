@@ -9,13 +9,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::FutureExt;
 use leno_model::snapshot::Name;
 use leno_net::{Stream, listen};
 use leno_runtime::task::{self, AbortOnDrop};
 use leno_telemetry::access::Direction;
 use tokio::sync::mpsc;
 
-use crate::connection::{self, Where};
+use crate::connection::{self, HttpConnection, Where};
 use crate::inbound;
 use crate::outbound;
 use crate::table::Destination;
@@ -213,20 +215,19 @@ async fn accept(worker: Rc<Worker>, purpose: Purpose, socket: Socket) {
 
 fn serve(worker: &Rc<Worker>, purpose: &Purpose, stream: Stream) {
     let here = worker.clone();
-    let guard = worker.shared.drain.guard();
     match purpose.clone() {
-        Purpose::Outbound => spawn(worker, "outbound", guard, outbound::serve(here, stream)),
-        Purpose::To(name) => spawn(worker, "outbound-to", guard, outbound::serve_to(here, name, stream)),
-        Purpose::Inbound(application) => spawn(worker, "inbound", guard, inbound::serve(here, application, stream)),
-        Purpose::Gateway(destination) => spawn(worker, "gateway", guard, async move {
-            connection::serve(&here, Direction::Gateway, Where::Named(destination), stream, bytes::Bytes::new()).await;
+        Purpose::Outbound => spawn(worker, "outbound", outbound::receive(here, stream)),
+        Purpose::To(name) => spawn(worker, "outbound-to", outbound::receive_to(here, name, stream)),
+        Purpose::Inbound(application) => spawn(worker, "inbound", inbound::receive(here, application, stream)),
+        Purpose::Gateway(destination) => spawn(worker, "gateway", async move {
+            let to = Where::Named(destination);
+            connection::receive(&here, Direction::Gateway, to, stream, Bytes::new()).await
         }),
     }
 }
 
-fn spawn<G: 'static>(worker: &Worker, name: &'static str, guard: G, connection: impl Future<Output = ()> + 'static) {
-    worker.spawn(name, async move {
-        connection.await;
-        drop(guard);
-    });
+/// Serves what is received on a task of its own, which holds the drain up.
+fn spawn(worker: &Worker, name: &'static str, received: impl Future<Output = Option<HttpConnection>> + 'static) {
+    let guard = worker.shared.drain.guard();
+    worker.spawn(name, connection::serve(received).map(move |()| drop(guard)));
 }

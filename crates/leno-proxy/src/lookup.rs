@@ -62,11 +62,11 @@ impl Lookup {
     }
 
     /// What the table says of a name now.
-    pub fn get(&self, name: &str, now: Duration) -> Found {
+    pub fn get(&self, name: &str, now: impl FnOnce() -> Duration) -> Found {
         let table = self.table.load();
         match table.destination(name) {
             Some(destination) => Found::Destination(destination.clone()),
-            None if table.is_absent(name, now) => Found::Absent,
+            None if table.is_absent(name, now()) => Found::Absent,
             None => Found::Unknown,
         }
     }
@@ -75,7 +75,7 @@ impl Lookup {
     pub async fn find(&self, name: &Name, now: impl Fn() -> Duration) -> Found {
         let mut swapped = self.swapped.clone();
         swapped.mark_unchanged();
-        let found = self.get(name, now());
+        let found = self.get(name, &now);
         if !matches!(found, Found::Unknown) {
             return found;
         }
@@ -85,7 +85,7 @@ impl Lookup {
         }
         let answered = async {
             while swapped.changed().await.is_ok() {
-                let found = self.get(name, now());
+                let found = self.get(name, &now);
                 if !matches!(found, Found::Unknown) {
                     return found;
                 }

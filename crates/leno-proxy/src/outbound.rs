@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use leno_http::{Reply, RequestHead, ResponseHead, Text};
+use leno_http::{ResponseHead, Text};
 use leno_model::instance::Protocol;
 use leno_model::name::ServiceName;
 use leno_model::snapshot::{self, BalancePolicy, Listener, Name};
@@ -15,8 +15,8 @@ use leno_net::{Address, Stream};
 use leno_telemetry::access::Direction;
 
 use crate::cluster::{Cluster, Edges, Endpoint, EndpointState};
-use crate::connection::{self, Where};
-use crate::exchange::{self, Context};
+use crate::connection::{self, HttpConnection, Where};
+use crate::exchange::Exchange;
 use crate::failure::Failure;
 use crate::lookup::{Found, WAIT_MAX};
 use crate::opaque;
@@ -26,43 +26,47 @@ use crate::worker::{OutboundDefault, Worker, split_port};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// Serves a connection to the outbound port: captured on its way elsewhere, or made to the port itself by a program
+/// Receives a connection to the outbound port: captured on its way elsewhere, or made to the port itself by a program
 /// that uses it as its HTTP proxy or names its destination in `Host`.
-pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream) {
+pub(crate) async fn receive(worker: Rc<Worker>, stream: Stream) -> Option<HttpConnection> {
     match stream.original_destination() {
-        Some(wanted) => serve_captured(&worker, stream, wanted).await,
-        None => connection::serve(&worker, Direction::Outbound, Where::ByAuthority, stream, Bytes::new()).await,
+        Some(wanted) => receive_captured(&worker, stream, wanted).await,
+        None => connection::receive(&worker, Direction::Outbound, Where::ByAuthority, stream, Bytes::new()).await,
     }
 }
 
-/// Serves a connection to a port that leads to one destination.
-pub(crate) async fn serve_to(worker: Rc<Worker>, name: Name, stream: Stream) {
-    match find(&worker, &name).await {
-        Ok(destination) => {
-            connection::serve(&worker, Direction::Outbound, Where::Named(destination), stream, Bytes::new()).await
-        }
-        Err(failure) => opaque::refuse(&worker, Direction::Outbound, &[], &stream, &failure, ""),
-    }
+/// Receives a connection to a port that leads to one destination.
+pub(crate) async fn receive_to(worker: Rc<Worker>, name: Name, stream: Stream) -> Option<HttpConnection> {
+    receive_found(&worker, find(&worker, &name).await, stream).await
 }
 
-async fn serve_captured(worker: &Rc<Worker>, stream: Stream, wanted: SocketAddr) {
+async fn receive_captured(worker: &Rc<Worker>, stream: Stream, wanted: SocketAddr) -> Option<HttpConnection> {
     let names = worker.shared.virtual_names.as_ref();
     if names.is_some_and(|names| names.is_virtual(wanted.ip())) {
-        let host = names.and_then(|names| names.name_of(wanted.ip()));
-        let found = match host {
+        let found = match names.and_then(|names| names.name_of(wanted.ip())) {
             Some(host) => find(worker, &format!("{host}:{}", wanted.port()).into()).await,
             None => Err(Failure::NoService(wanted.to_string())),
         };
-        return match found {
-            Ok(destination) => {
-                connection::serve(worker, Direction::Outbound, Where::Named(destination), stream, Bytes::new()).await
-            }
-            Err(failure) => opaque::refuse(worker, Direction::Outbound, &[], &stream, &failure, ""),
-        };
+        return receive_found(worker, found, stream).await;
     }
     match check_outside(worker, &wanted) {
-        Ok(()) => Box::pin(opaque::pass(worker, wanted, stream, Bytes::new())).await,
+        Ok(()) => opaque::pass(worker, wanted, stream, Bytes::new()).await,
         Err(failure) => opaque::refuse(worker, Direction::Outbound, &[], &stream, &failure, ""),
+    }
+    None
+}
+
+async fn receive_found(
+    worker: &Rc<Worker>,
+    found: Result<Arc<Destination>, Failure>,
+    stream: Stream,
+) -> Option<HttpConnection> {
+    match found {
+        Ok(found) => connection::receive(worker, Direction::Outbound, Where::Named(found), stream, Bytes::new()).await,
+        Err(failure) => {
+            opaque::refuse(worker, Direction::Outbound, &[], &stream, &failure, "");
+            None
+        }
     }
 }
 
@@ -84,20 +88,20 @@ pub(crate) async fn by_authority(worker: &Worker, authority: &Text) -> Result<Ar
 }
 
 /// Serves CONNECT: what comes through the tunnel is looked at like any other connection.
-pub(crate) async fn connect(context: &Context<'_>, head: RequestHead, reply: Reply) {
-    let worker = context.worker.handle();
-    let found = match &head.authority {
+pub(crate) async fn connect(worker: &Rc<Worker>, exchange: &mut Exchange<'_>) {
+    let found = match &exchange.head.authority {
         None => Err(Failure::NoHost),
         Some(authority) => match worker.destination(authority).await {
             Ok(Some(destination)) => Ok(Where::Named(destination)),
-            Ok(None) => outside(&worker, authority, 443).await.map(Where::Fixed),
+            Ok(None) => outside(worker, authority, 443).await.map(Where::Fixed),
             Err(failure) => Err(failure),
         },
     };
     let to = match found {
         Ok(to) => to,
-        Err(failure) => return exchange::serve_failure(context, head, reply, failure).await,
+        Err(failure) => return exchange.refuse(failure).await,
     };
+    let Some(reply) = exchange.take_reply() else { return };
     if let Ok(tunnel) = reply.upgrade(ResponseHead::new(200)).await {
         // On a task of its own: the connection's own future must not hold itself.
         let tunnelled = worker.clone();

@@ -12,17 +12,30 @@ use leno_telemetry::access::Direction;
 use leno_telemetry::{AccessEvent, Edge, Flag, RequestRecord};
 use tokio::time::Instant;
 
+use crate::failure::Failure;
 use crate::worker::Worker;
 
 /// One request's record.
 pub(crate) struct Record<'a> {
     worker: &'a Worker,
     direction: Direction,
-    started: Instant,
+    end: End,
+    /// Time of the process.
+    began: Duration,
     log: Option<Box<Logged>>,
     edge: Option<Arc<Edge>>,
     numbers: RequestRecord,
-    finished: bool,
+}
+
+/// How a record ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The client left.
+    Dropped,
+    /// The request was served or refused.
+    Finished,
+    /// There is nothing to write down.
+    Discarded,
 }
 
 /// What only a line of the access log needs; taken when there is a log.
@@ -57,16 +70,17 @@ impl<'a> Record<'a> {
         Self {
             worker,
             direction,
-            started: Instant::now(),
+            end: End::Dropped,
+            began: worker.now(),
             log,
             edge: None,
             numbers: RequestRecord::default(),
-            finished: false,
         }
     }
 
-    pub(crate) fn started(&self) -> Instant {
-        self.started
+    /// When the request began, in the time of the process.
+    pub(crate) fn began(&self) -> Duration {
+        self.began
     }
 
     /// Where the request went.
@@ -104,6 +118,10 @@ impl<'a> Record<'a> {
         }
     }
 
+    pub(crate) fn broken(&mut self, failure: &Failure) {
+        self.failed(failure.flag(), || failure.to_string());
+    }
+
     pub(crate) fn retried(&mut self) {
         self.numbers.retries += 1;
     }
@@ -116,16 +134,23 @@ impl<'a> Record<'a> {
         self.numbers.sent = bytes;
     }
 
-    /// The request ended as it should, or as `failed` says. Writes.
-    pub(crate) fn finish(mut self) {
-        self.finished = true;
+    /// The request ended as it should, or as `failed` says.
+    pub(crate) fn finish(&mut self) {
+        self.end = End::Finished;
+    }
+
+    /// Writes nothing.
+    pub(crate) fn discard(&mut self) {
+        self.end = End::Discarded;
     }
 
     fn write(&mut self) {
-        if !self.finished && self.numbers.flag.is_none() {
-            self.numbers.flag = Some(Flag::DownstreamClosed);
+        match self.end {
+            End::Discarded => return,
+            End::Dropped if self.numbers.flag.is_none() => self.numbers.flag = Some(Flag::DownstreamClosed),
+            End::Dropped | End::Finished => {}
         }
-        self.numbers.duration = self.started.elapsed();
+        self.numbers.duration = self.worker.now().saturating_sub(self.began);
         let edge = self.edge.as_ref().unwrap_or(&self.worker.shared.unrouted);
         edge.request(&self.numbers);
         if let (Some(log), Some(access)) = (&self.log, &self.worker.shared.access) {

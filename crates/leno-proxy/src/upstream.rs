@@ -42,7 +42,8 @@ pub(crate) async fn connect(
         let stream = dial(worker, endpoint, cluster.spec.connect_timeout).await?;
         open(worker, stream, http2).await
     };
-    worker.pool.get_or_dial(&key, http2, dial).await
+    // Boxed, because it is rare and larger than all the rest of an exchange.
+    Box::pin(worker.pool.get_or_dial(&key, http2, dial)).await
 }
 
 /// A fresh byte stream to an endpoint.

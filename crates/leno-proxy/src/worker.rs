@@ -184,7 +184,8 @@ impl Worker {
         }
     }
 
-    fn remembered(&self, authority: &Text) -> Option<Arc<Destination>> {
+    /// The destination of an authority that was asked for before, under the same table.
+    pub(crate) fn remembered(&self, authority: &Text) -> Option<Arc<Destination>> {
         let names = self.names.borrow();
         if names.table.get() != self.shared.lookup.table().version {
             return None;

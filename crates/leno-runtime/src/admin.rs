@@ -100,14 +100,15 @@ impl Admin {
         self.route(Method::Get, path, what, handle)
     }
 
-    /// Adds something to do.
-    pub fn post<F: Future<Output = Answer> + 'static>(
+    /// Adds something to set. PUT, because a web page cannot send one without asking: so the body may be of any type, as
+    /// `curl -X PUT -d` sends it.
+    pub fn put<F: Future<Output = Answer> + 'static>(
         self,
         path: &'static str,
         what: &'static str,
         handle: impl Fn(AdminRequest) -> F + 'static,
     ) -> Self {
-        self.route(Method::Post, path, what, handle)
+        self.route(Method::Put, path, what, handle)
     }
 
     /// Serves it until the drain starts.
@@ -130,24 +131,31 @@ impl Admin {
 
     async fn answer(&self, head: &RequestHead, body: Body) -> (Answer, Vec<(&'static str, String)>) {
         let asking = Asking::of_head(head, body.length() != BodyLength::Empty);
-        let (result, principal, fields) = match self.guard.admit(&asking) {
+        let (method, path) = (head.method.as_str(), head.path_only());
+        let word = method.to_ascii_lowercase();
+        let is_reading = matches!(method, "GET" | "HEAD");
+        let (result, audited, fields) = match self.guard.admit(&asking) {
             Ok(Admitted::As(principal)) => {
-                (self.dispatch(head, body, Some(principal.clone())).await, Some(principal), vec![])
+                let audited = (!is_reading).then(|| Audited::done(Some(principal.clone()), word.clone(), path));
+                (self.dispatch(head, body, Some(principal)).await, audited, vec![])
             }
             Ok(Admitted::Public) => (self.dispatch(head, body, None).await, None, vec![]),
-            Ok(Admitted::LoggedIn(cookie)) => {
+            Ok(Admitted::LoggedIn { cookie, principal }) => {
                 let fields = vec![("set-cookie", cookie), ("location", "/".to_owned())];
-                (Ok(Answer { status: 303, ..Answer::text("") }), None, fields)
+                let audited = Audited::done(Some(principal), "login", path);
+                (Ok(Answer { status: 303, ..Answer::text("") }), Some(audited), fields)
             }
-            Ok(Admitted::LoggedOut(cookie)) => {
-                (Ok(Answer { status: 204, ..Answer::text("") }), None, vec![("set-cookie", cookie)])
+            Ok(Admitted::LoggedOut { cookie, principal }) => {
+                let audited = Audited::done(principal, "logout", path);
+                (Ok(Answer { status: 204, ..Answer::text("") }), Some(audited), vec![("set-cookie", cookie)])
             }
             Err(refusal) => (Err(refusal), None, vec![]),
         };
-        let refused = result.as_ref().err().map(|refusal| refusal.code);
+        let refused = |refusal: &Refusal| Audited::refused(None, word, path, refusal);
+        if let Some(audited) = result.as_ref().err().map(refused).or(audited) {
+            self.guard.audit(audited).await;
+        }
         let answer = result.unwrap_or_else(|refusal| Answer::refusal(&refusal));
-        let (method, path) = (head.method.as_str(), head.path_only());
-        self.guard.audit(&Audited { principal: principal.as_ref(), method, path, status: answer.status, refused });
         (answer, fields)
     }
 

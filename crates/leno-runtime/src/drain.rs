@@ -4,46 +4,65 @@
 //! they have something open. Works across threads.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 
 /// Starts the drain and waits for it.
 #[derive(Debug)]
 pub struct Drain {
-    phase: watch::Sender<Phase>,
-    open: Arc<Open>,
+    state: Arc<State>,
 }
 
 /// Sees when the drain starts.
 #[derive(Debug, Clone)]
 pub struct DrainWatch {
-    phase: watch::Receiver<Phase>,
-    open: Arc<Open>,
+    state: Arc<State>,
+}
+
+/// Ready when the drain starts. Connections poll it whenever they are polled, which is several times for each request.
+#[derive(Debug)]
+pub struct WhenDraining {
+    state: Arc<State>,
+    waiting: Option<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    /// Who is woken.
+    waker: Waker,
+    moved: Pin<Box<OwnedNotified>>,
 }
 
 /// Something that is open: the drain waits until it is dropped.
 #[derive(Debug)]
 pub struct DrainGuard {
-    open: Arc<Open>,
+    state: Arc<State>,
 }
 
-/// Where a role is in its life.
+/// How far the end is; before, a role takes new work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    /// Takes new work.
-    Running,
+enum Phase {
     /// Finishes what is open and takes nothing new.
-    Draining,
+    Draining = 1,
     /// Gives up what is still open.
-    Stopping,
+    Stopping = 2,
 }
 
+/// What all of them share.
 #[derive(Debug, Default)]
-struct Open {
-    count: AtomicUsize,
+struct State {
+    /// A [`Phase`], or 0 before the first; it only grows.
+    phase: AtomicU8,
+    /// Told when it has grown.
+    moved: Arc<Notify>,
+    /// Guards that are held.
+    open: AtomicUsize,
     none_left: Notify,
 }
 
@@ -52,17 +71,17 @@ struct Open {
 impl Drain {
     /// For a role that is running.
     pub fn new() -> Self {
-        Drain { phase: watch::Sender::new(Phase::Running), open: Arc::default() }
+        Drain { state: Arc::default() }
     }
 
     /// For what is to be drained.
     pub fn watch(&self) -> DrainWatch {
-        DrainWatch { phase: self.phase.subscribe(), open: self.open.clone() }
+        DrainWatch { state: self.state.clone() }
     }
 
     /// How many guards are held.
     pub fn open(&self) -> usize {
-        self.open.count.load(Ordering::Acquire)
+        self.state.open.load(Ordering::Acquire)
     }
 
     /// Says that the end is near. Again changes nothing.
@@ -92,7 +111,7 @@ impl Drain {
 
     async fn none_open(&self) {
         loop {
-            let none_left = self.open.none_left.notified();
+            let none_left = self.state.none_left.notified();
             if self.open() == 0 {
                 return;
             }
@@ -101,11 +120,9 @@ impl Drain {
     }
 
     fn advance(&self, to: Phase) {
-        self.phase.send_if_modified(|phase| {
-            let moves = *phase < to;
-            *phase = (*phase).max(to);
-            moves
-        });
+        if self.state.phase.fetch_max(to as u8, Ordering::AcqRel) < to as u8 {
+            self.state.moved.notify_waiters();
+        }
     }
 }
 
@@ -115,17 +132,49 @@ impl Default for Drain {
     }
 }
 
+// === impl State ===
+
+impl State {
+    fn has_reached(&self, phase: Phase) -> bool {
+        self.phase.load(Ordering::Acquire) >= phase as u8
+    }
+}
+
+// === impl WhenDraining ===
+
+impl Future for WhenDraining {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        loop {
+            if this.waiting.as_ref().is_some_and(|waiting| !waiting.waker.will_wake(cx.waker())) {
+                this.waiting = None;
+            }
+            // Before the look at the phase, so that no change of it is missed.
+            let is_new = this.waiting.is_none();
+            let waiting = this.waiting.get_or_insert_with(|| Waiting {
+                waker: cx.waker().clone(),
+                moved: Box::pin(this.state.moved.clone().notified_owned()),
+            });
+            if this.state.has_reached(Phase::Draining) {
+                return Poll::Ready(());
+            }
+            // Who waits with this waker need not say so again.
+            if !is_new || waiting.moved.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            this.waiting = None;
+        }
+    }
+}
+
 // === impl DrainWatch ===
 
 impl DrainWatch {
-    /// Where the role is in its life.
-    pub fn phase(&self) -> Phase {
-        *self.phase.borrow()
-    }
-
     /// Whether nothing new is taken any more.
     pub fn is_draining(&self) -> bool {
-        self.phase() >= Phase::Draining
+        self.state.has_reached(Phase::Draining)
     }
 
     /// Waits until the drain starts.
@@ -138,22 +187,25 @@ impl DrainWatch {
         self.reaches(Phase::Stopping).await;
     }
 
-    /// [`DrainWatch::draining`] as a future that owns what it needs.
-    pub fn when_draining(&self) -> impl Future<Output = ()> + 'static {
-        let mut watch = self.clone();
-        async move { watch.draining().await }
+    /// [`DrainWatch::draining`] as a future that owns what it needs, and costs next to nothing to poll again.
+    pub fn when_draining(&self) -> WhenDraining {
+        WhenDraining { state: self.state.clone(), waiting: None }
     }
 
     /// Holds the drain up until it is dropped.
     pub fn guard(&self) -> DrainGuard {
-        self.open.count.fetch_add(1, Ordering::AcqRel);
-        DrainGuard { open: self.open.clone() }
+        self.state.open.fetch_add(1, Ordering::AcqRel);
+        DrainGuard { state: self.state.clone() }
     }
 
     async fn reaches(&mut self, phase: Phase) {
-        if self.phase.wait_for(|now| *now >= phase).await.is_err() {
-            // The drain was dropped without starting: it never will.
-            std::future::pending::<()>().await;
+        loop {
+            // Before the look at the phase, so that no change of it is missed.
+            let moved = self.state.moved.notified();
+            if self.state.has_reached(phase) {
+                return;
+            }
+            moved.await;
         }
     }
 }
@@ -162,15 +214,15 @@ impl DrainWatch {
 
 impl Clone for DrainGuard {
     fn clone(&self) -> Self {
-        self.open.count.fetch_add(1, Ordering::AcqRel);
-        DrainGuard { open: self.open.clone() }
+        self.state.open.fetch_add(1, Ordering::AcqRel);
+        DrainGuard { state: self.state.clone() }
     }
 }
 
 impl Drop for DrainGuard {
     fn drop(&mut self) {
-        if self.open.count.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.open.none_left.notify_waiters();
+        if self.state.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.state.none_left.notify_waiters();
         }
     }
 }
@@ -192,7 +244,8 @@ mod tests {
             drop(guard);
         };
         let (left, ()) = tokio::join!(drain.finish(MINUTE), work);
-        assert_eq!((left, watch.phase()), (0, Phase::Stopping));
+        assert_eq!(left, 0);
+        watch.stopping().await;
     }
 
     #[tokio::test(start_paused = true)]
@@ -215,6 +268,19 @@ mod tests {
         let started = tokio::time::Instant::now();
         let (left, ()) = tokio::join!(drain.finish(MINUTE), stop);
         assert_eq!((left, started.elapsed()), (1, MINUTE / 2));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_waits_is_woken_whoever_polled_it_before() {
+        let drain = Drain::new();
+        let mut waiting = drain.watch().when_draining();
+        let mut elsewhere = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut waiting).poll(&mut elsewhere).is_pending());
+        let start = async {
+            tokio::task::yield_now().await;
+            drain.start();
+        };
+        tokio::join!(waiting, start);
     }
 
     #[tokio::test]

@@ -1,18 +1,24 @@
 //! The guard of every control API: who asks, and whether a web page is behind it.
 //!
 //! ```text
-//! request ─► host (allow-list) ─► cross-site? ─► kind of body ─► public path? ─► credential ─► Principal ─► handler
-//!                  403                 403            415            (go on)          401                 audit
+//! request ─► host (allow-list) ─► cross-site? ─► kind of body ─► public path? ─► credential ─► route's role ─► handler
+//!                  403                 403            415            (go on)          401           403        audit
 //! ```
 //!
 //! Closed by default, on loopback too: a web page that a browser on this machine shows can reach loopback ports. Three
 //! walls stand against it, and each alone suffices: the Host allow-list (DNS rebinding arrives under the page's name),
-//! `Origin` and `Sec-Fetch-Site` (the browser says who asks), and content types that a page cannot send without a
-//! preflight, which is never granted. A caller has a bearer token; a browser has a session, got with a link that works
-//! once. There is no default secret and no CORS.
+//! `Origin` and `Sec-Fetch-Site` (the browser says who asks), and requests that a page cannot send without a preflight,
+//! which is never granted: another method than GET, HEAD and POST, or a body of a type that no form has. A caller has a
+//! bearer token; a browser has a session, got with a link that works once. There is no default secret and no CORS.
+//!
+//! [`Routes`] is the one place where an API's routes stand, each with the role that it needs and the word under which it
+//! is in the audit log.
 
 use std::fmt;
+use std::future::Future;
+use std::net::IpAddr;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use leno_model::identity::{Principal, Role};
@@ -22,6 +28,7 @@ mod asking;
 mod host;
 mod login;
 mod refusal;
+mod routes;
 mod service;
 mod token;
 
@@ -29,8 +36,9 @@ pub use asking::Asking;
 pub use host::Hosts;
 pub use login::{LOGIN_CODE_LIFE, SESSION_LIFE};
 pub use refusal::Refusal;
+pub use routes::{Concerns, Recorded, Route, Routes};
 pub use service::{Guarded, GuardedFuture};
-pub use token::{ADMIN_TOKEN_FILE, TokenError, TokenSet, admin_token, read_admin_token};
+pub use token::{ADMIN_TOKEN_FILE, TokenError, TokenSet, admin_token, make_token, read_admin_token};
 
 use login::Logins;
 
@@ -49,14 +57,21 @@ pub struct GuardOptions {
     pub hosts: Hosts,
     /// Paths that need no credential; one that ends with `/` (and is longer) stands for all below it.
     pub public: Vec<String>,
-    /// Told of every refusal and of every request that is no mere reading.
+    /// Told of every refusal, of logging in and out, and of what the routes record.
     pub audit: Option<AuditHook>,
     /// For how long codes and sessions live.
     pub clock: Arc<dyn Clock>,
 }
 
-/// What is told of requests.
-pub type AuditHook = Arc<dyn Fn(&Audited<'_>) + Send + Sync>;
+/// Writes an event into the audit log; the answer waits for it.
+pub type AuditHook = Arc<dyn Fn(Audited) -> AuditFuture + Send + Sync>;
+
+/// What an [`AuditHook`] returns.
+pub type AuditFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Where a request came from, as whoever accepted its connection says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerAddress(pub IpAddr);
 
 /// Guards an API. Shared by its connections and by the handlers that make login links and tokens.
 pub struct Guard {
@@ -75,25 +90,35 @@ pub enum Admitted {
     As(Principal),
     /// It goes on to what everyone may see.
     Public,
-    /// A browser has exchanged its code: this is the value for `Set-Cookie`, and `/` is next.
-    LoggedIn(String),
-    /// A browser has ended its session: this is the value for `Set-Cookie`.
-    LoggedOut(String),
+    /// A browser has exchanged its code, and `/` is next.
+    LoggedIn {
+        /// The value for `Set-Cookie`.
+        cookie: String,
+        /// Whose session it is.
+        principal: Principal,
+    },
+    /// A browser has ended its session.
+    LoggedOut {
+        /// The value for `Set-Cookie`.
+        cookie: String,
+        /// Whose session it was; none where there was none.
+        principal: Option<Principal>,
+    },
 }
 
 /// A request as the audit log sees it.
-#[derive(Debug)]
-pub struct Audited<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audited {
     /// Who asked, where that is known.
-    pub principal: Option<&'a Principal>,
-    /// What was asked for.
-    pub method: &'a str,
-    /// Where, without the query.
-    pub path: &'a str,
-    /// The status that was answered.
-    pub status: u16,
-    /// The code of the refusal, if the guard refused.
-    pub refused: Option<&'static str>,
+    pub principal: Option<Principal>,
+    /// From where, where that is known.
+    pub from: Option<IpAddr>,
+    /// What was to be done: the word of the route, or the method.
+    pub action: String,
+    /// On what: what the handler says, or the path without the query.
+    pub object: String,
+    /// `done`, or `refused: ` and a code or status.
+    pub outcome: String,
 }
 
 // === impl Guard ===
@@ -139,11 +164,10 @@ impl Guard {
         Some(result)
     }
 
-    /// Tells the audit log about a request that was answered. Reading that was let in is not told.
-    pub fn audit(&self, audited: &Audited<'_>) {
-        let is_reading = matches!(audited.method, "GET" | "HEAD") && audited.refused.is_none();
-        if let (Some(audit), false) = (&self.audit, is_reading) {
-            audit(audited);
+    /// Tells the audit log; returns when it has written.
+    pub async fn audit(&self, audited: Audited) {
+        if let Some(audit) = &self.audit {
+            audit(audited).await;
         }
     }
 
@@ -161,18 +185,22 @@ impl Guard {
 
     fn log_in(&self, asking: &Asking<'_>) -> Result<Admitted, Refusal> {
         let code = asking.query.and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("code=")));
-        let session = lock(&self.logins).redeem(code.unwrap_or_default(), self.clock.monotonic());
-        let session = session.ok_or_else(Refusal::code_used)?;
+        let redeemed = lock(&self.logins).redeem(code.unwrap_or_default(), self.clock.monotonic());
+        let (session, principal) = redeemed.ok_or_else(Refusal::code_used)?;
         let (name, seconds) = (asking.session_cookie(), SESSION_LIFE.as_secs());
-        Ok(Admitted::LoggedIn(format!("{name}={session}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}")))
+        let cookie = format!("{name}={session}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}");
+        Ok(Admitted::LoggedIn { cookie, principal })
     }
 
     fn log_out(&self, asking: &Asking<'_>) -> Admitted {
         let name = asking.session_cookie();
-        if let Some(session) = asking.cookie_value(&name) {
-            lock(&self.logins).end_session(session);
-        }
-        Admitted::LoggedOut(format!("{name}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0"))
+        let mut logins = lock(&self.logins);
+        let principal = asking.cookie_value(&name).and_then(|session| {
+            let owner = logins.find_session(session, self.clock.monotonic());
+            logins.end_session(session);
+            owner
+        });
+        Admitted::LoggedOut { cookie: format!("{name}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0"), principal }
     }
 
     /// A path that a router might read differently is never public.
@@ -192,6 +220,27 @@ impl fmt::Debug for Guard {
     }
 }
 
+// === impl Audited ===
+
+impl Audited {
+    /// An event that a refusal ended.
+    pub fn refused(principal: Option<Principal>, action: impl Into<String>, object: &str, refusal: &Refusal) -> Self {
+        let outcome = format!("refused: {}", refusal.code);
+        Audited { principal, from: None, action: action.into(), object: object.to_owned(), outcome }
+    }
+
+    /// An event that came to what it should.
+    pub fn done(principal: Option<Principal>, action: impl Into<String>, object: &str) -> Self {
+        let outcome = "done".to_owned();
+        Audited { principal, from: None, action: action.into(), object: object.to_owned(), outcome }
+    }
+
+    /// The same, from there.
+    pub fn from(self, peer: Option<PeerAddress>) -> Self {
+        Audited { from: peer.map(|peer| peer.0), ..self }
+    }
+}
+
 /// Refuses a principal whose role does not reach `needed`.
 pub fn require(principal: &Principal, needed: Role) -> Result<(), Refusal> {
     if principal.role >= needed { Ok(()) } else { Err(Refusal::role(principal, needed)) }
@@ -200,7 +249,7 @@ pub fn require(principal: &Principal, needed: Role) -> Result<(), Refusal> {
 /// The tokens of a server: those of the file, and the admin's, which is made on the first start.
 pub fn server_tokens(data_dir: &Path) -> Result<TokenSet, TokenError> {
     let mut tokens = TokenSet::load(data_dir)?;
-    tokens.insert_token(&admin_token(data_dir)?, Principal { name: "admin".to_owned(), role: Role::Admin });
+    tokens.insert_admin(&admin_token(&data_dir.join(ADMIN_TOKEN_FILE))?);
     Ok(tokens)
 }
 

@@ -59,17 +59,16 @@ thread_local! {
 pub fn spawn<T: 'static>(name: &'static str, future: impl Future<Output = T> + 'static) -> Task<T> {
     let running = Running(counters(name));
     count(&running.0.started);
-    let handle = tokio::task::spawn_local(async move {
-        match AssertUnwindSafe(future).catch_unwind().await {
-            Ok(result) => Some(result),
-            Err(panic) => {
-                count(&running.0.panicked);
-                tracing::error!(task = name, error = %panic_message(&*panic), "task panicked");
-                None
-            }
+    // Not an async block, in which the future would have a place as what is captured and another as what is awaited.
+    let counted = AssertUnwindSafe(future).catch_unwind().map(move |result| match result {
+        Ok(result) => Some(result),
+        Err(panic) => {
+            count(&running.0.panicked);
+            tracing::error!(task = name, error = %panic_message(&*panic), "task panicked");
+            None
         }
     });
-    Task { name, handle }
+    Task { name, handle: tokio::task::spawn_local(counted) }
 }
 
 /// The counts by name.

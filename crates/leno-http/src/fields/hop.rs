@@ -26,18 +26,26 @@ impl Fields {
     ///
     /// `Content-Length` stays: the writer checks it against the body it is given. Nothing is changed on an error.
     pub fn strip_hop_by_hop(&mut self, upgrades: Upgrades) -> Result<(), ProtectedNominated> {
-        let mut any = false;
-        let mut named = false;
+        let (mut any, mut named, mut upgrade, mut te) = (false, false, false, false);
         for e in self.entries() {
-            any |= e.known != Known::Other;
-            if e.known == Known::Connection {
-                for name in elements(self.value(e)) {
-                    if is_protected(name) {
-                        return Err(ProtectedNominated);
+            match e.known {
+                Known::Other | Known::ContentLength | Known::Cookie | Known::Expect | Known::Host => continue,
+                Known::Connection => {
+                    for name in elements(self.value(e)) {
+                        if is_option(name) || is_hop_by_hop(name) {
+                            continue;
+                        }
+                        if is_protected(name) {
+                            return Err(ProtectedNominated);
+                        }
+                        named = true;
                     }
-                    named |= !is_hop_by_hop(name) && !is_option(name);
                 }
+                Known::Upgrade => upgrade = true,
+                Known::Te => te = true,
+                _ => {}
             }
+            any = true;
         }
         if !any {
             return Ok(());
@@ -53,10 +61,10 @@ impl Fields {
                 e.known != Known::Other || !nominated.iter().any(|n| n.eq_ignore_ascii_case(fields.name(e)))
             });
         }
-        let upgrade = (upgrades == Upgrades::Keep && self.has_token("connection", "upgrade"))
+        let upgrade = (upgrade && upgrades == Upgrades::Keep && self.has_token("connection", "upgrade"))
             .then(|| self.upgrade_tokens())
             .flatten();
-        let trailers = self.has_token("te", "trailers");
+        let trailers = te && self.has_token("te", "trailers");
         self.retain_entries(|_, e| {
             matches!(e.known, Known::Other | Known::ContentLength | Known::Cookie | Known::Expect | Known::Host)
         });

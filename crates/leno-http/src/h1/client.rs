@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::decode::{Decoded, Decoder};
 use super::encode::{self, Encoder};
-use super::head::{Expected, Framing, Response as Parsed};
+use super::head::{Expected, Framing, MethodKind, Response as Parsed};
 use super::wire::{Wire, WireError};
 use crate::body::{Body, BodyLength, Frame};
 use crate::buffer;
@@ -26,7 +26,7 @@ use crate::client::{Answer, ClientOptions, Response};
 use crate::error::{Error, ErrorKind, Part, Result, Side};
 use crate::fields::{Fields, Known, elements};
 use crate::limits::Malformed;
-use crate::message::{Method, RequestHead};
+use crate::message::RequestHead;
 use crate::tunnel::Tunnel;
 
 /// One connection; shared by the parts of its exchange, or by nobody while it waits in a pool.
@@ -39,9 +39,9 @@ pub(crate) struct Conn {
     keep: Cell<bool>,
     /// Exchanges begun.
     used: Cell<u64>,
-    method: RefCell<Method>,
+    method: Cell<MethodKind>,
     /// The tokens of `Upgrade` that were sent.
-    upgrade: RefCell<Option<Vec<u8>>>,
+    upgrade: RefCell<Option<Box<[u8]>>>,
     keep_timeout: Cell<Option<Duration>>,
     home: RefCell<Option<Home>>,
 }
@@ -102,7 +102,7 @@ impl Conn {
             response: Cell::new(Half::Done),
             keep: Cell::new(true),
             used: Cell::new(0),
-            method: RefCell::new(Method::Get),
+            method: Cell::new(MethodKind::Other),
             upgrade: RefCell::new(None),
             keep_timeout: Cell::new(None),
             home: RefCell::new(None),
@@ -155,9 +155,9 @@ impl Conn {
         let close = framing != Framing::None && !head.method.has_usual_body();
         self.keep.set(!close);
         self.used.set(self.used.get() + 1);
-        *self.method.borrow_mut() = head.method.clone();
+        self.method.set(MethodKind::of(&head.method));
         let upgrade = head.fields.has_known(Known::Upgrade).then(|| head.fields.upgrade_tokens()).flatten();
-        *self.upgrade.borrow_mut() = upgrade;
+        self.upgrade.replace(upgrade.map(Vec::into_boxed_slice));
         let mut outbound = self.wire.outbound.borrow_mut();
         let outbound = &mut *outbound;
         buffer::take_outbound(&mut outbound.out);
@@ -202,7 +202,7 @@ impl Conn {
     fn take_response(&self, length: usize) -> Result<Parsed, Malformed> {
         let mut inbound = self.wire.inbound.borrow_mut();
         let parser = std::mem::take(&mut inbound.parser);
-        let parsed = parser.into_response(&mut inbound.buffer, length, &self.method.borrow())?;
+        let parsed = parser.into_response(&mut inbound.buffer, length, self.method.get())?;
         inbound.decoder = Decoder::new(parsed.framing);
         Ok(parsed)
     }
@@ -320,7 +320,7 @@ impl Awaited {
             }
             return Ok(Answer::Informational(head));
         }
-        if *conn.method.borrow() == Method::Connect && (200..300).contains(&head.status) {
+        if conn.method.get() == MethodKind::Connect && (200..300).contains(&head.status) {
             return self.tunnel(head);
         }
         // Who answers before the end of the request may not read the rest of it.

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::fields::{Entry, Fields, Known, elements, is_protected, is_token_byte, is_value_byte, valid_name};
+use crate::fields::{Entry, Fields, Known, elements, is_protected, is_token_byte, valid_name, valid_value};
 use crate::limits::{Limits, Malformed};
 use crate::message::{
     Method, RequestHead, ResponseHead, Scheme, TargetForm, Text, Version, port_of, valid_authority, valid_target,
@@ -52,6 +52,16 @@ pub(crate) enum Expected {
     Trailers,
 }
 
+/// What the method of a request says about its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MethodKind {
+    /// The answer has no body.
+    Head,
+    /// A good answer is a tunnel.
+    Connect,
+    Other,
+}
+
 /// How the end of a body is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
@@ -90,6 +100,18 @@ struct Facts {
     keep_timeout: Option<u64>,
     expects_continue: bool,
     host: Option<Range<usize>>,
+}
+
+// === impl MethodKind ===
+
+impl MethodKind {
+    pub(crate) fn of(method: &Method) -> MethodKind {
+        match method {
+            Method::Head => MethodKind::Head,
+            Method::Connect => MethodKind::Connect,
+            _ => MethodKind::Other,
+        }
+    }
 }
 
 // === impl HeadParser ===
@@ -158,7 +180,7 @@ impl HeadParser {
             return Err(Malformed::FieldName);
         }
         let raw = &line[colon + 1..];
-        if raw.iter().fold(false, |bad, b| bad | !is_value_byte(*b)) {
+        if !valid_value(raw) {
             return Err(if raw.contains(&b'\r') { Malformed::BareCr } else { Malformed::FieldValue });
         }
         let value = trim(raw);
@@ -235,7 +257,7 @@ impl HeadParser {
         self,
         buffer: &mut BytesMut,
         length: usize,
-        method: &Method,
+        method: MethodKind,
     ) -> Result<Response, Malformed> {
         let block = buffer.split_to(length).freeze();
         let StartLine::Response { status, reason, version } = self.start else { return Err(Malformed::StartLine) };
@@ -245,8 +267,8 @@ impl HeadParser {
                 return Err(Malformed::UnexpectedBody);
             }
             (100..200 | 204 | 304, _) => Framing::None,
-            _ if *method == Method::Head => Framing::None,
-            (200..300, _) if *method == Method::Connect => Framing::None,
+            _ if method == MethodKind::Head => Framing::None,
+            (200..300, _) if method == MethodKind::Connect => Framing::None,
             _ if facts.chunked => Framing::Chunked,
             (_, Some(0)) => Framing::None,
             (_, Some(length)) => Framing::Length(length),
@@ -310,7 +332,7 @@ fn status_line(line: &[u8], at: usize) -> Result<StartLine, Malformed> {
     let status = u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0');
     match reason {
         [] => {}
-        [b' ', text @ ..] if text.iter().all(|b| is_value_byte(*b)) => {}
+        [b' ', text @ ..] if valid_value(text) => {}
         _ => return Err(Malformed::StartLine),
     }
     Ok(StartLine::Response { status, reason: positions(at, (8 + 4 + 1).min(line.len())..line.len()), version })

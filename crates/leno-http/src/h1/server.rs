@@ -19,7 +19,7 @@ use leno_net::Stream;
 
 use super::decode::Decoder;
 use super::encode::{self, Encoder, Persistence};
-use super::head::{Expected, Framing, Request};
+use super::head::{Expected, Framing, MethodKind, Request};
 use super::wire::{Pace, Wire, WireError};
 use crate::body::{Body, BodyLength, Frame};
 use crate::buffer;
@@ -27,7 +27,7 @@ use crate::error::{Error, Part, Result, Side};
 use crate::fields::Fields;
 use crate::h2::server::PREFACE;
 use crate::limits::Malformed;
-use crate::message::{Method, RequestHead, ResponseHead, Version};
+use crate::message::{RequestHead, ResponseHead, Version};
 use crate::server::{Reply, Served, ServerOptions};
 use crate::tunnel::Tunnel;
 
@@ -71,13 +71,6 @@ enum BodyState {
     Broken,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum MethodKind {
-    Head,
-    Connect,
-    Other,
-}
-
 /// What a client speaks.
 pub(crate) enum Protocol {
     Http1,
@@ -100,8 +93,8 @@ pub(crate) struct H1ReplyBody {
 }
 
 /// What comes next on a connection.
-pub(crate) enum Next {
-    Request(Box<Request>),
+pub(crate) enum Next<R> {
+    Request(R),
     Refused(Malformed),
     End(Served),
 }
@@ -169,11 +162,15 @@ impl Conn {
     }
 
     /// The next request, or why there is none.
-    pub(crate) fn poll_next(&self, cx: &mut Context<'_>, drain: Pin<&mut impl Future<Output = ()>>) -> Poll<Next> {
+    pub(crate) fn poll_next(
+        &self,
+        cx: &mut Context<'_>,
+        drain: Pin<&mut impl Future<Output = ()>>,
+    ) -> Poll<Next<Request>> {
         let limits = &self.options.limits;
         let next = match self.wire.poll_head(cx, Expected::Request, limits, limits.idle_timeout, None) {
             Poll::Ready(Ok(Some(length))) => match self.take_request(length) {
-                Ok(request) => Next::Request(Box::new(request)),
+                Ok(request) => Next::Request(request),
                 Err(what) => Next::Refused(what),
             },
             Poll::Ready(Ok(None)) => Next::End(Served::Closed),
@@ -216,11 +213,7 @@ impl Conn {
         self.keep.set(request.keep);
         self.version.set(request.head.version);
         self.malformed.set(None);
-        self.method.set(match request.head.method {
-            Method::Head => MethodKind::Head,
-            Method::Connect => MethodKind::Connect,
-            _ => MethodKind::Other,
-        });
+        self.method.set(MethodKind::of(&request.head.method));
         let body = if has_body { Body::h1_server(Incoming { conn: self.clone() }) } else { Body::empty() };
         (request.head, body, Reply::h1(H1Reply { conn: Some(self.clone()) }))
     }
@@ -439,6 +432,18 @@ impl Conn {
         drop(conn);
         if let Some(waker) = waker {
             waker.wake();
+        }
+    }
+}
+
+// === impl Next ===
+
+impl<R> Next<R> {
+    pub(crate) fn map<T>(self, change: impl FnOnce(R) -> T) -> Next<T> {
+        match self {
+            Next::Request(request) => Next::Request(change(request)),
+            Next::Refused(what) => Next::Refused(what),
+            Next::End(served) => Next::End(served),
         }
     }
 }

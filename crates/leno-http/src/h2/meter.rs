@@ -1,51 +1,22 @@
-//! Counts what a peer sends besides requests and bodies, on the byte stream below the engine, and ends floods.
+//! Counts what a peer sends besides requests and bodies, and finds floods.
 //!
-//! The engine answers PING and SETTINGS, and swallows PRIORITY, WINDOW_UPDATE and unknown frames, for as long as they come;
-//! a peer can keep a core busy with them. Here the nine bytes before each frame are looked at as they pass. What is
-//! allowed in ten seconds grows with what is written (whoever downloads a lot has windows to update), so that only
-//! those who cost more than they use are stopped. The clock is asked only when a count reaches its limit.
+//! PING and SETTINGS are answered, PRIORITY, WINDOW_UPDATE and unknown frames are swallowed, for as long as they come; a
+//! peer can keep a core busy with them. What is allowed in ten seconds grows with what is written (whoever downloads a
+//! lot has windows to update), so that only those who cost more than they use are stopped. The clock is asked only when
+//! a count reaches its limit.
 
-use std::cell::{Cell, RefCell};
-use std::io;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use leno_net::Stream;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::frame::{self, Header};
 use crate::limits::{Limits, Malformed};
 
-/// A stream whose frames are counted.
-pub(crate) struct Meter {
-    stream: Shared,
-    /// Read already, to be given out first.
-    first: Bytes,
-    frames: Frames,
-    verdict: Rc<Verdict>,
-}
-
-/// The socket, which outlives the engine's connection, so that a reset does not overtake its last word.
-pub(crate) type Shared = Rc<RefCell<Stream>>;
-
-/// What the meter found; shared with the connection's task, which acts upon it.
-#[derive(Default)]
-pub(crate) struct Verdict {
-    flood: Cell<Option<Malformed>>,
-    waker: Cell<Option<Waker>>,
-}
-
-/// Finds the frames in the bytes that pass, and counts them.
-struct Frames {
-    /// Bytes until the next header: the rest of a payload, or of the client's preface.
-    skip: usize,
-    header: [u8; 9],
-    filled: usize,
+/// The counts of one connection.
+pub(super) struct Meter {
     control_max: u32,
     resets_max: u32,
+    errors_max: u32,
     window: Window,
 }
 
@@ -53,7 +24,11 @@ struct Frames {
 struct Window {
     began: Option<Instant>,
     control: u32,
+    /// DATA that has no byte and ends nothing.
+    empty: u32,
     resets: u32,
+    /// Resets that we sent because the peer broke the protocol.
+    errors: u32,
     streams: u32,
     written: u64,
 }
@@ -62,146 +37,66 @@ struct Window {
 const WINDOW: Duration = Duration::from_secs(10);
 /// For so many bytes written, one more control frame is allowed.
 const BYTES_PER_FRAME: u64 = 512;
+/// Empty frames of DATA in a window.
+const EMPTY_MAX: u32 = 100;
 
 // === impl Meter ===
 
 impl Meter {
-    /// `preface` is the number of bytes before the peer's first frame.
-    pub(crate) fn new(stream: Shared, first: Bytes, preface: usize, limits: &Limits) -> (Meter, Rc<Verdict>) {
-        let frames = Frames {
-            skip: preface,
-            header: [0; 9],
-            filled: 0,
+    pub(super) fn new(limits: &Limits) -> Meter {
+        Meter {
             control_max: limits.h2_control_frames,
             resets_max: limits.h2_resets,
+            errors_max: u32::try_from(limits.h2_error_resets).unwrap_or(u32::MAX),
             window: Window::default(),
-        };
-        let verdict = Rc::new(Verdict::default());
-        (Meter { stream, first, frames, verdict: verdict.clone() }, verdict)
-    }
-
-    fn count(&mut self, bytes: &[u8]) {
-        if let Some(flood) = self.frames.pass(bytes) {
-            self.verdict.reached(flood);
-        }
-    }
-}
-
-impl AsyncRead for Meter {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if this.verdict.flood.get().is_some() {
-            // Nothing more of it is read; the connection's task sends GOAWAY and closes.
-            return Poll::Pending;
-        }
-        let before = buffer.filled().len();
-        if this.first.is_empty() {
-            ready!(Pin::new(&mut *this.stream.borrow_mut()).poll_read(cx, buffer))?;
-        } else {
-            let length = this.first.len().min(buffer.remaining());
-            buffer.put_slice(&this.first[..length]);
-            this.first.advance(length);
-        }
-        this.count(&buffer.filled()[before..]);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Meter {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(self.stream.borrow().poll_write(cx, bytes))?;
-        self.frames.window.written += written as u64;
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = ready!(self.stream.borrow().poll_write_vectored(cx, slices))?;
-        self.frames.window.written += written as u64;
-        Poll::Ready(Ok(written))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.stream.borrow().shutdown_write())
-    }
-}
-
-// === impl Verdict ===
-
-impl Verdict {
-    fn reached(&self, flood: Malformed) {
-        self.flood.set(Some(flood));
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
         }
     }
 
-    /// The flood that was found; else the task is woken when one is.
-    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Option<Malformed> {
-        let found = self.flood.get();
-        if found.is_none() {
-            let waker = self.waker.take().filter(|w| w.will_wake(cx.waker()));
-            self.waker.set(Some(waker.unwrap_or_else(|| cx.waker().clone())));
-        }
-        found
-    }
-}
-
-// === impl Frames ===
-
-impl Frames {
-    fn pass(&mut self, mut bytes: &[u8]) -> Option<Malformed> {
-        loop {
-            let skipped = self.skip.min(bytes.len());
-            self.skip -= skipped;
-            bytes = &bytes[skipped..];
-            let taken = (9 - self.filled).min(bytes.len());
-            self.header[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
-            self.filled += taken;
-            bytes = &bytes[taken..];
-            if self.filled < 9 {
-                return None;
-            }
-            self.filled = 0;
-            let [a, b, c, kind, flags, ..] = self.header;
-            self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-            if let Some(flood) = self.frame(kind, flags) {
-                return Some(flood);
-            }
-        }
+    /// So many bytes were written.
+    pub(super) fn wrote(&mut self, bytes: usize) {
+        self.window.written += bytes as u64;
     }
 
-    fn frame(&mut self, kind: u8, flags: u8) -> Option<Malformed> {
-        const ACK: u8 = 1;
+    /// A frame came; the flood, if it is one too many.
+    pub(super) fn frame(&mut self, header: Header) -> Option<Malformed> {
         let window = &mut self.window;
-        match kind {
-            0 | 9 => return None, // DATA and CONTINUATION have limits in the engine
-            1 => {
+        match header.kind {
+            frame::DATA if header.length > 0 || header.has(frame::END_STREAM) => return None,
+            frame::DATA => {
+                window.empty += 1;
+                return window.exceeds(window.empty > EMPTY_MAX).then_some(Malformed::ControlFlood);
+            }
+            // It has a limit of its own.
+            frame::CONTINUATION => return None,
+            frame::HEADERS => {
                 window.streams += 1;
                 return None;
             }
-            3 => {
+            frame::RST_STREAM => {
                 window.resets += 1;
                 let allowed = self.resets_max.saturating_add(window.streams / 5);
                 return window.exceeds(window.resets > allowed).then_some(Malformed::ResetFlood);
             }
-            4 | 6 if flags & ACK != 0 => return None,
-            _ => window.control += 1,
+            frame::SETTINGS | frame::PING if header.has(frame::ACK) => return None,
+            _ => {}
         }
+        self.swallowed()
+    }
+
+    /// Something was done for nothing.
+    pub(super) fn swallowed(&mut self) -> Option<Malformed> {
+        let window = &mut self.window;
+        window.control += 1;
         let more = u64::from(window.streams) * 2 + window.written / BYTES_PER_FRAME;
         let over = u64::from(window.control) > u64::from(self.control_max) + more;
         window.exceeds(over).then_some(Malformed::ControlFlood)
+    }
+
+    /// We reset a stream because the peer broke the protocol (CVE-2025-8671).
+    pub(super) fn error(&mut self) -> Option<Malformed> {
+        let window = &mut self.window;
+        window.errors += 1;
+        window.exceeds(window.errors > self.errors_max).then_some(Malformed::ResetFlood)
     }
 }
 
@@ -226,49 +121,46 @@ impl Window {
 mod tests {
     use super::*;
 
-    fn frames() -> Frames {
-        Frames { skip: 3, header: [0; 9], filled: 0, control_max: 5, resets_max: 2, window: Window::default() }
+    fn meter() -> Meter {
+        Meter { control_max: 5, resets_max: 2, errors_max: 3, window: Window::default() }
     }
 
-    fn frame(kind: u8, payload: usize) -> Vec<u8> {
-        let mut bytes = vec![0, 0, payload as u8, kind, 0, 0, 0, 0, 1];
-        bytes.extend(vec![3; payload]);
-        bytes
+    fn header(kind: u8, length: usize) -> Header {
+        Header { length, kind, flags: 0, stream: 1 }
     }
 
     #[test]
-    fn frames_are_found_however_the_bytes_are_cut() {
-        let mut bytes = b"PRI".to_vec();
-        for _ in 0..5 {
-            bytes.extend(frame(6, 8));
-            bytes.extend(frame(0, 20));
+    fn frames_that_carry_nothing_are_a_flood() {
+        for kind in [frame::PING, frame::SETTINGS, frame::PRIORITY, frame::WINDOW_UPDATE, 0x42] {
+            let mut meter = meter();
+            assert!((0..5).all(|_| meter.frame(header(kind, 8)).is_none()));
+            assert_eq!(meter.frame(header(kind, 8)), Some(Malformed::ControlFlood));
         }
-        for cut in 1..bytes.len() {
-            let mut frames = frames();
-            assert!(bytes.chunks(cut).all(|piece| frames.pass(piece).is_none()));
-            assert_eq!((frames.window.control, frames.skip), (5, 0), "cut every {cut} bytes");
-            assert_eq!(frames.pass(&frame(6, 8)), Some(Malformed::ControlFlood));
-        }
+        let mut meter = meter();
+        assert!((0..EMPTY_MAX).all(|_| meter.frame(header(frame::DATA, 0)).is_none()));
+        assert!((0..1000).all(|_| meter.frame(header(frame::DATA, 1)).is_none()));
+        assert_eq!(meter.frame(header(frame::DATA, 0)), Some(Malformed::ControlFlood));
     }
 
     #[test]
     fn resets_are_allowed_for_a_fifth_of_the_streams() {
-        let mut frames = frames();
-        frames.skip = 0;
-        for _ in 0..10 {
-            assert_eq!(frames.pass(&frame(1, 4)), None);
-        }
-        for _ in 0..4 {
-            assert_eq!(frames.pass(&frame(3, 4)), None);
-        }
-        assert_eq!(frames.pass(&frame(3, 4)), Some(Malformed::ResetFlood));
+        let mut meter = meter();
+        assert!((0..10).all(|_| meter.frame(header(frame::HEADERS, 4)).is_none()));
+        assert!((0..4).all(|_| meter.frame(header(frame::RST_STREAM, 4)).is_none()));
+        assert_eq!(meter.frame(header(frame::RST_STREAM, 4)), Some(Malformed::ResetFlood));
+    }
+
+    #[test]
+    fn faults_that_cost_a_reset_are_limited() {
+        let mut meter = meter();
+        assert!((0..3).all(|_| meter.error().is_none()));
+        assert_eq!(meter.error(), Some(Malformed::ResetFlood));
     }
 
     #[test]
     fn whoever_downloads_may_update_windows() {
-        let mut frames = frames();
-        frames.skip = 0;
-        frames.window.written = 100 * BYTES_PER_FRAME;
-        assert!((0..100).all(|_| frames.pass(&frame(8, 4)).is_none()));
+        let mut meter = meter();
+        meter.wrote(100 * BYTES_PER_FRAME as usize);
+        assert!((0..100).all(|_| meter.frame(header(frame::WINDOW_UPDATE, 4)).is_none()));
     }
 }

@@ -1,236 +1,214 @@
 //! The server side of an HTTP/2 connection: one task drives it, and each stream's handler has its own.
 //!
 //! A stream that the client resets ends its handler at once, so that no work outlives the interest in it; its place among
-//! the concurrent streams is free only then (CVE-2025-8671, CVE-2023-44487).
+//! the streams is free only then (CVE-2025-8671, CVE-2023-44487).
 
-use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{self, Poll};
+use std::task::{Context, Poll};
 
-use ::h2::server::SendResponse;
-use ::h2::{Reason, RecvStream, SendStream};
 use bytes::{Bytes, BytesMut};
 use leno_net::Stream;
 
-use super::convert;
-use super::keepalive::Keepalive;
-use super::meter::{Meter, Shared, Verdict};
-use super::stream::{Incoming, Outgoing};
+use super::core::{Leaving, Role};
+use super::frame::code;
+use super::receive::Accepted;
+use super::shared::{Driver, Shared, Stop, StreamRef};
+use super::stream::{Incoming, Outgoing, Pipe, error};
+use super::streams::{End, register};
 use crate::body::{Body, BodyLength};
-use crate::error::{Error, ErrorKind, Part, Result, Side};
+use crate::error::{Error, Part, Result, Side};
 use crate::fields::Fields;
 use crate::limits::{Limits, Malformed};
 use crate::message::{Method, ResponseHead};
 use crate::server::{Handler, Reply, Served, ServerOptions};
-use crate::timer::{Alarms, Pulse, Timer};
+use crate::timer::Timer;
 use crate::tunnel::Tunnel;
 
-type Engine = ::h2::server::Connection<Meter, Bytes>;
-
-/// What client and server send first: `PRI * HTTP/2.0 …`.
-pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// The sending half of a stream, shared by the answer and by the task that watches for a reset.
-struct Sending {
-    half: RefCell<Half>,
-    outgoing: RefCell<Option<Outgoing>>,
-    /// Of CONNECT: what the client sends.
-    tunnel: Cell<Option<RecvStream>>,
-    is_head: bool,
-    pulse: Pulse,
-    shared: Rc<Context>,
-}
-
-/// What the streams of a connection share.
-struct Context {
-    options: Rc<ServerOptions>,
-    alarms: Rc<Alarms>,
-}
-
-enum Half {
-    /// No head yet.
-    Response(SendResponse<Bytes>),
-    Body(SendStream<Bytes>),
-    /// Ended, or handed over to a tunnel.
-    Done,
-}
+pub(crate) use super::frame::PREFACE;
 
 /// The answer, not begun.
 pub(crate) struct H2Reply {
-    sending: Option<Rc<Sending>>,
+    stream: Option<StreamRef>,
+    /// The request was HEAD.
+    is_head: bool,
+    is_connect: bool,
 }
 
-/// The answer, begun; without a stream when it has no body.
+/// The answer, begun; nothing when it has no body.
 pub(crate) struct H2ReplyBody {
-    sending: Option<Rc<Sending>>,
+    body: Option<Outgoing>,
 }
 
 /// Serves the connection. `taken` has what was read from it already, from the preface on.
 pub(crate) async fn serve<H: Handler>(
     taken: Option<(Stream, Bytes, Rc<ServerOptions>)>,
     handler: Rc<H>,
-    mut drain: Pin<&mut impl Future<Output = ()>>,
+    drain: Pin<&mut impl Future<Output = ()>>,
 ) -> Served {
     let Some((stream, first, options)) = taken else { return Served::Broken };
-    let stream: Shared = Rc::new(RefCell::new(stream));
-    let (meter, verdict) = Meter::new(stream.clone(), first, PREFACE.len(), &options.limits);
-    let handshake = builder(&options.limits).handshake(meter);
-    let Ok(Ok(mut engine)) = tokio::time::timeout(options.limits.head_timeout, handshake).await else {
-        return Served::Broken;
-    };
-    let mut keepalive = Keepalive::new(engine.ping_pong(), options.keepalive);
-    let context = Rc::new(Context { options, alarms: Rc::default() });
-    let options = &context.options;
-    let mut draining = false;
-    let mut timer = Timer::default();
-    let served = loop {
-        let next = poll_fn(|cx| {
-            if !draining && drain.as_mut().poll(cx).is_ready() {
-                draining = true;
-                engine.graceful_shutdown();
-            }
-            context.alarms.poll(cx);
-            let next = poll_next(&mut engine, &verdict, &mut timer, &options.limits, cx);
-            match &mut keepalive {
-                Some(keepalive) if next.is_pending() => keepalive.poll(cx).map(|()| Next::Gone),
-                _ => next,
-            }
-        });
-        match next.await {
-            Next::Stream(request, respond) => begin(request, respond, &context, &handler),
-            Next::Idle => {
-                draining = true;
-                engine.graceful_shutdown();
-            }
-            Next::Flood(what) => {
-                options.strikes.count(what);
-                engine.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-                let closed = poll_fn(|cx| engine.poll_closed(cx));
-                let _ = tokio::time::timeout(options.limits.linger_timeout, closed).await;
-                break Served::Refused(what);
-            }
-            Next::Gone => break Served::Broken,
-            Next::Closed(Ok(())) if draining => break Served::Drained,
-            Next::Closed(Ok(())) => break Served::Closed,
-            Next::Closed(Err(error)) if error.is_library() => {
-                options.strikes.count(Malformed::H2Protocol);
-                break Served::Refused(Malformed::H2Protocol);
-            }
-            Next::Closed(Err(_)) => break Served::Broken,
+    let shared = Shared::new(Role::Server, stream, &options.limits, &options.strikes);
+    let first = first.try_into_mut().unwrap_or_else(|first| BytesMut::from(&first[..]));
+    let driver = Driver::new(shared, first, options.keepalive);
+    let mut connection =
+        Connection { driver, options, idle: Timer::default(), partial: Timer::default(), leaving: Timer::default() };
+    let mut drain = Some(drain);
+    let end = poll_fn(|cx| {
+        if drain.as_mut().is_some_and(|drain| drain.as_mut().poll(cx).is_ready()) {
+            drain = None;
+            connection.driver.shared.with(|core| core.leave());
         }
-    };
-    drop(engine);
-    if let Served::Refused(_) = served {
-        linger(&stream, &options.limits).await;
+        connection.poll(cx, &handler)
+    });
+    let end = end.await;
+    connection.close(end).await
+}
+
+/// How it ended.
+enum Ended {
+    Stopped(Stop),
+    /// The head of a request did not come to its end.
+    Slow,
+    /// Everything that was begun is done.
+    Done,
+}
+
+struct Connection {
+    driver: Driver,
+    options: Rc<ServerOptions>,
+    idle: Timer,
+    partial: Timer,
+    leaving: Timer,
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// One turn: read, start what was asked for, write.
+    fn poll<H: Handler>(&mut self, cx: &mut Context<'_>, handler: &Rc<H>) -> Poll<Ended> {
+        self.driver.begin(cx);
+        let (shared, options) = (self.driver.shared.clone(), self.options.clone());
+        let stop = self.driver.poll_read(cx, |accepted| begin(&shared, accepted, &options, handler));
+        if let Poll::Ready(stop) = stop {
+            return Poll::Ready(Ended::Stopped(stop));
+        }
+        if let Poll::Ready(ended) = self.poll_time(cx) {
+            return Poll::Ready(ended);
+        }
+        match self.driver.poll_write(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Ended::Stopped(Stop::Io(error.kind()))),
+            Poll::Ready(Ok(())) if shared.with(|core| core.is_done()) => Poll::Ready(Ended::Done),
+            _ => Poll::Pending,
+        }
     }
-    served
-}
 
-#[allow(clippy::large_enum_variant)] // The large one is the usual one.
-enum Next {
-    Stream(http::Request<RecvStream>, SendResponse<Bytes>),
-    Idle,
-    Flood(Malformed),
-    /// The client does not answer any more.
-    Gone,
-    Closed(Result<(), ::h2::Error>),
-}
-
-fn builder(limits: &Limits) -> ::h2::server::Builder {
-    let mut builder = ::h2::server::Builder::new();
-    builder
-        .initial_window_size(limits.h2_stream_window)
-        .initial_connection_window_size(limits.h2_connection_window)
-        .max_concurrent_streams(limits.h2_streams)
-        .max_header_list_size(limits.h2_field_list_bytes)
-        .max_pending_accept_reset_streams(limits.h2_pending_resets)
-        .max_local_error_reset_streams(Some(limits.h2_error_resets))
-        .max_send_buffer_size(limits.buffer_bytes.max(64 * 1024))
-        .reset_stream_duration(std::time::Duration::from_secs(1));
-    builder
-}
-
-fn poll_next(
-    engine: &mut Engine,
-    verdict: &Verdict,
-    timer: &mut Timer,
-    limits: &Limits,
-    cx: &mut task::Context<'_>,
-) -> Poll<Next> {
-    if let Some(flood) = verdict.poll(cx) {
-        return Poll::Ready(Next::Flood(flood));
+    /// What has a deadline.
+    fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        let limits = &self.options.limits;
+        if self.driver.is_partial() {
+            if self.partial.poll(cx, limits.head_timeout).is_ready() {
+                return Poll::Ready(Ended::Slow);
+            }
+        } else {
+            self.partial.done();
+        }
+        let (leaving, streams) = self.driver.shared.with(|core| (core.leaving, core.streams.len()));
+        match leaving {
+            Leaving::No if streams > 0 => self.idle.done(),
+            Leaving::No => {
+                if self.idle.poll(cx, limits.idle_timeout).is_ready() {
+                    self.driver.shared.with(|core| core.leave());
+                }
+            }
+            // A client that does not answer the PING has had its time to read the GOAWAY before it.
+            Leaving::Announced => {
+                if self.leaving.poll(cx, limits.linger_timeout).is_ready() {
+                    self.driver.shared.with(|core| core.leave_now());
+                    self.leaving.done();
+                }
+            }
+            // Everything is done, but for the last bytes, which the client does not read.
+            Leaving::Final(_) if streams == 0 => {
+                if self.leaving.poll(cx, limits.linger_timeout).is_ready() {
+                    return Poll::Ready(Ended::Done);
+                }
+            }
+            Leaving::Final(_) => self.leaving.done(),
+        }
+        self.driver.poll_keepalive(cx).map(Ended::Stopped)
     }
-    match engine.poll_accept(cx) {
-        Poll::Ready(Some(Ok((request, respond)))) => {
-            timer.done();
-            Poll::Ready(Next::Stream(request, respond))
+
+    async fn close(mut self, ended: Ended) -> Served {
+        let limits = &self.options.limits;
+        let shared = self.driver.shared.clone();
+        let (streams, leaving) = shared.with(|core| (core.streams.len(), core.leaving != Leaving::No));
+        let served = match ended {
+            Ended::Done if leaving => Served::Drained,
+            Ended::Done => Served::Closed,
+            Ended::Slow => {
+                self.options.strikes.count(Malformed::HeadTimeout);
+                shared.with(|core| core.condemn(code::NO_ERROR, Malformed::HeadTimeout));
+                Served::Refused(Malformed::HeadTimeout)
+            }
+            Ended::Stopped(stop) => {
+                self.driver.finish(stop);
+                match stop {
+                    Stop::Fatal(fatal) => {
+                        self.options.strikes.count(fatal.what);
+                        Served::Refused(fatal.what)
+                    }
+                    Stop::Closed if leaving => Served::Drained,
+                    Stop::Closed if streams == 0 => Served::Closed,
+                    Stop::Closed | Stop::Io(_) | Stop::Silent => Served::Broken,
+                }
+            }
+        };
+        match served {
+            Served::Refused(_) => {
+                self.driver.flush(limits.linger_timeout).await;
+                linger(&shared.stream, limits).await;
+            }
+            Served::Drained | Served::Closed => {
+                let _ = shared.stream.shutdown_write();
+            }
+            _ => {}
         }
-        Poll::Ready(Some(Err(error))) => Poll::Ready(Next::Closed(Err(error))),
-        Poll::Ready(None) => Poll::Ready(Next::Closed(Ok(()))),
-        Poll::Pending if engine.has_streams() => {
-            timer.done();
-            Poll::Pending
-        }
-        Poll::Pending => timer.poll(cx, limits.idle_timeout).map(|()| {
-            timer.done();
-            Next::Idle
-        }),
+        served
     }
 }
 
 /// Starts the task of one stream.
-fn begin<H: Handler>(
-    request: http::Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
-    context: &Rc<Context>,
-    handler: &Rc<H>,
-) {
-    let options = &context.options;
-    let (parts, stream) = request.into_parts();
-    let has_body = !stream.is_end_stream();
-    let expects_continue = has_body && parts.headers.contains_key(http::header::EXPECT);
-    // `h2` keeps what `:protocol` said in the extensions; extended CONNECT was not offered.
-    let extended = parts.extensions.get::<::h2::ext::Protocol>().is_some();
-    let head = match convert::request_head(parts) {
-        Ok(head) if !extended => head,
-        refused => {
-            options.strikes.count(refused.err().unwrap_or(Malformed::H2Protocol));
-            return respond.send_reset(Reason::PROTOCOL_ERROR);
-        }
-    };
-    if expects_continue {
-        let mut head = http::Response::new(());
-        *head.status_mut() = http::StatusCode::CONTINUE;
-        let _ = respond.send_informational(head);
+fn begin<H: Handler>(shared: &Rc<Shared>, accepted: Accepted, options: &Rc<ServerOptions>, handler: &Rc<H>) {
+    let Accepted { key, request, has_body } = accepted;
+    let stream = shared.hold(key);
+    let (is_head, is_connect) = (request.head.method == Method::Head, request.head.method == Method::Connect);
+    if has_body && request.expects {
+        let goes_on = ResponseHead::new(100);
+        let _ = stream.with(|core, key| core.respond(key, &goes_on, BodyLength::Empty, false, false));
     }
-    let pulse: Pulse = has_body.then(Rc::default);
-    let (body, tunnel) = match head.method {
-        Method::Connect => (Body::empty(), Some(stream)),
-        _ if !has_body => (Body::empty(), None),
-        _ => {
-            let idle = options.limits.stream_idle_timeout;
-            let side = Side::Downstream;
-            let incoming = Incoming::new(stream, &head.fields, side, idle, &context.alarms, pulse.clone(), None);
-            (Body::h2(incoming), None)
-        }
+    let body = match has_body && !is_connect {
+        true => Incoming::body(stream.clone(), request.length, Side::Downstream),
+        false => Body::empty(),
     };
-    let sending = Rc::new(Sending {
-        half: RefCell::new(Half::Response(respond)),
-        outgoing: RefCell::new(None),
-        tunnel: Cell::new(tunnel),
-        is_head: head.method == Method::Head,
-        pulse,
-        shared: context.clone(),
-    });
-    let reply = Reply::h2(H2Reply { sending: Some(sending.clone()) });
+    let reply = Reply::h2(H2Reply { stream: Some(stream.clone()), is_head, is_connect });
     let handler = handler.clone();
     let task = async move {
-        let mut exchange = std::pin::pin!(handler.handle(head, body, reply));
+        let mut exchange = pin!(handler.handle(request.head, body, reply));
         poll_fn(|cx| match exchange.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(()),
-            Poll::Pending => sending.poll_reset(cx),
+            Poll::Pending => stream.with(|core, key| {
+                let slot = core.streams.get(key);
+                match slot.end {
+                    // What our side gave up, it gave up knowing what else it has to do.
+                    Some(End::GivenUp) => Poll::Pending,
+                    Some(_) => Poll::Ready(()),
+                    None => {
+                        register(&mut slot.reset_waker, cx);
+                        Poll::Pending
+                    }
+                }
+            }),
         })
         .await;
     };
@@ -238,14 +216,14 @@ fn begin<H: Handler>(
 }
 
 /// Reads and throws away what a refused client still sends, until it closes.
-async fn linger(stream: &Shared, limits: &Limits) {
-    let _ = stream.borrow().shutdown_write();
+async fn linger(stream: &Stream, limits: &Limits) {
+    let _ = stream.shutdown_write();
     let mut buffer = BytesMut::with_capacity(crate::buffer::SIZE);
     let mut left: usize = 1024 * 1024;
     let drained = poll_fn(|cx| {
         loop {
             buffer.clear();
-            match std::task::ready!(stream.borrow().poll_read(cx, &mut buffer)) {
+            match std::task::ready!(stream.poll_read(cx, &mut buffer)) {
                 Ok(read) if read > 0 && read < left => left -= read,
                 _ => return Poll::Ready(()),
             }
@@ -254,105 +232,49 @@ async fn linger(stream: &Shared, limits: &Limits) {
     let _ = tokio::time::timeout(limits.linger_timeout, drained).await;
 }
 
-// === impl Sending ===
-
-impl Sending {
-    /// Ready when the client has reset the stream, or the connection is gone.
-    fn poll_reset(&self, cx: &mut task::Context<'_>) -> Poll<()> {
-        match &mut *self.half.borrow_mut() {
-            Half::Response(respond) => respond.poll_reset(cx).map(|_| ()),
-            Half::Body(stream) => stream.poll_reset(cx).map(|_| ()),
-            Half::Done => Poll::Pending,
-        }
-    }
-
-    fn reset(&self, reason: Reason) {
-        match std::mem::replace(&mut *self.half.borrow_mut(), Half::Done) {
-            Half::Response(mut respond) => respond.send_reset(reason),
-            Half::Body(mut stream) => stream.send_reset(reason),
-            Half::Done => {}
-        }
-    }
-
-    /// Writes what is held, and the end of the stream.
-    async fn write(&self, end: bool) -> Result<()> {
-        let idle = self.shared.options.limits.stream_idle_timeout;
-        poll_fn(|cx| match (&mut *self.half.borrow_mut(), &mut *self.outgoing.borrow_mut()) {
-            (Half::Body(stream), Some(outgoing)) => outgoing.poll_flush(stream, cx, idle, end),
-            _ => Poll::Ready(Err(ErrorKind::Dropped)),
-        })
-        .await
-        .map_err(|kind| Error::new(kind, Side::Downstream))
-    }
-
-    fn hold(&self, data: Bytes) -> Result<()> {
-        match &mut *self.outgoing.borrow_mut() {
-            Some(outgoing) => outgoing.hold(data).map_err(|kind| Error::new(kind, Side::Us)),
-            None => Err(Error::misuse("the answer is over")),
-        }
-    }
-}
-
 // === impl H2Reply ===
 
 impl H2Reply {
     pub(crate) fn send(mut self, head: &ResponseHead, length: BodyLength) -> Result<H2ReplyBody> {
-        let sending = self.sending.take().ok_or_else(|| Error::misuse("answered twice"))?;
-        let bodiless = sending.is_head || matches!(head.status, 204 | 304);
+        let stream = self.stream.take().ok_or_else(|| Error::misuse("answered twice"))?;
+        let bodiless = self.is_head || matches!(head.status, 204 | 304);
         let keep_length = bodiless && !matches!(length, BodyLength::Known(_)) || head.status == 304;
-        let response = convert::to_response(head, length, keep_length);
         let end = bodiless || matches!(length, BodyLength::Empty | BodyLength::Known(0));
-        {
-            let mut half = sending.half.borrow_mut();
-            let Half::Response(respond) = &mut *half else { return Err(Error::misuse("answered twice")) };
-            let stream = respond
-                .send_response(response, end)
-                .map_err(|e| super::error(e, Part::ResponseHead, Side::Downstream))?;
-            *half = if end { Half::Done } else { Half::Body(stream) };
-        }
-        if end {
-            return Ok(H2ReplyBody { sending: None });
-        }
-        let outgoing = Outgoing::new(length, &sending.shared.alarms, sending.pulse.clone(), Part::ResponseBody);
-        *sending.outgoing.borrow_mut() = Some(outgoing);
-        Ok(H2ReplyBody { sending: Some(sending) })
+        stream
+            .with(|core, key| core.respond(key, head, length, keep_length, end))
+            .map_err(|end| error(end, Part::ResponseHead, Side::Downstream))?;
+        let body = (!end).then(|| Outgoing::new(stream, length, Side::Downstream));
+        Ok(H2ReplyBody { body })
     }
 
     pub(crate) fn informational(&mut self, head: &ResponseHead) -> Result<()> {
-        let Some(sending) = &self.sending else { return Err(Error::misuse("answered already")) };
+        let Some(stream) = &self.stream else { return Err(Error::misuse("answered already")) };
         if !head.is_informational() || matches!(head.status, 100 | 101) {
             return Ok(());
         }
-        match &mut *sending.half.borrow_mut() {
-            Half::Response(respond) => respond
-                .send_informational(convert::to_response(head, BodyLength::Empty, false))
-                .map_err(|e| super::error(e, Part::ResponseHead, Side::Downstream)),
-            _ => Err(Error::misuse("answered already")),
-        }
+        stream
+            .with(|core, key| core.respond(key, head, BodyLength::Empty, false, false))
+            .map_err(|end| error(end, Part::ResponseHead, Side::Downstream))
     }
 
     pub(crate) fn upgrade(mut self, head: &ResponseHead) -> Result<Tunnel> {
-        let sending = self.sending.take().ok_or_else(|| Error::misuse("answered twice"))?;
-        let Some(receive) = sending.tunnel.take().filter(|_| (200..300).contains(&head.status)) else {
-            sending.reset(Reason::INTERNAL_ERROR);
+        let stream = self.stream.take().ok_or_else(|| Error::misuse("answered twice"))?;
+        if !self.is_connect || !(200..300).contains(&head.status) {
+            stream.reset(code::INTERNAL_ERROR);
             return Err(Error::misuse("a tunnel over HTTP/2 begins with 2xx after CONNECT"));
-        };
-        let response = convert::to_response(head, BodyLength::Unknown, false);
-        let Half::Response(mut respond) = std::mem::replace(&mut *sending.half.borrow_mut(), Half::Done) else {
-            return Err(Error::misuse("answered twice"));
-        };
-        let send = respond
-            .send_response(response, false)
-            .map_err(|e| super::error(e, Part::ResponseHead, Side::Downstream))?;
-        let idle = sending.shared.options.limits.stream_idle_timeout;
-        Ok(Tunnel::h2(send, receive, None, Side::Downstream, idle))
+        }
+        stream
+            .with(|core, key| core.respond(key, head, BodyLength::Unknown, false, false))
+            .map_err(|end| error(end, Part::ResponseHead, Side::Downstream))?;
+        let idle = stream.idle();
+        Ok(Tunnel::h2(Pipe::new(stream, Side::Downstream), Side::Downstream, idle))
     }
 }
 
 impl Drop for H2Reply {
     fn drop(&mut self) {
-        if let Some(sending) = self.sending.take() {
-            sending.reset(Reason::INTERNAL_ERROR);
+        if let Some(stream) = self.stream.take() {
+            stream.reset(code::INTERNAL_ERROR);
         }
     }
 }
@@ -361,10 +283,10 @@ impl Drop for H2Reply {
 
 impl H2ReplyBody {
     pub(crate) async fn data(&mut self, data: Bytes) -> Result<()> {
-        match &self.sending {
-            Some(sending) if !data.is_empty() => {
-                sending.write(false).await?;
-                sending.hold(data)
+        match &mut self.body {
+            Some(body) if !data.is_empty() => {
+                body.write(false).await?;
+                body.hold(data)
             }
             // There is none (HEAD), whatever the handler says.
             _ => Ok(()),
@@ -372,25 +294,16 @@ impl H2ReplyBody {
     }
 
     pub(crate) async fn flush(&mut self) -> Result<()> {
-        match &self.sending {
-            Some(sending) => sending.write(false).await,
+        match &mut self.body {
+            Some(body) => body.write(false).await,
             None => Ok(()),
         }
     }
 
     pub(crate) async fn end(&mut self, trailers: Option<&Fields>) -> Result<()> {
-        let Some(sending) = &self.sending else { return Ok(()) };
-        if !sending.outgoing.borrow().as_ref().is_some_and(Outgoing::is_complete) {
-            return Err(Error::new(ErrorKind::LengthMismatch, Side::Us));
-        }
-        sending.write(trailers.is_none()).await?;
-        let half = std::mem::replace(&mut *sending.half.borrow_mut(), Half::Done);
-        self.sending = None;
-        if let (Some(trailers), Half::Body(mut stream)) = (trailers, half) {
-            stream
-                .send_trailers(convert::to_trailers(trailers))
-                .map_err(|e| super::error(e, Part::ResponseBody, Side::Downstream))?;
-        }
+        let Some(body) = &mut self.body else { return Ok(()) };
+        body.end(trailers).await?;
+        self.body = None;
         Ok(())
     }
 }
@@ -398,8 +311,8 @@ impl H2ReplyBody {
 impl Drop for H2ReplyBody {
     /// Dropped before its end: a reset.
     fn drop(&mut self) {
-        if let Some(sending) = self.sending.take() {
-            sending.reset(Reason::INTERNAL_ERROR);
+        if let Some(body) = self.body.take() {
+            body.reset(code::INTERNAL_ERROR);
         }
     }
 }

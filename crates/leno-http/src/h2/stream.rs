@@ -1,73 +1,78 @@
-//! The bodies of one stream, of either side.
+//! The bodies of one stream, of either side, and the stream as a tunnel.
 
-use std::rc::Rc;
+use std::cell::Cell;
+use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use ::h2::{Reason, RecvStream, SendStream};
 use bytes::Bytes;
 
-use super::convert;
-use crate::body::{BodyLength, Frame};
+use super::frame::code;
+use super::shared::StreamRef;
+use super::streams::End;
+use crate::body::{Body, BodyLength, Frame};
 use crate::error::{Error, ErrorKind, Part, Result, Side};
 use crate::fields::Fields;
-use crate::timer::{Alarm, Alarms, Pulse, beat};
+use crate::timer::Alarm;
 
 /// A body being read.
 pub(crate) struct Incoming {
-    stream: RecvStream,
+    stream: StreamRef,
     length: BodyLength,
     /// Given out, and to be given back to the peer's window when more is asked for.
     unreleased: usize,
     ended: bool,
     side: Side,
     alarm: Alarm,
-    idle: Duration,
-    pulse: Pulse,
-    /// Keeps the connection's count of streams.
-    _open: Option<super::client::Open>,
 }
 
-/// A body being written, over a stream that the caller holds.
-pub(crate) struct Outgoing {
+/// A body being written.
+pub(super) struct Outgoing {
+    stream: StreamRef,
     /// The last piece, kept back so that the end of the stream can go with it.
     held: Bytes,
     /// Bytes announced and not written.
     left: Option<u64>,
+    /// The end is on its way.
+    ended: bool,
     alarm: Alarm,
-    /// Beats with every piece written.
-    pulse: Pulse,
-    part: Part,
+    side: Side,
+}
+
+/// A stream that carries bytes of a tunnel.
+pub(crate) struct Pipe {
+    stream: StreamRef,
+    unreleased: usize,
+    side: Side,
 }
 
 // === impl Incoming ===
 
 impl Incoming {
-    pub(crate) fn new(
-        stream: RecvStream,
-        fields: &Fields,
-        side: Side,
-        idle: Duration,
-        alarms: &Rc<Alarms>,
-        pulse: Pulse,
-        open: Option<super::client::Open>,
-    ) -> Incoming {
-        let length = convert::announced_length(fields).map_or(BodyLength::Unknown, BodyLength::Known);
-        Incoming {
-            stream,
-            length,
-            unreleased: 0,
-            ended: false,
-            side,
-            alarm: Alarm::new(alarms),
-            idle,
-            pulse,
-            _open: open,
+    /// The body that a stream has; where it is there already, as a whole and not large, nothing of the stream is held.
+    pub(super) fn body(stream: StreamRef, length: Option<u64>, side: Side) -> Body {
+        const SMALL: usize = 8 * 1024;
+        let whole = stream.with(|core, key| {
+            let receive = &mut core.streams.get(key).receive;
+            if receive.ended && receive.trailers.is_none() && !receive.has_data() {
+                return Some(Bytes::new());
+            }
+            if length.is_none() {
+                return None;
+            }
+            let data = receive.pop_whole(SMALL)?;
+            core.release(key, data.len());
+            Some(data)
+        });
+        if let Some(data) = whole {
+            return Body::full(data);
         }
+        let length = length.map_or(BodyLength::Unknown, BodyLength::Known);
+        let alarm = Alarm::new(stream.alarms());
+        Body::h2(Incoming { stream, length, unreleased: 0, ended: false, side, alarm })
     }
 
     pub(crate) fn length(&self) -> BodyLength {
-        if self.ended || self.stream.is_end_stream() { BodyLength::Empty } else { self.length }
+        if self.ended { BodyLength::Empty } else { self.length }
     }
 
     fn part(&self) -> Part {
@@ -78,19 +83,23 @@ impl Incoming {
         if self.ended {
             return Poll::Ready(None);
         }
-        if self.unreleased > 0 {
-            // Only now has the reader done with it: that is the back-pressure.
-            let _ = self.stream.flow_control().release_capacity(std::mem::take(&mut self.unreleased));
-        }
-        let Poll::Ready(polled) = self.poll_engine(cx) else {
-            ready!(self.alarm.poll(cx, self.idle, self.pulse.as_deref()));
+        let unreleased = std::mem::take(&mut self.unreleased);
+        let polled = self.stream.with(|core, key| {
+            if unreleased > 0 {
+                // Only now has the reader done with it: that is the back-pressure.
+                core.release(key, unreleased);
+            }
+            core.poll_body(key, cx)
+        });
+        let Poll::Ready(polled) = polled else {
+            let (beats, idle) = (Cell::new(self.stream.beats()), self.stream.idle());
+            ready!(self.alarm.poll(cx, idle, Some(&beats)));
             self.ended = true;
             return Poll::Ready(Some(Err(Error::new(ErrorKind::Timeout(self.part()), self.side))));
         };
         self.alarm.done();
-        let frame = polled.map_err(|e| super::error(e, self.part(), self.side));
-        match &frame {
-            Ok(Some(Frame::Data(data))) => {
+        match &polled {
+            Some(Ok(Frame::Data(data))) => {
                 self.unreleased = data.len();
                 if let BodyLength::Known(left) = &mut self.length {
                     *left = left.saturating_sub(data.len() as u64);
@@ -98,103 +107,157 @@ impl Incoming {
             }
             _ => self.ended = true,
         }
-        Poll::Ready(frame.transpose())
+        Poll::Ready(polled.map(|frame| frame.map_err(|end| error(end, self.part(), self.side))))
     }
+}
 
-    fn poll_engine(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>, ::h2::Error>> {
-        loop {
-            return Poll::Ready(match ready!(self.stream.poll_data(cx)) {
-                Some(Ok(data)) if data.is_empty() => continue,
-                Some(Ok(data)) => Ok(Some(Frame::Data(data))),
-                // The peer needed no more of the request than it has: that is an end, not an error.
-                Some(Err(error)) => Err(error),
-                None => ready!(self.stream.poll_trailers(cx)).map(|map| {
-                    let trailers = map.map(|map| convert::trailers(&map))?;
-                    (!trailers.is_empty()).then_some(Frame::Trailers(trailers))
-                }),
-            });
-        }
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        let unreleased = self.unreleased;
+        self.stream.with(|core, key| {
+            if unreleased > 0 {
+                core.release_connection(unreleased);
+            }
+            core.unwanted(key);
+        });
     }
 }
 
 // === impl Outgoing ===
 
 impl Outgoing {
-    pub(crate) fn new(length: BodyLength, alarms: &Rc<Alarms>, pulse: Pulse, part: Part) -> Outgoing {
+    pub(super) fn new(stream: StreamRef, length: BodyLength, side: Side) -> Outgoing {
         let left = match length {
             BodyLength::Empty => Some(0),
             BodyLength::Known(length) => Some(length),
             BodyLength::Unknown => None,
         };
-        Outgoing { held: Bytes::new(), left, alarm: Alarm::new(alarms), pulse, part }
+        let alarm = Alarm::new(stream.alarms());
+        Outgoing { stream, held: Bytes::new(), left, ended: false, alarm, side }
     }
 
-    /// Takes a piece, which is written with the next one, with `flush`, or with the end. What was held before must be
-    /// written first ([`Outgoing::poll_flush`]).
-    pub(crate) fn hold(&mut self, data: Bytes) -> Result<(), ErrorKind> {
+    /// Takes a piece, which is written with the next one, with [`Outgoing::poll_flush`], or with the end. What was held
+    /// before must be written first.
+    pub(super) fn hold(&mut self, data: Bytes) -> Result<()> {
         debug_assert!(self.held.is_empty());
         if let Some(left) = &mut self.left {
-            *left = left.checked_sub(data.len() as u64).ok_or(ErrorKind::LengthMismatch)?;
+            let rest = left.checked_sub(data.len() as u64);
+            *left = rest.ok_or_else(|| Error::new(ErrorKind::LengthMismatch, Side::Us))?;
         }
         self.held = data;
         Ok(())
     }
 
-    /// Writes what is held as the peer's window allows.
-    pub(crate) fn poll_flush(
-        &mut self,
-        stream: &mut SendStream<Bytes>,
-        cx: &mut Context<'_>,
-        idle: Duration,
-        end: bool,
-    ) -> Poll<Result<(), ErrorKind>> {
-        while !self.held.is_empty() {
-            stream.reserve_capacity(self.held.len());
-            let available = stream.capacity();
-            let capacity = if available > 0 {
-                available
-            } else {
-                match stream.poll_capacity(cx) {
-                    Poll::Ready(Some(Ok(capacity))) => capacity,
-                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(reset_kind(error.reason()))),
-                    Poll::Ready(None) => {
-                        // The stream is gone; the reset says why, if there was one.
-                        return Poll::Ready(Err(match stream.poll_reset(cx) {
-                            Poll::Ready(Ok(reason)) => ErrorKind::Reset(reason.into()),
-                            _ => ErrorKind::Dropped,
-                        }));
-                    }
-                    Poll::Pending => {
-                        ready!(self.alarm.poll(cx, idle, None));
-                        return Poll::Ready(Err(ErrorKind::Timeout(self.part)));
-                    }
-                }
-            };
+    /// Writes what is held, and the end of the stream if this is the end; ready when the peer's window has allowed all
+    /// of it.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, end: bool) -> Poll<Result<()>> {
+        let polled = self.stream.with(|core, key| {
+            if !self.held.is_empty() || (end && !self.ended) {
+                ready!(core.poll_sent(key, cx))?;
+                self.ended = end;
+                core.submit(key, std::mem::take(&mut self.held), end)?;
+            }
+            core.poll_sent(key, cx)
+        });
+        if let Poll::Ready(done) = polled {
             self.alarm.done();
-            if let Some(pulse) = &self.pulse {
-                beat(pulse);
-            }
-            let piece = self.held.split_to(capacity.min(self.held.len()));
-            let last = end && self.held.is_empty();
-            if let Err(error) = stream.send_data(piece, last) {
-                return Poll::Ready(Err(reset_kind(error.reason())));
-            }
-            if last {
-                return Poll::Ready(Ok(()));
-            }
+            return Poll::Ready(done.map_err(|end| self.error(end)));
         }
-        if end && let Err(error) = stream.send_data(Bytes::new(), true) {
-            return Poll::Ready(Err(reset_kind(error.reason())));
-        }
-        Poll::Ready(Ok(()))
+        let (beats, idle) = (Cell::new(self.stream.beats()), self.stream.idle());
+        ready!(self.alarm.poll(cx, idle, Some(&beats)));
+        Poll::Ready(Err(Error::new(ErrorKind::Timeout(self.part()), self.side)))
     }
 
-    /// Whether everything announced was written.
-    pub(crate) fn is_complete(&self) -> bool {
-        self.left.is_none_or(|left| left == 0)
+    /// As [`Outgoing::poll_flush`], and waits.
+    pub(super) async fn write(&mut self, end: bool) -> Result<()> {
+        poll_fn(|cx| self.poll_flush(cx, end)).await
+    }
+
+    /// Writes what is held and the end of the stream, with trailers or without.
+    pub(super) async fn end(&mut self, trailers: Option<&Fields>) -> Result<()> {
+        if self.left.is_some_and(|left| left > 0) {
+            return Err(Error::new(ErrorKind::LengthMismatch, Side::Us));
+        }
+        self.write(trailers.is_none()).await?;
+        let Some(trailers) = trailers else { return Ok(()) };
+        self.stream.with(|core, key| core.send_trailers(key, trailers)).map_err(|end| self.error(end))
+    }
+
+    fn part(&self) -> Part {
+        if self.side == Side::Downstream { Part::ResponseBody } else { Part::RequestBody }
+    }
+
+    fn error(&self, end: End) -> Error {
+        error(end, self.part(), self.side)
+    }
+
+    /// Cuts it off.
+    pub(super) fn reset(&self, code: u32) {
+        self.stream.reset(code);
     }
 }
 
-fn reset_kind(reason: Option<Reason>) -> ErrorKind {
-    reason.map_or(ErrorKind::Dropped, |reason| ErrorKind::Reset(reason.into()))
+// === impl Pipe ===
+
+impl Pipe {
+    pub(super) fn new(stream: StreamRef, side: Side) -> Pipe {
+        Pipe { stream, unreleased: 0, side }
+    }
+
+    /// The next bytes; `None` after the peer's last.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        let unreleased = std::mem::take(&mut self.unreleased);
+        let polled = self.stream.with(|core, key| {
+            if unreleased > 0 {
+                core.release(key, unreleased);
+            }
+            core.poll_body(key, cx)
+        });
+        Poll::Ready(match ready!(polled) {
+            Some(Ok(Frame::Data(data))) => {
+                self.unreleased = data.len();
+                Some(Ok(data))
+            }
+            Some(Err(end)) => Some(Err(error(end, Part::Tunnel, self.side))),
+            // Trailers end a tunnel as well as anything.
+            Some(Ok(Frame::Trailers(_))) | None => None,
+        })
+    }
+
+    /// Writes some of `bytes`, which are taken off it.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<Result<()>> {
+        let written = ready!(self.stream.with(|core, key| core.poll_submit_some(key, bytes, cx)));
+        Poll::Ready(written.map_err(|end| error(end, Part::Tunnel, self.side)))
+    }
+
+    /// Says that nothing more will be written.
+    pub(crate) fn shutdown_write(&mut self) -> Result<()> {
+        let ended = self.stream.with(|core, key| match core.streams.get(key).send.ended {
+            true => Ok(()),
+            false => core.submit(key, Bytes::new(), true),
+        });
+        ended.map_err(|end| error(end, Part::Tunnel, self.side))
+    }
+
+    /// Ends it so that the other end knows that it was cut off.
+    pub(crate) fn reset(&self) {
+        self.stream.reset(code::CANCEL);
+    }
+}
+
+/// What the end of a stream before its time means.
+pub(super) fn error(end: End, part: Part, side: Side) -> Error {
+    let ours = |kind: ErrorKind| Error::new(kind, side);
+    match end {
+        End::Reset(code::REFUSED_STREAM) if side == Side::Upstream => {
+            ours(ErrorKind::Reset(code::REFUSED_STREAM)).unprocessed()
+        }
+        End::Reset(code) => ours(ErrorKind::Reset(code)),
+        End::Unprocessed(code) if side == Side::Upstream => ours(ErrorKind::GoAway(code)).unprocessed(),
+        End::Unprocessed(code) => ours(ErrorKind::GoAway(code)),
+        End::Malformed(what) => ours(what.into()),
+        End::Io(kind) if kind != std::io::ErrorKind::BrokenPipe => ours(ErrorKind::Io(part, kind.into())),
+        End::Closed | End::Gone | End::Io(_) => ours(ErrorKind::Closed(part)),
+        End::GivenUp => ours(ErrorKind::Dropped),
+    }
 }

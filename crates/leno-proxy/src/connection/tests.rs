@@ -3,7 +3,6 @@ use leno_runtime::{Drain, SystemClock};
 use leno_telemetry::{EdgeKey, Registry};
 
 use super::*;
-use crate::inbound;
 use crate::lookup::tables;
 use crate::worker::{OutboundDefault, Shared};
 
@@ -33,22 +32,18 @@ async fn stream() -> Stream {
     Stream::from(tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap())
 }
 
-/// What each open connection costs. A window, so that a future that shrank lowers the limit too.
+/// The size of what a function of a request returns.
+fn returned<F>(_: impl Fn(&'static Http, RequestHead, Body, Reply) -> F) -> usize {
+    size_of::<F>()
+}
+
+/// What each open connection and each request costs. A window, so that a future that shrank lowers the limit too.
 #[tokio::test]
-async fn the_futures_of_connections_stay_small() {
+async fn the_futures_of_connections_and_requests_stay_small() {
     let worker = worker();
-    let application = crate::Application {
-        service: None,
-        port: 80,
-        address: leno_net::Address::Tcp(([127, 0, 0, 1], 80).into()),
-        protocol: Protocol::Detect,
-    };
-    let destination = Arc::new(application.destination(&worker.shared.metrics));
-    let inbound = size_of_val(&inbound::serve(worker.clone(), destination.clone(), stream().await));
-    let outbound = size_of_val(&outbound::serve(worker.clone(), stream().await));
-    let to = Where::Fixed(destination);
-    let http = size_of_val(&serve_http(&worker, Direction::Inbound, to, stream().await, Bytes::new()));
-    let sizes = [("inbound", inbound, 1280), ("outbound", outbound, 1664), ("http", http, 768)];
+    let connection = size_of_val(&serve(outbound::receive(worker, stream().await)));
+    let request = returned(<Http as leno_http::Handler>::handle);
+    let sizes = [("connection", connection, 512), ("request", request, 2048)];
     for (name, size, limit) in sizes {
         assert!((limit / 2..=limit).contains(&size), "{name}: {size} bytes: {sizes:?}");
     }

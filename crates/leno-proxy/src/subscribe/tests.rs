@@ -83,7 +83,7 @@ fn names_that_nobody_uses_are_unsubscribed_from_and_pinned_ones_stay() {
 fn that_a_name_does_not_exist_is_believed_for_its_time_only() {
     let (mut subscriber, lookup, clock) = subscriber();
     let name: Name = "gone.shop.mesh".into();
-    let found = || format!("{:?}", lookup.get("gone.shop.mesh", clock.monotonic()));
+    let found = || format!("{:?}", lookup.get("gone.shop.mesh", || clock.monotonic()));
     subscriber.want(name.clone());
     assert_eq!(found(), "Unknown");
     subscriber.absent.insert(name.clone(), clock.monotonic() + ABSENT_TTL);

@@ -22,7 +22,7 @@ fn ask(tokens: Option<TokenSet>, ready: Ready, requests: &[&str]) -> Vec<String>
             audit: None,
             clock: Arc::new(SystemClock),
         });
-        let admin = Admin::new(Arc::new(guard), ready).metrics(|| "up 1\n".to_owned()).post(
+        let admin = Admin::new(Arc::new(guard), ready).metrics(|| "up 1\n".to_owned()).put(
             "/echo",
             "what was sent",
             |request| async move {
@@ -77,7 +77,7 @@ fn it_measures_and_lists_what_there_is() {
 
 #[test]
 fn a_handler_gets_its_parameters_and_its_body() {
-    let request = "POST /echo?x=1&name=a%2Fb+c|content-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+    let request = "PUT /echo?x=1&name=a%2Fb+c|content-type: application/x-www-form-urlencoded\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
     assert!(ask(None, Ready::new(), &[request])[0].ends_with("a/b c: {}"));
 }
 

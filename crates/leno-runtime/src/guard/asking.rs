@@ -97,8 +97,12 @@ impl<'a> Asking<'a> {
         }
     }
 
-    /// Refuses a body of a type that a plain HTML form can send.
+    /// Refuses a body that a page of another site can send without asking first: in a POST, of a type that a plain HTML
+    /// form has. PUT, PATCH and DELETE it cannot send at all, whatever is in them.
     pub(super) fn refuse_other_bodies(&self) -> Result<(), Refusal> {
+        if matches!(self.method, "PUT" | "PATCH" | "DELETE") {
+            return Ok(());
+        }
         let found = self.content_type.map(|found| found.split(';').next().unwrap_or(found).trim());
         let is_taken = |found: &str| BODY_TYPES.iter().any(|taken| taken.eq_ignore_ascii_case(found));
         match self.has_body && !found.is_some_and(is_taken) {

@@ -43,15 +43,16 @@ impl Logins {
     }
 
     /// Exchanges a code for a session. Whatever comes of it, the code is spent.
-    pub(super) fn redeem(&mut self, code: &str, now: Duration) -> Option<String> {
-        let principal = self.codes.swap_remove(position(&self.codes, code)?);
+    pub(super) fn redeem(&mut self, code: &str, now: Duration) -> Option<(String, Principal)> {
+        let code = self.codes.swap_remove(position(&self.codes, code)?);
         let session = make_secret().ok()?;
-        if principal.ends <= now {
+        if code.ends <= now {
             return None;
         }
-        let secret = Secret { hash: hash(&session), principal: principal.principal, ends: now + SESSION_LIFE };
+        let principal = code.principal;
+        let secret = Secret { hash: hash(&session), principal: principal.clone(), ends: now + SESSION_LIFE };
         insert(&mut self.sessions, SESSIONS_MAX, secret);
-        Some(session)
+        Some((session, principal))
     }
 
     pub(super) fn find_session(&mut self, session: &str, now: Duration) -> Option<Principal> {

@@ -44,7 +44,12 @@ impl Refusal {
             Some(found) => format!("a body of type {found:?} is not taken"),
             None => "the body has no content type".to_owned(),
         };
-        Refusal::new(415, "content_type", message, "send content-type: application/json (or text/yaml to apply)")
+        Refusal::new(
+            415,
+            "content_type",
+            message,
+            "send content-type: application/json (or text/yaml to apply); with PUT, where that is taken, any type does",
+        )
     }
 
     pub(super) fn no_credential() -> Self {

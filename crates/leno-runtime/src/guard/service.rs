@@ -1,5 +1,5 @@
 //! The guard in front of a router: a service that admits, puts the [`Principal`](leno_model::identity::Principal) into
-//! the request's extensions, and tells the audit log.
+//! the request's extensions, and tells the audit log of what it answers itself.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -13,7 +13,7 @@ use http_body::Body;
 use leno_model::identity::Principal;
 use tower_service::Service;
 
-use super::{Admitted, Asking, Audited, Guard, Refusal};
+use super::{Admitted, Asking, Audited, Guard, PeerAddress, Refusal};
 
 /// A service behind a guard.
 #[derive(Debug, Clone)]
@@ -54,59 +54,51 @@ where
         // Nobody but the guard says who asks.
         parts.extensions.remove::<Principal>();
         let admitted = self.guard.admit(&Asking::of_parts(&parts, !body.is_end_stream()));
-        let (guard, method, path) = (self.guard.clone(), parts.method.clone(), parts.uri.path().to_owned());
-        let tell = move |principal: Option<&Principal>, status, refused| {
-            guard.audit(&Audited { principal, method: method.as_str(), path: &path, status, refused });
-        };
-        let principal = match admitted {
-            Ok(Admitted::As(principal)) => Some(principal),
-            Ok(Admitted::Public) => None,
-            Ok(Admitted::LoggedIn(cookie)) => {
-                tell(None, 303, None);
-                return answer(
-                    Response::builder().status(303).header(header::LOCATION, "/"),
-                    Some(cookie),
-                    Bytes::new(),
-                );
+        let (path, peer) = (parts.uri.path().to_owned(), parts.extensions.get::<PeerAddress>().copied());
+        let (status, cookie, audited) = match admitted {
+            Ok(Admitted::As(principal)) => {
+                parts.extensions.insert(principal);
+                return Box::pin(self.inner.call(Request::from_parts(parts, body)));
             }
-            Ok(Admitted::LoggedOut(cookie)) => {
-                tell(None, 204, None);
-                return answer(Response::builder().status(204), Some(cookie), Bytes::new());
+            Ok(Admitted::Public) => return Box::pin(self.inner.call(Request::from_parts(parts, body))),
+            Ok(Admitted::LoggedIn { cookie, principal }) => {
+                (303, cookie, Audited::done(Some(principal), "login", &path))
             }
+            Ok(Admitted::LoggedOut { cookie, principal }) => (204, cookie, Audited::done(principal, "logout", &path)),
             Err(refusal) => {
-                tell(None, refusal.status, Some(refusal.code));
-                return refuse(&refusal);
+                let action = parts.method.as_str().to_ascii_lowercase();
+                let audited = Audited::refused(None, action, &path, &refusal).from(peer);
+                return self.answer(audited, refuse(&refusal));
             }
         };
-        if let Some(principal) = &principal {
-            parts.extensions.insert(principal.clone());
+        let mut response = Response::builder().status(status).header(header::SET_COOKIE, cookie);
+        if status == 303 {
+            response = response.header(header::LOCATION, "/");
         }
-        let calling = self.inner.call(Request::from_parts(parts, body));
+        self.answer(audited.from(peer), finish(response, Bytes::new()))
+    }
+}
+
+impl<S> Guarded<S> {
+    /// Answers when the audit log has it.
+    fn answer<B: 'static>(&self, audited: Audited, response: Response<B>) -> GuardedFuture<B> {
+        let guard = self.guard.clone();
         Box::pin(async move {
-            let response = calling.await?;
-            tell(principal.as_ref(), response.status().as_u16(), None);
+            guard.audit(audited).await;
             Ok(response)
         })
     }
 }
 
-fn refuse<B: From<Bytes> + 'static>(refusal: &Refusal) -> GuardedFuture<B> {
+pub(super) fn refuse<B: From<Bytes>>(refusal: &Refusal) -> Response<B> {
     let mut response = Response::builder().status(refusal.status).header(header::CONTENT_TYPE, "application/json");
     if refusal.status == 401 {
         response = response.header(header::WWW_AUTHENTICATE, "Bearer realm=\"leno\"");
     }
-    answer(response, None, Bytes::from(refusal.json()))
+    finish(response, Bytes::from(refusal.json()))
 }
 
-fn answer<B: From<Bytes> + 'static>(
-    mut response: http::response::Builder,
-    cookie: Option<String>,
-    body: Bytes,
-) -> GuardedFuture<B> {
-    response = response.header(header::CACHE_CONTROL, "no-store");
-    if let Some(cookie) = cookie {
-        response = response.header(header::SET_COOKIE, cookie);
-    }
-    let response = response.body(B::from(body)).expect("the names are constants and the values are ASCII of our own");
-    Box::pin(std::future::ready(Ok(response)))
+fn finish<B: From<Bytes>>(response: http::response::Builder, body: Bytes) -> Response<B> {
+    let response = response.header(header::CACHE_CONTROL, "no-store").body(B::from(body));
+    response.expect("the names are constants and the values are ASCII of our own")
 }

@@ -34,9 +34,11 @@ fn kit() -> Kit {
         tokens: Some(tokens),
         hosts: Hosts::loopback(),
         public: ["/", "/assets/", "/api/v1/health"].map(str::to_owned).to_vec(),
-        audit: Some(Arc::new(move |audited: &Audited<'_>| {
-            let name = audited.principal.map_or("-", |principal| principal.name.as_str());
-            lines.lock().unwrap().push(format!("{name} {} {} {}", audited.method, audited.path, audited.status));
+        audit: Some(Arc::new(move |audited: Audited| {
+            let name = audited.principal.map_or("-".to_owned(), |principal| principal.name);
+            let Audited { action, object, outcome, .. } = audited;
+            lines.lock().unwrap().push(format!("{name} {action} {object} {outcome}"));
+            Box::pin(std::future::ready(()))
         })),
         clock: clock.clone(),
     });
@@ -124,6 +126,13 @@ fn a_body_that_a_form_could_send_is_refused() {
     {
         assert_eq!(code(kit.guard.admit(&Asking { content_type: form, ..post })), "content_type", "{form:?}");
     }
+    // No page sends these without asking first.
+    for method in ["PUT", "PATCH", "DELETE"] {
+        let asking = Asking { method, content_type: Some("application/x-www-form-urlencoded"), ..post };
+        assert!(kit.guard.admit(&asking).is_ok(), "{method}");
+        let foreign = Asking { origin: Some("http://evil.example"), ..asking };
+        assert_eq!(code(kit.guard.admit(&foreign)), "cross_site", "{method}");
+    }
     for taken in ["application/json", "Application/JSON; charset=utf-8", "text/yaml"] {
         assert!(kit.guard.admit(&Asking { content_type: Some(taken), ..post }).is_ok(), "{taken}");
     }
@@ -132,7 +141,8 @@ fn a_body_that_a_form_could_send_is_refused() {
 /// Exchanges a fresh code for a cookie, as a browser would send it back.
 fn log_in(kit: &Kit) -> String {
     let query = format!("code={}", kit.guard.login_code(ada()).unwrap());
-    let Ok(Admitted::LoggedIn(cookie)) = kit.guard.admit(&Asking { query: Some(&query), ..get("/login") }) else {
+    let Ok(Admitted::LoggedIn { cookie, .. }) = kit.guard.admit(&Asking { query: Some(&query), ..get("/login") })
+    else {
         panic!("not logged in")
     };
     assert!(cookie.starts_with("leno_session_7070=") && cookie.contains("; HttpOnly; SameSite=Strict"));
@@ -163,7 +173,7 @@ fn a_session_ends_by_logging_out_and_with_the_token_of_its_owner() {
     let kit = kit();
     let (first, second) = (log_in(&kit), log_in(&kit));
     let logout = Asking { method: "POST", cookie: Some(&first), ..get("/logout") };
-    assert!(matches!(kit.guard.admit(&logout), Ok(Admitted::LoggedOut(_))));
+    assert!(matches!(kit.guard.admit(&logout), Ok(Admitted::LoggedOut { principal: Some(_), .. })));
     assert_eq!(code(kit.guard.admit(&Asking { cookie: Some(&first), ..get("/x") })), "session_over");
     assert!(kit.guard.admit(&Asking { cookie: Some(&second), ..get("/x") }).is_ok());
     kit.guard.change_tokens(|tokens| tokens.remove("ada"));
@@ -177,12 +187,18 @@ fn a_role_reaches_what_it_may_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_router_behind_the_guard_learns_who_asks_and_the_audit_log_what_was_done() {
+async fn routes_behind_the_guard_learn_who_asks_and_the_audit_log_what_was_done() {
     use axum::body::Body;
+    use axum::response::IntoResponse as _;
     let kit = kit();
     let whoami = |axum::Extension(principal): axum::Extension<Principal>| async move { principal.name };
-    let router = axum::Router::new().route("/api/v1/me", axum::routing::get(whoami).put(whoami));
-    let mut guarded = Guarded::new(kit.guard.clone(), router);
+    let change = async || axum::Extension(Concerns("me".to_owned())).into_response();
+    let written = async || axum::Extension(Recorded).into_response();
+    let routes = Routes::new().read("/api/v1/me", Role::Viewer, whoami);
+    let routes = routes.record(http::Method::PUT, "/api/v1/me", Role::Operator, "change", change);
+    let routes = routes.record(http::Method::PATCH, "/api/v1/me", Role::Operator, "patch", written);
+    let routes = routes.record(http::Method::DELETE, "/api/v1/me", Role::Admin, "delete", whoami);
+    let mut guarded = Guarded::new(kit.guard.clone(), routes.into_router(kit.guard.audit.clone()));
     let mut ask = |method: &str, token: Option<&str>| {
         let mut request = http::Request::builder().method(method).uri("/api/v1/me").header("host", "localhost:7070");
         if let Some(token) = token {
@@ -193,10 +209,33 @@ async fn a_router_behind_the_guard_learns_who_asks_and_the_audit_log_what_was_do
         guarded.call(request.extension(forged).body(Body::empty()).unwrap())
     };
     let mut statuses = Vec::new();
-    for (method, token) in [("GET", None), ("GET", Some(kit.token.as_str())), ("PUT", Some(kit.token.as_str()))] {
+    let with = Some(kit.token.as_str());
+    for (method, token) in
+        [("GET", None), ("GET", with), ("PUT", with), ("PATCH", with), ("DELETE", with), ("POST", with)]
+    {
         let response: http::Response<Body> = ask(method, token).await.unwrap();
         statuses.push(response.status().as_u16());
     }
-    assert_eq!(statuses, [401, 200, 200]);
-    assert_eq!(*kit.log.lock().unwrap(), ["- GET /api/v1/me 401", "ada PUT /api/v1/me 200"]);
+    assert_eq!(statuses, [401, 200, 200, 200, 403, 405]);
+    let told = ["- get /api/v1/me refused: no_credential", "ada change me done", "ada delete /api/v1/me refused: role"];
+    assert_eq!(*kit.log.lock().unwrap(), told);
+}
+
+#[tokio::test]
+async fn routes_are_listed_with_who_may_take_them() {
+    use http_body::Body as _;
+    let nothing = async || ();
+    let routes =
+        Routes::new().public("/live", nothing).record(http::Method::POST, "/a", Role::Operator, "add", nothing);
+    let mut router = routes.listed_at("/routes", Role::Viewer).into_router(None);
+    let asked = http::Request::get("/routes").extension(ada()).body(axum::body::Body::empty()).unwrap();
+    let mut body = router.call(asked).await.unwrap().into_body();
+    let frame = std::future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx)).await.unwrap().unwrap();
+    let list: serde_json::Value = serde_json::from_slice(frame.data_ref().unwrap()).unwrap();
+    let listed = serde_json::json!([
+        {"method": "GET", "path": "/live", "needs": null, "records": null},
+        {"method": "POST", "path": "/a", "needs": "operator", "records": "add"},
+        {"method": "GET", "path": "/routes", "needs": "viewer", "records": null},
+    ]);
+    assert_eq!(list["routes"], listed);
 }

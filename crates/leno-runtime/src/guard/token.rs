@@ -78,12 +78,12 @@ pub enum TokenError {
 
 type Hash = [u8; 32];
 
-/// The admin's token: read from the data directory, or made there on the first start.
-pub fn admin_token(data_dir: &Path) -> Result<String, TokenError> {
-    match read_admin_token(data_dir) {
+/// The admin's token: read from its file, or made there on the first start.
+pub fn admin_token(file: &Path) -> Result<String, TokenError> {
+    match read_admin_token(file) {
         Err(TokenError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             let token = make_token()?;
-            write_private(&data_dir.join(ADMIN_TOKEN_FILE), &format!("{token}\n"))?;
+            write_private(file, &format!("{token}\n"))?;
             Ok(token)
         }
         result => result,
@@ -91,12 +91,11 @@ pub fn admin_token(data_dir: &Path) -> Result<String, TokenError> {
 }
 
 /// The admin's token, as the CLI reads it.
-pub fn read_admin_token(data_dir: &Path) -> Result<String, TokenError> {
-    let path = data_dir.join(ADMIN_TOKEN_FILE);
-    let token = read_private(&path)?.trim_end().to_owned();
+pub fn read_admin_token(file: &Path) -> Result<String, TokenError> {
+    let token = read_private(file)?.trim_end().to_owned();
     match token.strip_prefix(PREFIX).is_some_and(|secret| parse_hex(secret).is_some()) {
         true => Ok(token),
-        false => Err(TokenError::Content { path, line: 1, what: "this is no token" }),
+        false => Err(TokenError::Content { path: file.to_owned(), line: 1, what: "this is no token" }),
     }
 }
 
@@ -151,6 +150,11 @@ impl TokenSet {
         self.tokens.push((hash(token), principal));
     }
 
+    /// Takes the admin's token.
+    pub fn insert_admin(&mut self, token: &str) {
+        self.insert_token(token, Principal { name: "admin".to_owned(), role: Role::Admin });
+    }
+
     /// Ends the tokens of `name`, and says whether there were any.
     pub fn remove(&mut self, name: &str) -> bool {
         let before = self.tokens.len();
@@ -185,7 +189,8 @@ pub(super) fn make_secret() -> io::Result<String> {
     secret_bytes().map(|bytes: [u8; 32]| hex(&bytes))
 }
 
-fn make_token() -> Result<String, TokenError> {
+/// A token that nobody has yet.
+pub fn make_token() -> Result<String, TokenError> {
     make_secret().map(|secret| format!("{PREFIX}{secret}")).map_err(TokenError::Random)
 }
 
@@ -262,27 +267,29 @@ mod tests {
     #[test]
     fn the_admin_token_is_made_once_and_only_its_owner_can_read_it() {
         let folder = tempfile::tempdir().unwrap();
-        let token = admin_token(folder.path()).unwrap();
+        let file = folder.path().join(ADMIN_TOKEN_FILE);
+        let token = admin_token(&file).unwrap();
         assert!(token.starts_with("leno_") && token.len() == 69);
-        assert_eq!(admin_token(folder.path()).unwrap(), token);
-        let mode = std::fs::metadata(folder.path().join(ADMIN_TOKEN_FILE)).unwrap().permissions().mode();
+        assert_eq!(admin_token(&file).unwrap(), token);
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]
     fn a_token_file_that_others_can_read_is_refused_with_the_fix() {
         let folder = tempfile::tempdir().unwrap();
-        admin_token(folder.path()).unwrap();
         let path = folder.path().join(ADMIN_TOKEN_FILE);
+        admin_token(&path).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(admin_token(folder.path()).unwrap_err().to_string().contains("chmod 600"));
+        assert!(admin_token(&path).unwrap_err().to_string().contains("chmod 600"));
     }
 
     #[test]
     fn a_damaged_token_file_is_refused_and_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
-        write_private(&folder.path().join(ADMIN_TOKEN_FILE), "leno_short\n").unwrap();
-        assert!(matches!(admin_token(folder.path()), Err(TokenError::Content { .. })));
+        let path = folder.path().join(ADMIN_TOKEN_FILE);
+        write_private(&path, "leno_short\n").unwrap();
+        assert!(matches!(admin_token(&path), Err(TokenError::Content { .. })));
     }
 
     #[test]
