@@ -325,7 +325,7 @@ Limits, on by default:
   idle keep-alive connection 1 h, a message that does not move 5 min, connect 5 s
   HTTP/2: 100 streams, windows of 64 KiB and 1 MiB, field list 64 KiB
   buffers 32 KiB per direction of a stream; bodies stream without a limit
-  retries of what was not processed: 2, within 20 % of requests (3 a second in any case)
+  retries of what was not processed: 2, within 20 % of requests (3 a second in any case), bodies up to 64 KiB
   subscriptions: 1024 names, 50 new ones a second, given up after 10 idle minutes";
 
 /// `leno run`
