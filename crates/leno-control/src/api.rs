@@ -5,34 +5,34 @@
 //! | `GET /resources?kind=&namespace=&set=` | lists |
 //! | `GET /resources/{kind}/{namespace}/{name}` | one, with owner and status |
 //! | `POST /resources?dryRun=&set=&prune=&expectedRevision=&summary=&file=` | applies YAML, JSON or `{"files": [{"name", "text"}]}` |
-//! | `DELETE /resources/{kind}/{namespace}/{name}?dryRun=&expectedRevision=` | deletes |
+//! | `DELETE /resources/{kind}/{namespace}/{name}?dryRun=&set=&expectedRevision=&summary=` | deletes |
 //! | `POST /check`, `POST /diff` | faults, differences; change nothing |
 //! | `GET /history?resource=&limit=`, `GET /history/{revision}` | revisions, one with its differences |
-//! | `POST /rollback {"revision", "resource"?, "dryRun"?}` | restores an earlier state as a new revision |
+//! | `POST /rollback {"revision", "resource"?, "set"?, "dryRun"?, "summary"?}` | restores an earlier state as a new revision |
 //! | `GET /status`, `GET /status/wait?revision=&timeout=` | proxies, sources, resources; waits for a snapshot revision |
 //! | `GET /schemas`, `GET /schemas/{kind}` | JSON Schemas |
 //! | `GET /audit?limit=` | who did what (admin) |
 //!
-//! Whoever serves this puts a [`Principal`] into the request's extensions; without one everything is 401. Errors are
-//! `{"error": {"code", "message", "fix", "faults"}}`.
+//! Whoever serves this puts a [`Principal`] into the request's extensions, and where it came from as [`PeerAddress`];
+//! the role that each route needs stands with it. Errors are `{"error": {"code", "message", "fix", "faults"}}`.
 
 mod answer;
 mod body;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, State};
-use axum::routing::{get, post};
 use bytes::Bytes;
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, Method};
 use leno_model::fault;
 use leno_model::identity::{Principal, Role};
 use leno_model::resource::duration::GatewayDuration;
 use leno_model::resource::kind::{Kind, ResourceKey};
 use leno_model::resource::schema;
+use leno_runtime::guard::{PeerAddress, Routes};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -47,30 +47,39 @@ const HISTORY_LIMIT: usize = 50;
 const HISTORY_LIMIT_MAX: usize = 1000;
 const AUDIT_LIMIT: usize = 100;
 const AUDIT_LIMIT_MAX: usize = 10_000;
+/// Characters of a summary.
+const SUMMARY_MAX: usize = 200;
 const WAIT: Duration = Duration::from_secs(30);
 const WAIT_MAX: Duration = Duration::from_secs(600);
 
 /// The routes, to be merged into the server's.
-pub fn router(control: Control) -> Router {
-    Router::new()
-        .route("/api/v1/resources", get(list).post(apply))
-        .route("/api/v1/resources/{kind}/{namespace}/{name}", get(one).delete(delete))
-        .route("/api/v1/check", post(check))
-        .route("/api/v1/diff", post(diff))
-        .route("/api/v1/history", get(history))
-        .route("/api/v1/history/{revision}", get(revision))
-        .route("/api/v1/rollback", post(rollback))
-        .route("/api/v1/status", get(status))
-        .route("/api/v1/status/wait", get(wait))
-        .route("/api/v1/schemas", get(schemas))
-        .route("/api/v1/schemas/{kind}", get(schema_of))
-        .route("/api/v1/audit", get(audit))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+pub fn routes(control: Control) -> Routes {
+    use Role::{Admin, Operator, Viewer};
+    const ONE: &str = "/api/v1/resources/{kind}/{namespace}/{name}";
+    Routes::new()
+        .read("/api/v1/resources", Viewer, list)
+        .record(Method::POST, "/api/v1/resources", Operator, "apply", apply)
+        .read(ONE, Viewer, one)
+        .record(Method::DELETE, ONE, Operator, "delete", delete)
+        .ask(Method::POST, "/api/v1/check", Viewer, check)
+        .ask(Method::POST, "/api/v1/diff", Viewer, diff)
+        .read("/api/v1/history", Viewer, history)
+        .read("/api/v1/history/{revision}", Viewer, revision)
+        .record(Method::POST, "/api/v1/rollback", Operator, "rollback", rollback)
+        .read("/api/v1/status", Viewer, status)
+        .read("/api/v1/status/wait", Viewer, wait)
+        .read("/api/v1/schemas", Viewer, schemas)
+        .read("/api/v1/schemas/{kind}", Viewer, schema_of)
+        .read("/api/v1/audit", Admin, audit)
+        .layered(|router| router.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)))
         .with_state(control)
 }
 
-/// Who asks; 401 where nobody said.
-struct Asker(Principal);
+/// Who asks, and from where; 401 where nobody said.
+struct Asker {
+    principal: Principal,
+    from: Option<IpAddr>,
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -115,12 +124,13 @@ struct RollbackBody {
     set: Option<String>,
     #[serde(default)]
     dry_run: bool,
+    summary: Option<String>,
 }
 
 type Handled = Result<Answer, Refused>;
 type Asked<T> = Result<Query<T>, QueryRejection>;
 
-async fn list(Asker(_): Asker, State(control): State<Control>, query: Asked<ListQuery>) -> Handled {
+async fn list(State(control): State<Control>, query: Asked<ListQuery>) -> Handled {
     let Query(query) = query?;
     let kind: Option<Kind> = query.kind.as_deref().map(|kind| kind.parse()).transpose()?;
     let (revision, entries) = control.resources();
@@ -135,39 +145,37 @@ async fn list(Asker(_): Asker, State(control): State<Control>, query: Asked<List
     Answer::ok(json!({ "revision": revision, "items": items }))
 }
 
-async fn one(Asker(_): Asker, State(control): State<Control>, Path(key): Path<(String, String, String)>) -> Handled {
+async fn one(State(control): State<Control>, Path(key): Path<(String, String, String)>) -> Handled {
     let key = key_of(&key)?;
     let Some(entry) = control.resource_in_force(&key) else { return Err(crate::Error::NotFound(key).into()) };
     Answer::ok(answer::resource(&entry, control.status_of(&key)))
 }
 
 async fn apply(
-    Asker(principal): Asker,
+    asker: Asker,
     State(control): State<Control>,
     query: Asked<ChangeQuery>,
     headers: HeaderMap,
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Handled {
     let Query(query) = query?;
-    allow(&control, &principal, Role::Operator, "apply", !query.dry_run).await?;
-    let apply = apply_of(principal, &query, &headers, &body?)?;
+    let apply = apply_of(asker, &query, &headers, &body?)?;
     answer::applied(&control.apply(apply).await?)
 }
 
 async fn diff(
-    Asker(principal): Asker,
+    asker: Asker,
     State(control): State<Control>,
     query: Asked<ChangeQuery>,
     headers: HeaderMap,
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Handled {
     let Query(query) = query?;
-    let apply = Apply { dry_run: true, ..apply_of(principal, &query, &headers, &body?)? };
+    let apply = Apply { dry_run: true, ..apply_of(asker, &query, &headers, &body?)? };
     answer::applied(&control.apply(apply).await?)
 }
 
 async fn check(
-    Asker(_): Asker,
     State(control): State<Control>,
     query: Asked<ChangeQuery>,
     headers: HeaderMap,
@@ -180,31 +188,32 @@ async fn check(
 }
 
 async fn delete(
-    Asker(principal): Asker,
+    asker: Asker,
     State(control): State<Control>,
     Path(key): Path<(String, String, String)>,
     query: Asked<ChangeQuery>,
 ) -> Handled {
     let Query(query) = query?;
-    allow(&control, &principal, Role::Operator, "delete", !query.dry_run).await?;
     let delete = Delete {
-        principal,
+        principal: asker.principal,
+        from: asker.from,
         set: query.set.as_deref().unwrap_or(API_SET).into(),
         resources: vec![key_of(&key)?],
         dry_run: query.dry_run,
         expected: query.expected_revision,
+        summary: summary(query.summary.as_deref()),
     };
     answer::applied(&control.delete(delete).await?)
 }
 
-async fn history(Asker(_): Asker, State(control): State<Control>, query: Asked<HistoryQuery>) -> Handled {
+async fn history(State(control): State<Control>, query: Asked<HistoryQuery>) -> Handled {
     let Query(query) = query?;
     let resource: Option<ResourceKey> = query.resource.as_deref().map(|key| key.parse()).transpose()?;
     let limit = query.limit.unwrap_or(HISTORY_LIMIT).min(HISTORY_LIMIT_MAX);
     Answer::ok(json!({ "items": control.history(resource.as_ref(), limit).await? }))
 }
 
-async fn revision(Asker(_): Asker, State(control): State<Control>, Path(number): Path<String>) -> Handled {
+async fn revision(State(control): State<Control>, Path(number): Path<String>) -> Handled {
     let number: u64 = number.parse().map_err(|_| Refused::usage("a revision is a number", "write `history/42`"))?;
     let (revision, changes) = control.revision_content(number).await?;
     let changes: Vec<Value> = changes.iter().map(answer::change).collect();
@@ -212,24 +221,25 @@ async fn revision(Asker(_): Asker, State(control): State<Control>, Path(number):
 }
 
 async fn rollback(
-    Asker(principal): Asker,
+    asker: Asker,
     State(control): State<Control>,
     headers: HeaderMap,
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Handled {
     let body: RollbackBody = body::json(&headers, &body?)?;
-    allow(&control, &principal, Role::Operator, "rollback", !body.dry_run).await?;
     let rollback = Rollback {
-        principal,
+        principal: asker.principal,
+        from: asker.from,
         set: body.set.as_deref().unwrap_or(API_SET).into(),
         revision: body.revision,
         resource: body.resource.as_deref().map(|key| key.parse()).transpose()?,
         dry_run: body.dry_run,
+        summary: summary(body.summary.as_deref()),
     };
     answer::applied(&control.rollback(rollback).await?)
 }
 
-async fn status(Asker(_): Asker, State(control): State<Control>) -> Handled {
+async fn status(State(control): State<Control>) -> Handled {
     let (revision, entries) = control.resources();
     let bad: Vec<_> = control.statuses().into_iter().filter(|status| !status.is_good()).collect();
     let proxies: Vec<Value> = control.subscribers().list().iter().map(answer::subscriber).collect();
@@ -242,7 +252,7 @@ async fn status(Asker(_): Asker, State(control): State<Control>) -> Handled {
     }))
 }
 
-async fn wait(Asker(_): Asker, State(control): State<Control>, query: Asked<WaitQuery>) -> Handled {
+async fn wait(State(control): State<Control>, query: Asked<WaitQuery>) -> Handled {
     let Query(query) = query?;
     let timeout: Option<GatewayDuration> = query.timeout.as_deref().map(|text| text.parse()).transpose()?;
     let timeout = timeout.map_or(WAIT, |timeout| timeout.0).min(WAIT_MAX);
@@ -250,25 +260,24 @@ async fn wait(Asker(_): Asker, State(control): State<Control>, query: Asked<Wait
     Answer::ok(answer::progress(&progress))
 }
 
-async fn schemas(Asker(_): Asker) -> Handled {
+async fn schemas() -> Handled {
     let schemas: serde_json::Map<String, Value> =
         Kind::ALL.into_iter().map(|kind| (kind.as_str().to_owned(), schema(kind))).collect();
     Answer::ok(Value::Object(schemas))
 }
 
-async fn schema_of(Asker(_): Asker, Path(kind): Path<String>) -> Handled {
+async fn schema_of(Path(kind): Path<String>) -> Handled {
     let kind: Kind = kind.parse()?;
     Answer::ok(schema(kind))
 }
 
-async fn audit(Asker(principal): Asker, State(control): State<Control>, query: Asked<HistoryQuery>) -> Handled {
+async fn audit(State(control): State<Control>, query: Asked<HistoryQuery>) -> Handled {
     let Query(query) = query?;
-    allow(&control, &principal, Role::Admin, "audit", false).await?;
     let limit = query.limit.unwrap_or(AUDIT_LIMIT).min(AUDIT_LIMIT_MAX);
     Answer::ok(json!({ "items": control.audit().list(limit).await? }))
 }
 
-fn apply_of(principal: Principal, query: &ChangeQuery, headers: &HeaderMap, body: &Bytes) -> Result<Apply, Refused> {
+fn apply_of(asker: Asker, query: &ChangeQuery, headers: &HeaderMap, body: &Bytes) -> Result<Apply, Refused> {
     let set = query.set.as_deref().unwrap_or(API_SET);
     if set.starts_with("file:") {
         let fix = "change the files, or apply to a set of another name";
@@ -279,31 +288,20 @@ fn apply_of(principal: Principal, query: &ChangeQuery, headers: &HeaderMap, body
         return Err(Refused::usage("`prune` needs a set of its own", fix));
     }
     Ok(Apply {
-        principal,
+        principal: asker.principal,
+        from: asker.from,
         set: set.into(),
         parsed: body::parse(headers, body, query.file.as_deref())?,
         prune: query.prune,
         dry_run: query.dry_run,
         expected: query.expected_revision,
-        summary: query.summary.as_deref().map(|text| text.chars().take(200).collect()),
+        summary: summary(query.summary.as_deref()),
     })
 }
 
-/// Refuses whoever may not, and writes that down for changes.
-async fn allow(
-    control: &Control,
-    principal: &Principal,
-    needed: Role,
-    action: &str,
-    recorded: bool,
-) -> Result<(), Refused> {
-    if principal.role >= needed {
-        return Ok(());
-    }
-    if recorded {
-        control.audit().record(principal, action, "", &format!("refused: needs role {needed}")).await;
-    }
-    Err(Refused::forbidden(principal, needed))
+/// The words of a caller, as far as they are kept.
+fn summary(text: Option<&str>) -> Option<String> {
+    text.map(|text| text.chars().take(SUMMARY_MAX).collect())
 }
 
 fn key_of((kind, namespace, name): &(String, String, String)) -> Result<ResourceKey, Refused> {
@@ -314,6 +312,7 @@ impl<S: Sync> FromRequestParts<S> for Asker {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
-        parts.extensions.get::<Principal>().cloned().map(Asker).ok_or_else(Refused::unauthenticated)
+        let principal = parts.extensions.get::<Principal>().cloned().ok_or_else(Refused::unauthenticated)?;
+        Ok(Self { principal, from: parts.extensions.get().map(|PeerAddress(from)| *from) })
     }
 }

@@ -7,6 +7,7 @@
 mod plan;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::StreamExt;
@@ -18,6 +19,7 @@ use leno_model::resource::kind::ResourceKey;
 use leno_model::seam::Clock;
 use leno_model::snapshot::Name;
 use leno_model::validate::validate;
+use leno_runtime::guard::Audited;
 use leno_store::Store;
 use leno_xds::kind::Kind;
 use leno_xds::node::NodeInfo;
@@ -89,6 +91,8 @@ pub struct Driver {
 pub struct Apply {
     /// Who asks.
     pub principal: Principal,
+    /// From which address, where it is known.
+    pub from: Option<IpAddr>,
     /// To which set the resources belong.
     pub set: Arc<str>,
     /// The resources, as read, with the faults of reading.
@@ -108,6 +112,8 @@ pub struct Apply {
 pub struct Delete {
     /// Who asks.
     pub principal: Principal,
+    /// From which address, where it is known.
+    pub from: Option<IpAddr>,
     /// The set they belong to.
     pub set: Arc<str>,
     /// The resources.
@@ -116,6 +122,8 @@ pub struct Delete {
     pub dry_run: bool,
     /// The revision in which the caller last saw them.
     pub expected: Option<u64>,
+    /// Why, in a few words.
+    pub summary: Option<String>,
 }
 
 /// An earlier state to go back to.
@@ -123,6 +131,8 @@ pub struct Delete {
 pub struct Rollback {
     /// Who asks.
     pub principal: Principal,
+    /// From which address, where it is known.
+    pub from: Option<IpAddr>,
     /// The set whose resources go back; those of others stay.
     pub set: Arc<str>,
     /// The revision after which things stood as they shall stand again.
@@ -131,6 +141,8 @@ pub struct Rollback {
     pub resource: Option<ResourceKey>,
     /// Plan only.
     pub dry_run: bool,
+    /// Why, in a few words.
+    pub summary: Option<String>,
 }
 
 /// What came of a change.
@@ -153,6 +165,15 @@ pub struct Changed {
     pub summary: ChangeSummary,
     /// The difference, as people read it.
     pub diff: String,
+}
+
+/// A change as the audit log sees it.
+struct Act {
+    action: &'static str,
+    principal: Principal,
+    from: Option<IpAddr>,
+    object: String,
+    dry_run: bool,
 }
 
 // === impl Control ===
@@ -189,7 +210,7 @@ impl Control {
             several => format!("{} resources of {}", several.len(), apply.set),
         };
         let plan = |state: &State| plan::apply(&state.merged, &*self.inner.directory, &apply);
-        self.commit(&apply.principal, "apply", &object, apply.dry_run, plan).await
+        self.commit(&Act::new("apply", &apply.principal, apply.from, object, apply.dry_run), plan).await
     }
 
     /// Deletes resources: all or none.
@@ -197,7 +218,7 @@ impl Control {
         let names: Vec<String> = delete.resources.iter().map(ToString::to_string).collect();
         let object = names.join(", ");
         let plan = |state: &State| plan::delete(&state.merged, &delete);
-        self.commit(&delete.principal, "delete", &object, delete.dry_run, plan).await
+        self.commit(&Act::new("delete", &delete.principal, delete.from, object, delete.dry_run), plan).await
     }
 
     /// Restores an earlier state as a new revision.
@@ -206,18 +227,17 @@ impl Control {
             Some(resource) => format!("{resource} to revision {}", rollback.revision),
             None => format!("{} to revision {}", rollback.set, rollback.revision),
         };
+        let act = Act::new("rollback", &rollback.principal, rollback.from, object, rollback.dry_run);
         for _ in 0..TRIES_MAX {
             let (undo, upto) = match self.changes_after(rollback.revision).await {
                 Ok(found) => found,
-                Err(error) => {
-                    return self.refused(&rollback.principal, "rollback", &object, rollback.dry_run, error).await;
-                }
+                Err(error) => return self.refused(&act, error).await,
             };
             let plan = |state: &State| match state.number == upto {
                 true => plan::rollback(&state.merged, &rollback, &undo),
                 false => Err(Error::Contended(1)),
             };
-            match self.commit(&rollback.principal, "rollback", &object, rollback.dry_run, plan).await {
+            match self.commit(&act, plan).await {
                 Err(Error::Contended(_)) => {}
                 done => return done,
             }
@@ -311,14 +331,7 @@ impl Control {
     }
 
     /// Plans, writes, and brings into force; plans again when somebody else was faster.
-    async fn commit(
-        &self,
-        principal: &Principal,
-        action: &str,
-        object: &str,
-        dry_run: bool,
-        plan: impl Fn(&State) -> Result<Plan, Error>,
-    ) -> Result<Applied, Error> {
+    async fn commit(&self, act: &Act, plan: impl Fn(&State) -> Result<Plan, Error>) -> Result<Applied, Error> {
         for _ in 0..TRIES_MAX {
             let planned = {
                 let state = self.state();
@@ -326,30 +339,23 @@ impl Control {
             };
             let (plan, number, head_mod, snapshot) = match planned {
                 Ok(planned) => planned,
-                Err(error) => return self.refused(principal, action, object, dry_run, error).await,
+                Err(error) => return self.refused(act, error).await,
             };
-            if dry_run || plan.changes.iter().all(|change| change.action() == revision::Action::Unchanged) {
+            if act.dry_run || plan.changes.iter().all(|change| change.action() == revision::Action::Unchanged) {
                 return Ok(Applied::of(plan, number, snapshot));
             }
-            match self.write(principal, action, object, plan, number + 1, head_mod).await {
+            match self.write(act, plan, number + 1, head_mod).await {
                 Ok(Some(applied)) => return Ok(applied),
                 Ok(None) => self.refresh().await?,
-                Err(error) => return self.refused(principal, action, object, dry_run, error).await,
+                Err(error) => return self.refused(act, error).await,
             }
         }
-        self.refused(principal, action, object, dry_run, Error::Contended(TRIES_MAX)).await
+        self.refused(act, Error::Contended(TRIES_MAX)).await
     }
 
     /// Writes a plan as revision `number`; none when the head had moved.
-    async fn write(
-        &self,
-        principal: &Principal,
-        action: &str,
-        object: &str,
-        mut plan: Plan,
-        number: u64,
-        head_mod: u64,
-    ) -> Result<Option<Applied>, Error> {
+    async fn write(&self, act: &Act, mut plan: Plan, number: u64, head_mod: u64) -> Result<Option<Applied>, Error> {
+        let principal = &act.principal;
         let (author, time): (Arc<str>, _) = (principal.name.as_str().into(), self.inner.clock.wall());
         plan.changes.sort_by(|a, b| a.resource.cmp(&b.resource));
         let mut changes = plan.changes.clone();
@@ -363,12 +369,13 @@ impl Control {
             number,
             author,
             time,
+            action: act.action.into(),
             summary: plan.summary.clone(),
             set: plan.set.clone(),
             changes: changes.iter().map(Change::summary).collect(),
         };
         let txn = revision::txn(&revision, &changes, head_mod)?;
-        let event = self.inner.audit.event(principal, action, object, Some(number), "done");
+        let event = self.inner.audit.event(&act.audited("done".to_owned()), Some(number));
         let txn = self.inner.audit.extend(txn, &event)?;
         let done = self.inner.store.txn(txn).await?;
         if !done.succeeded {
@@ -475,16 +482,9 @@ impl Control {
     }
 
     /// Writes a refusal to the audit log and passes it on.
-    async fn refused(
-        &self,
-        principal: &Principal,
-        action: &str,
-        object: &str,
-        dry_run: bool,
-        error: Error,
-    ) -> Result<Applied, Error> {
-        if !dry_run {
-            self.inner.audit.record(principal, action, object, &format!("refused: {error}")).await;
+    async fn refused(&self, act: &Act, error: Error) -> Result<Applied, Error> {
+        if !act.dry_run {
+            self.inner.audit.record(vec![act.audited(format!("refused: {error}"))]).await;
         }
         Err(error)
     }
@@ -509,6 +509,19 @@ impl Control {
             item.map_or(Ok(0), |item| revision::decode::<Revision>(item).map(|revision| revision.number))
         };
         Ok(Error::UnknownRevision { asked, oldest: number(range.items.first())?, newest: number(range.items.last())? })
+    }
+}
+
+// === impl Act ===
+
+impl Act {
+    fn new(action: &'static str, principal: &Principal, from: Option<IpAddr>, object: String, dry_run: bool) -> Self {
+        Self { action, principal: principal.clone(), from, object, dry_run }
+    }
+
+    fn audited(&self, outcome: String) -> Audited {
+        let (principal, object) = (Some(self.principal.clone()), self.object.clone());
+        Audited { principal, from: self.from, action: self.action.to_owned(), object, outcome }
     }
 }
 

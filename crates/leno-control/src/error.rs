@@ -15,12 +15,14 @@ pub enum Error {
     #[error("there is no {0}")]
     NotFound(ResourceKey),
     /// The resource belongs to another set.
-    #[error("{resource} is owned by {owner}")]
+    #[error("{resource} is owned by the set {set}")]
     Owned {
         /// The resource.
         resource: ResourceKey,
-        /// File and line of its owner.
-        owner: String,
+        /// The set that it belongs to.
+        set: Arc<str>,
+        /// File and line where it stands, as whoever applied it named them.
+        place: String,
     },
     /// Somebody changed a resource since it was read.
     #[error("{resource} was changed in revision {found} by {author}, expected revision {expected}")]
@@ -94,7 +96,10 @@ impl Error {
         match self {
             Error::Faults(faults) => faults.first().map(|fault| fault.fix.clone()).unwrap_or_default(),
             Error::NotFound(key) => format!("`leno get {} -n {}` lists what there is", key.kind.lower(), key.namespace),
-            Error::Owned { owner, .. } => format!("change it in {owner}, or remove it there first"),
+            Error::Owned { set, place, .. } if set.starts_with("file:") => {
+                format!("change it in {place}, or remove it there first")
+            }
+            Error::Owned { set, .. } => format!("change it with --set {set}, or delete it there first"),
             Error::Conflict { .. } => "read it again, look at the difference and apply anew".to_owned(),
             Error::Contended(_) => "try again".to_owned(),
             Error::UnknownRevision { .. } => "`leno history` lists the revisions".to_owned(),

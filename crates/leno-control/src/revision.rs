@@ -38,6 +38,9 @@ pub struct Revision {
     pub author: Arc<str>,
     /// When.
     pub time: Timestamp,
+    /// What was done: `apply`, `delete` or `rollback`; empty where an older version wrote it.
+    #[serde(default)]
+    pub action: Arc<str>,
     /// Why, in a few words.
     pub summary: String,
     /// The set that was changed.

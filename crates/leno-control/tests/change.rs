@@ -25,15 +25,18 @@ fn key(name: &str) -> ResourceKey {
 fn delete(name: &str) -> Delete {
     Delete {
         principal: principal("ann"),
+        from: None,
         set: "api".into(),
         resources: vec![key(name)],
         dry_run: false,
         expected: None,
+        summary: None,
     }
 }
 
 fn rollback(revision: u64, resource: Option<ResourceKey>) -> Rollback {
-    Rollback { principal: principal("bob"), set: "api".into(), revision, resource, dry_run: false }
+    let (principal, from, set) = (principal("bob"), None, "api".into());
+    Rollback { principal, from, set, revision, resource, dry_run: false, summary: None }
 }
 
 fn port(mesh: &Mesh, name: &str) -> Option<u64> {
@@ -75,7 +78,7 @@ async fn the_first_owner_of_a_resource_keeps_it() {
     assert_eq!(faults[0].class, FaultClass::Owned);
     assert_eq!(
         faults[0].to_string().split(": ").nth(2),
-        Some("service/shop/cart is owned by t.yaml:1 (change it in t.yaml:1, or remove it there first)")
+        Some("service/shop/cart is owned by the set file:/etc/leno (change it in t.yaml:1, or remove it there first)")
     );
     assert!(matches!(mesh.control.delete(delete("cart")).await, Err(Error::Owned { .. })));
     assert_eq!(port(&mesh, "cart"), Some(80));
@@ -86,15 +89,16 @@ async fn every_change_is_a_revision_with_author_and_content() {
     let mesh = Mesh::new().await;
     mesh.apply(&service("cart", 80)).await.unwrap();
     mesh.apply(&service("cart", 81)).await.unwrap();
-    mesh.control.delete(delete("cart")).await.unwrap();
+    let why = Some("nobody buys".to_owned());
+    mesh.control.delete(Delete { summary: why, ..delete("cart") }).await.unwrap();
     let history = mesh.control.history(Some(&key("cart")), 10).await.unwrap();
-    let told: Vec<(u64, &str, Action)> = history.iter().map(|r| (r.number, &*r.summary, r.changes[0].action)).collect();
+    let told: Vec<_> = history.iter().map(|r| (r.number, &*r.action, &*r.summary, r.changes[0].action)).collect();
     assert_eq!(
         told,
         [
-            (3, "delete service/shop/cart", Action::Deleted),
-            (2, "apply service/shop/cart", Action::Updated),
-            (1, "apply service/shop/cart", Action::Created)
+            (3, "delete", "nobody buys", Action::Deleted),
+            (2, "apply", "apply service/shop/cart", Action::Updated),
+            (1, "apply", "apply service/shop/cart", Action::Created)
         ]
     );
     let (revision, changes) = mesh.control.revision_content(2).await.unwrap();
@@ -204,4 +208,17 @@ async fn every_change_and_every_refusal_stands_in_the_audit_log() {
     assert_eq!(told[2], ("delete", None, "refused: there is no service/shop/nothing"));
     // The rollback found nothing to undo.
     assert_eq!(told[3], ("delete", Some(2), "done"));
+}
+
+#[tokio::test]
+async fn two_servers_that_write_at_the_same_instant_lose_no_event_of_the_audit_log() {
+    let one = Mesh::new().await;
+    let two = Mesh::over(one.store.clone()).await;
+    for _ in 0..3 {
+        let _ = one.control.delete(delete("nothing")).await;
+        let _ = two.control.delete(delete("nothing")).await;
+    }
+    let events = one.control.audit().list(10).await.unwrap();
+    // Their clocks go alike.
+    assert_eq!((events.len(), events[0].time), (6, events[1].time));
 }

@@ -6,8 +6,8 @@ import { Badge, html } from './parts.js';
 import { ago, moment } from './format.js';
 
 const PAGE = 50;
-// By the first word of what was done.
-const KINDS = { apply: 'ok', applied: 'ok', created: 'ok', updated: 'ok', delete: 'bad', deleted: 'bad', removed: 'bad', rollback: 'warn', restored: 'warn' };
+// By what was done.
+const KINDS = { apply: 'ok', delete: 'bad', rollback: 'warn' };
 
 export function Changes() {
   const [state, setState] = useState({ rows: [], problem: null, more: true, loading: true });
@@ -38,12 +38,11 @@ export function Changes() {
 const load = (before, abort) => read(`/api/v1/dashboard/changes?limit=${PAGE}${before ? `&before=${before}` : ''}`, abort);
 
 function Row({ row, open }) {
-  const word = row.action.split(' ')[0].toLowerCase();
-  const text = KINDS[word] && !row.action.includes(' ') ? '' : row.action;
+  const word = row.action;
   return html`<li class=${open ? 'open' : ''}>
     <a class="line" href=${address('changes', open ? null : row.revision)} aria-expanded=${open}>
       <b>${row.revision}</b>${KINDS[word] && html`<${Badge} kind=${KINDS[word]}>${word}<//>`}
-      <span class="what">${row.resources.slice(0, 4).map((name) => html`<code key=${name}>${name}</code> `)}${row.resources.length > 4 ? `and ${row.resources.length - 4} more` : ''} ${text && html`<span class="muted">${text}</span>`}</span>
+      <span class="what">${row.resources.slice(0, 4).map((name) => html`<code key=${name}>${name}</code> `)}${row.resources.length > 4 ? `and ${row.resources.length - 4} more` : ''} <span class="muted">${row.summary}</span></span>
       <span class="who">${row.author}</span><time datetime=${row.time} title=${moment(row.time)}>${ago(row.time, live.value.time)}</time></a>
     ${open && html`<${Difference} revision=${row.revision} row=${row} />`}
   </li>`;

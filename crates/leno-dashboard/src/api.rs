@@ -1,21 +1,21 @@
 //! The routes: pages, the live stream, and what is asked for once.
 //!
-//! All of it is reading; the caller was authenticated before (the server's guard, with its cookie for browsers). A
+//! All of it is reading, by a viewer whom the server's guard has authenticated (with its cookie for browsers). A
 //! cross-site page cannot read any of it: no CORS field is ever sent.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
 use http::StatusCode;
 use http::header::{self, HeaderValue};
+use leno_model::identity::Role::Viewer;
 use leno_model::name::ServiceName;
+use leno_runtime::guard::Routes;
 use serde::Deserialize;
 
 use crate::asset;
@@ -26,16 +26,16 @@ use crate::view::{View, ViewError};
 const CHANGES_MAX: usize = 100;
 
 /// The dashboard's routes: `/dashboard/…`, `/api/v1/live` and `/api/v1/dashboard/…`.
-pub fn router(view: Arc<dyn View>) -> Router {
-    Router::new()
-        .route("/dashboard", get(asset::add_slash))
-        .route("/dashboard/", get(asset::index))
-        .route("/dashboard/{*path}", get(asset::file))
-        .route("/api/v1/live", get(live))
-        .route("/api/v1/dashboard/services/{service}", get(service))
-        .route("/api/v1/dashboard/changes", get(changes))
-        .route("/api/v1/dashboard/changes/{revision}", get(change))
-        .layer(middleware::from_fn(secured))
+pub fn routes(view: Arc<dyn View>) -> Routes {
+    Routes::new()
+        .read("/dashboard", Viewer, asset::add_slash)
+        .read("/dashboard/", Viewer, asset::index)
+        .read("/dashboard/{*path}", Viewer, asset::file)
+        .read("/api/v1/live", Viewer, live)
+        .read("/api/v1/dashboard/services/{service}", Viewer, service)
+        .read("/api/v1/dashboard/changes", Viewer, changes)
+        .read("/api/v1/dashboard/changes/{revision}", Viewer, change)
+        .layered(|router| router.layer(middleware::from_fn(secured)))
         .with_state(Arc::new(Shared::new(view)))
 }
 

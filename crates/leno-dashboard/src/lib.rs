@@ -11,7 +11,7 @@
 //! Modules in reading order: [`view`] says what a server tells the pages, [`asset`] holds the pages, [`live`] shares the
 //! documents, [`api`] routes.
 //!
-//! Invariants: whoever routes to [`api::router`] has authenticated the caller (viewer or more); nothing here changes
+//! Invariants: whoever takes in [`api::routes`] has authenticated the caller (viewer or more); nothing here changes
 //! anything; a name or value that others control reaches the page as JSON and becomes text, never markup.
 //!
 //! Absent on purpose: a build step, libraries from a network, and writing from the browser.
@@ -24,5 +24,5 @@ pub mod live;
 
 pub mod api;
 
-pub use api::router;
+pub use api::routes;
 pub use view::View;

@@ -229,8 +229,10 @@ pub struct ChangeRow {
     pub author: String,
     /// When, RFC 3339.
     pub time: String,
-    /// What was done, `apply`, `delete` or `rollback` as the first word, or why in a few words.
+    /// What was done: `apply`, `delete` or `rollback`; empty where it is not known.
     pub action: String,
+    /// Why, in a few words.
+    pub summary: String,
     /// What changed: `httproute/shop/cart`.
     pub resources: Vec<String>,
     /// The set that it belongs to, as a file name.

@@ -1,4 +1,4 @@
-//! The registry's HTTP API, as a router to be nested where the server has its API: `/services/…`.
+//! The registry's HTTP API, to be merged into the server's; all below `/api/v1`.
 //!
 //! ```text
 //! GET    /services?namespace=&after=&limit=            services, by name
@@ -9,24 +9,23 @@
 //! DELETE /services/{ns}/{name}/instances/{id}          deregister
 //! ```
 //!
-//! Whoever serves this has authenticated the caller and put a [`Principal`] into the request's extensions; without one
-//! the answer is 401, whatever was asked. Viewers read, operators and admins also write. [`PeerAddress`] in the
-//! extensions says where the request came from; without it a registration is not local. Refusals are
+//! Whoever serves this has authenticated the caller; the role that each route needs stands with it. [`PeerAddress`] in the
+//! extensions says where the request came from; without it a registration is not local. Every change stands in the audit
+//! log; a renewal, which changes nothing and comes every few seconds, does not. Refusals are
 //! `{"error": {"code", "message", "fix"}}`.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, patch, post, put};
-use axum::{Json, Router};
+use axum::{Extension, Json};
 use bytes::Bytes;
-use http::StatusCode;
 use http::request::Parts;
-use leno_model::identity::{Principal, Role};
+use http::{Method, StatusCode};
+use leno_model::identity::Role;
 use leno_model::instance::{Instance, InstanceStatus, ProbeResult};
 use leno_model::name::ServiceName;
+use leno_runtime::guard::{Concerns, PeerAddress, Routes};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, LeaseState, Origin, Registered, Registry, Revision, Routable, ServiceSummary, check_id};
@@ -38,20 +37,19 @@ pub const BODY_MAX: usize = 64 * 1024;
 const LIST_MAX: usize = 10_000;
 const LIST_DEFAULT: usize = 1000;
 
-/// Where a request came from, as whoever accepted its connection says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PeerAddress(pub IpAddr);
-
 /// The routes above, on this registry.
-pub fn router(registry: Registry) -> Router {
-    let instance = "/services/{namespace}/{name}/instances/{id}";
-    Router::new()
-        .route("/services", get(list))
-        .route("/services/{namespace}/{name}", get(show))
-        .route("/services/{namespace}/{name}/instances", post(register))
-        .route(instance, patch(change).delete(deregister))
-        .route(&format!("{instance}/renew"), put(renew))
-        .layer(DefaultBodyLimit::max(BODY_MAX))
+pub fn routes(registry: Registry) -> Routes {
+    use Role::{Operator, Viewer};
+    const INSTANCES: &str = "/api/v1/services/{namespace}/{name}/instances";
+    const INSTANCE: &str = "/api/v1/services/{namespace}/{name}/instances/{id}";
+    Routes::new()
+        .read("/api/v1/services", Viewer, list)
+        .read("/api/v1/services/{namespace}/{name}", Viewer, show)
+        .record(Method::POST, INSTANCES, Operator, "register", register)
+        .ask(Method::PUT, "/api/v1/services/{namespace}/{name}/instances/{id}/renew", Operator, renew)
+        .record(Method::PATCH, INSTANCE, Operator, "change", change)
+        .record(Method::DELETE, INSTANCE, Operator, "deregister", deregister)
+        .layered(|router| router.layer(DefaultBodyLimit::max(BODY_MAX)))
         .with_state(registry)
 }
 
@@ -112,14 +110,7 @@ struct Refusal {
 
 type Answer = Result<Response, Refusal>;
 
-/// A caller that may read.
-struct Reader;
-
-/// A caller that may write.
-struct Writer;
-
 async fn list(
-    _: Reader,
     State(registry): State<Registry>,
     query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Answer {
@@ -138,7 +129,7 @@ async fn list(
     Ok(Json(Services { revision, services, next }).into_response())
 }
 
-async fn show(_: Reader, State(registry): State<Registry>, path: ServicePath) -> Answer {
+async fn show(State(registry): State<Registry>, path: ServicePath) -> Answer {
     let service = path.0;
     let revision = registry.revision();
     let instances = registry.instances(&service);
@@ -152,18 +143,19 @@ async fn show(_: Reader, State(registry): State<Registry>, path: ServicePath) ->
     Ok(Json(serde_json::json!({ "revision": revision, "service": service, "instances": views })).into_response())
 }
 
-async fn register(_: Writer, State(registry): State<Registry>, path: ServicePath, peer: Peer, body: Body) -> Answer {
+async fn register(State(registry): State<Registry>, path: ServicePath, peer: Peer, body: Body) -> Answer {
     let instance = instance_from(&path.0, &body.0)?;
+    let concerns = concerns(&path.0, &instance.id, "");
     let registered = registry.register(instance, peer.0).await?;
-    Ok(Json(InstanceView::of(&registered)).into_response())
+    Ok((concerns, Json(InstanceView::of(&registered))).into_response())
 }
 
-async fn renew(_: Writer, State(registry): State<Registry>, path: InstancePath) -> Answer {
+async fn renew(State(registry): State<Registry>, path: InstancePath) -> Answer {
     registry.renew(&path.service, &path.id)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-async fn change(_: Writer, State(registry): State<Registry>, path: InstancePath, body: Body) -> Answer {
+async fn change(State(registry): State<Registry>, path: InstancePath, body: Body) -> Answer {
     let fix = r#"give {"status": "up" | "starting" | "draining" | "out"} or {"weight": 0 to 10000}"#;
     let wanted: ChangeBody = parse(&body.0).map_err(|message| bad_request(message, fix))?;
     if wanted.status.is_none() && wanted.weight.is_none() {
@@ -177,12 +169,22 @@ async fn change(_: Writer, State(registry): State<Registry>, path: InstancePath,
     }
     let registered =
         registry.instance(&path.service, &path.id).ok_or_else(|| Error::unknown(&path.service, &path.id))?;
-    Ok(Json(InstanceView::of(&registered)).into_response())
+    let to = [
+        wanted.status.map(|status| format!(" {status:?}").to_lowercase()),
+        wanted.weight.map(|w| format!(" weight {w}")),
+    ];
+    let concerns = concerns(&path.service, &path.id, &to.into_iter().flatten().collect::<String>());
+    Ok((concerns, Json(InstanceView::of(&registered))).into_response())
 }
 
-async fn deregister(_: Writer, State(registry): State<Registry>, path: InstancePath) -> Answer {
+async fn deregister(State(registry): State<Registry>, path: InstancePath) -> Answer {
     registry.deregister(&path.service, &path.id).await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+    Ok((concerns(&path.service, &path.id, ""), StatusCode::NO_CONTENT).into_response())
+}
+
+/// An instance, and what was done to it, as the audit log names it.
+fn concerns(service: &ServiceName, id: &str, what: &str) -> Extension<Concerns> {
+    Extension(Concerns(format!("{service} {id}{what}")))
 }
 
 /// The instance that a body describes; its service is that of the path.
@@ -230,37 +232,6 @@ struct Peer(Origin);
 
 /// A JSON body, whole and capped by the router.
 struct Body(Bytes);
-
-impl<S: Send + Sync> FromRequestParts<S> for Reader {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        principal(parts).map(|_| Self)
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Writer {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        let principal = principal(parts)?;
-        if principal.role >= Role::Operator {
-            return Ok(Self);
-        }
-        let message = format!("{} is a {} and may only read", principal.name, principal.role);
-        let fix = "use a token of an operator or admin, as the server's own in DATA_DIR/admin.token".to_owned();
-        Err(Refusal { status: StatusCode::FORBIDDEN, code: "forbidden", message, fix })
-    }
-}
-
-fn principal(parts: &Parts) -> Result<&Principal, Refusal> {
-    parts.extensions.get::<Principal>().ok_or_else(|| Refusal {
-        status: StatusCode::UNAUTHORIZED,
-        code: "unauthenticated",
-        message: "no credential was given".to_owned(),
-        fix: "send `Authorization: Bearer TOKEN`".to_owned(),
-    })
-}
 
 impl<S: Send + Sync> FromRequestParts<S> for ServicePath {
     type Rejection = Refusal;

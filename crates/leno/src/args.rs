@@ -178,6 +178,10 @@ pub struct ServerArgs {
     /// Keep nothing on disk: state ends with the process.
     #[arg(long, env = "LENO_IN_MEMORY", conflicts_with = "data_dir")]
     pub in_memory: bool,
+    /// With --in-memory, the file of the admin's token, which is made when it is not there. Default: a token of this
+    /// start, shown on the terminal.
+    #[arg(long, env = "LENO_ADMIN_TOKEN_FILE", requires = "in_memory", value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
     /// HTTP API and dashboard: an address, a port of 127.0.0.1, or `off`.
     #[arg(long, env = "LENO_HTTP_LISTEN", default_value = "127.0.0.1:7070", value_name = "ADDRESS")]
     pub http_listen: Listen,
@@ -501,6 +505,9 @@ pub struct DeleteArgs {
     /// The set that it belongs to. Default: `api`.
     #[arg(long, value_name = "NAME")]
     pub set: Option<String>,
+    /// Why, in a few words; stands in the history.
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: Option<String>,
     /// Say what would be deleted and delete nothing.
     #[arg(long)]
     pub dry_run: bool,
@@ -544,6 +551,9 @@ pub struct RollbackArgs {
     /// The set whose resources go back. Default: `api`.
     #[arg(long, value_name = "NAME")]
     pub set: Option<String>,
+    /// Why, in a few words; stands in the history.
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: Option<String>,
     /// Show both sides, what is and what would be, and change nothing.
     #[arg(long)]
     pub dry_run: bool,

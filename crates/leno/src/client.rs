@@ -151,10 +151,9 @@ impl Client {
         self.call_text(Method::Get, path, None)
     }
 
-    /// Does something with a text.
-    pub fn post_text(&self, path: &str, text: &str) -> Result<String, Failure> {
-        // A type that the guard takes: `text/plain` is what a foreign web page could send without asking.
-        self.call_text(Method::Post, path, Some(("text/yaml", Bytes::copy_from_slice(text.as_bytes()))))
+    /// Sets something to a text.
+    pub fn put_text(&self, path: &str, text: &str) -> Result<String, Failure> {
+        self.call_text(Method::Put, path, Some(("text/plain", Bytes::copy_from_slice(text.as_bytes()))))
     }
 
     /// Writes the body of an answer to `to` as it comes; answers its length.

@@ -5,9 +5,9 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use leno_model::fault::Fault;
-use leno_model::identity::{Principal, Role};
 use leno_model::resource::duration::DurationError;
 use leno_model::resource::kind::KeyError;
+use leno_runtime::guard::Recorded;
 use leno_xds::status::{KindStatus, Progress, Subscriber};
 use serde_json::{Value, json};
 
@@ -17,7 +17,11 @@ use crate::status::ResourceStatus;
 use crate::{Applied, Error};
 
 /// A good answer.
-pub(super) struct Answer(Value);
+pub(super) struct Answer {
+    value: Value,
+    /// Whether the audit log has what came of the request.
+    recorded: bool,
+}
 
 /// A refusal.
 #[derive(Debug)]
@@ -27,6 +31,8 @@ pub(super) struct Refused {
     message: String,
     fix: String,
     faults: Vec<Fault>,
+    /// Whether the audit log has it.
+    recorded: bool,
 }
 
 pub(super) fn resource(entry: &Entry, status: Option<ResourceStatus>) -> Value {
@@ -46,13 +52,14 @@ pub(super) fn applied(applied: &Applied) -> Result<Answer, Refused> {
     let change = |changed: &crate::Changed| json!({ "resource": changed.summary.resource, "action": changed.summary.action, "diff": changed.diff });
     let changes: Vec<Value> = applied.changes.iter().map(change).collect();
     let changed = applied.changes.iter().filter(|changed| changed.summary.action != Action::Unchanged).count();
-    Answer::ok(json!({
+    let value = json!({
         "revision": applied.revision,
         "snapshot": applied.snapshot,
         "changed": changed,
         "changes": changes,
         "warnings": applied.warnings,
-    }))
+    });
+    Ok(Answer { value, recorded: true })
 }
 
 pub(super) fn change(change: &Change) -> Value {
@@ -124,26 +131,30 @@ pub(super) fn progress(progress: &Progress) -> Value {
 
 impl Answer {
     pub(super) fn ok(value: Value) -> Result<Self, Refused> {
-        Ok(Self(value))
+        Ok(Self { value, recorded: false })
     }
 }
 
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
-        json_response(StatusCode::OK, &self.0)
+        json_response(StatusCode::OK, &self.value, self.recorded)
     }
 }
 
-fn json_response(status: StatusCode, value: &Value) -> Response {
+fn json_response(status: StatusCode, value: &Value, recorded: bool) -> Response {
     let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
-    (status, headers, value.to_string()).into_response()
+    let mut response = (status, headers, value.to_string()).into_response();
+    if recorded {
+        response.extensions_mut().insert(Recorded);
+    }
+    response
 }
 
 // === impl Refused ===
 
 impl Refused {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), fix: fix.into(), faults: Vec::new() }
+        Self { status, code, message: message.into(), fix: fix.into(), faults: Vec::new(), recorded: false }
     }
 
     /// The request itself makes no sense.
@@ -160,11 +171,6 @@ impl Refused {
         let fix = "send a token: `Authorization: Bearer …`; the command line reads it by itself";
         Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "no credential", fix)
     }
-
-    pub(super) fn forbidden(principal: &Principal, needed: Role) -> Self {
-        let message = format!("{} is {}, this needs {needed}", principal.name, principal.role);
-        Self::new(StatusCode::FORBIDDEN, "forbidden", message, "use a token of that role")
-    }
 }
 
 impl From<Error> for Refused {
@@ -176,7 +182,8 @@ impl From<Error> for Refused {
             "too-large" => StatusCode::PAYLOAD_TOO_LARGE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        let mut refused = Self::new(status, error.code(), error.to_string(), error.fix());
+        // Control has written down what it refused.
+        let mut refused = Self { recorded: true, ..Self::new(status, error.code(), error.to_string(), error.fix()) };
         if let Error::Faults(faults) = error {
             refused.faults = faults;
         }
@@ -215,6 +222,6 @@ impl IntoResponse for Refused {
         if !self.faults.is_empty() {
             error["faults"] = json!(self.faults);
         }
-        json_response(self.status, &json!({ "error": error }))
+        json_response(self.status, &json!({ "error": error }), self.recorded)
     }
 }

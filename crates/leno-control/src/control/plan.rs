@@ -32,9 +32,8 @@ pub(super) fn apply(merged: &Merged, directory: &dyn Directory, apply: &Apply) -
         let key = &written.resource.key;
         let before = merged.get(key);
         if let Some(entry) = before.filter(|entry| entry.set != apply.set) {
-            let fix = format!("change it in {}, or remove it there first", owner(entry));
-            let message = format!("{key} is owned by {}", owner(entry));
-            faults.push(written.fault(FaultClass::Owned, "metadata.name", message, fix));
+            let owned = owned(key, entry);
+            faults.push(written.fault(FaultClass::Owned, "metadata.name", owned.to_string(), owned.fix()));
         }
         expect(key, before, apply.expected)?;
         changes.push(Change {
@@ -62,12 +61,12 @@ pub(super) fn delete(merged: &Merged, delete: &Delete) -> Result<Plan, Error> {
     for key in &delete.resources {
         let Some(entry) = merged.get(key) else { return Err(Error::NotFound(key.clone())) };
         if entry.set != delete.set {
-            return Err(Error::Owned { resource: key.clone(), owner: owner(entry) });
+            return Err(owned(key, entry));
         }
         expect(key, Some(entry), delete.expected)?;
         changes.push(deletion(entry));
     }
-    let summary = summarise("delete", &changes);
+    let summary = delete.summary.clone().unwrap_or_else(|| summarise("delete", &changes));
     Ok(Plan { set: delete.set.clone(), summary, changes, warnings: Vec::new() })
 }
 
@@ -85,7 +84,7 @@ pub(super) fn rollback(merged: &Merged, rollback: &Rollback, undo: &[Change]) ->
         let foreign = now.filter(|entry| entry.set != rollback.set);
         if let Some(entry) = foreign {
             if rollback.resource.is_some() {
-                return Err(Error::Owned { resource: key.clone(), owner: owner(entry) });
+                return Err(owned(key, entry));
             }
             continue;
         }
@@ -95,7 +94,7 @@ pub(super) fn rollback(merged: &Merged, rollback: &Rollback, undo: &[Change]) ->
         }
         changes.push(Change { resource: key.clone(), before: now.map(|entry| Stored::from(&**entry)), after });
     }
-    let summary = format!("roll back to revision {}", rollback.revision);
+    let summary = rollback.summary.clone().unwrap_or_else(|| format!("roll back to revision {}", rollback.revision));
     Ok(Plan { set: rollback.set.clone(), summary, changes, warnings: Vec::new() })
 }
 
@@ -133,8 +132,9 @@ fn deletion(entry: &Arc<Entry>) -> Change {
     Change { resource: entry.resource.key.clone(), before: Some(Stored::from(&**entry)), after: None }
 }
 
-fn owner(entry: &Entry) -> String {
-    format!("{}:{}", entry.file, entry.line)
+fn owned(key: &ResourceKey, entry: &Entry) -> Error {
+    let place = format!("{}:{}", entry.file, entry.line);
+    Error::Owned { resource: key.clone(), set: entry.set.clone(), place }
 }
 
 fn summarise(verb: &str, changes: &[Change]) -> String {

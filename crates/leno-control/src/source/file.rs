@@ -128,6 +128,7 @@ impl FileSource {
             return;
         }
         let apply = Apply {
+            from: None,
             principal: Principal { name: "file".to_owned(), role: Role::Operator },
             set: self.set.clone(),
             parsed,

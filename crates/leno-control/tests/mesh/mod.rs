@@ -173,6 +173,7 @@ pub(crate) fn gateway(namespace: &str, name: &str) -> NodeInfo {
 
 pub(crate) fn apply(set: &str, text: &str) -> Apply {
     Apply {
+        from: None,
         principal: principal("ann"),
         set: set.into(),
         parsed: document::parse("t.yaml", text),

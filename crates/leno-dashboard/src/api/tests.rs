@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use leno_collector::{Collector, Limits, Point};
+use leno_model::identity::Principal;
 use serde_json::Value;
 use tower_service::Service as _;
 
@@ -47,16 +48,17 @@ impl View for Shop {
 }
 
 fn row(revision: u64) -> ChangeRow {
-    let resources = vec!["httproute/shop/cart".into()];
-    ChangeRow { revision, author: "ada".into(), time: String::new(), action: "apply".into(), resources, set: None }
+    let (resources, action, summary) = (vec!["httproute/shop/cart".into()], "apply".into(), "raise the share".into());
+    ChangeRow { revision, author: "ada".into(), time: String::new(), action, summary, resources, set: None }
 }
 
 async fn get_with(path: &str, field: Option<(&str, &HeaderValue)>) -> http::Response<Body> {
-    let mut request = http::Request::get(path);
+    let viewer = Principal { name: "ada".into(), role: Viewer };
+    let mut request = http::Request::get(path).extension(viewer);
     if let Some((name, value)) = field {
         request = request.header(name, value);
     }
-    router(Arc::new(Shop)).call(request.body(Body::empty()).unwrap()).await.unwrap()
+    routes(Arc::new(Shop)).into_router(None).call(request.body(Body::empty()).unwrap()).await.unwrap()
 }
 
 async fn get(path: &str) -> http::Response<Body> {

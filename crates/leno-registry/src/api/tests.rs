@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use http_body_util::BodyExt;
+use leno_model::identity::Principal;
 use leno_store::MemoryStore;
 use leno_store::suite::TurnedClock;
 use serde_json::{Value, json};
@@ -20,14 +22,14 @@ async fn api(role: Option<Role>) -> (Api, Registry) {
     let clock = Arc::new(TurnedClock::default());
     let store = Arc::new(MemoryStore::new(clock.clone()));
     let (registry, _driver) = Registry::open(store, clock, Options::default()).await.unwrap();
-    (Api { router: router(registry.clone()), role }, registry)
+    (Api { router: routes(registry.clone()).into_router(None), role }, registry)
 }
 
 impl Api {
     async fn ask(&mut self, method: &str, path: &str, body: Value) -> (u16, Value) {
         let mut request = http::Request::builder()
             .method(method)
-            .uri(path)
+            .uri(format!("/api/v1{path}"))
             .header("content-type", "application/json; charset=utf-8")
             .body(axum::body::Body::from(body.to_string()))
             .unwrap();
@@ -78,7 +80,7 @@ async fn without_a_principal_everything_is_401() {
         ("DELETE", "/services/shop/cart/instances/a"),
     ] {
         let (status, answer) = api.ask(method, path, cart()).await;
-        assert_eq!((status, &answer["error"]["code"]), (401, &json!("unauthenticated")), "{method} {path}");
+        assert_eq!((status, &answer["error"]["code"]), (401, &json!("no_credential")), "{method} {path}");
     }
 }
 
@@ -93,7 +95,7 @@ async fn a_viewer_reads_and_does_not_write() {
         ("DELETE", "/services/shop/cart/instances/a"),
     ] {
         let (status, answer) = api.ask(method, path, cart()).await;
-        assert_eq!((status, &answer["error"]["code"]), (403, &json!("forbidden")), "{method} {path}");
+        assert_eq!((status, &answer["error"]["code"]), (403, &json!("role")), "{method} {path}");
     }
     assert_eq!(registry.counts(), (0, 0));
 }
@@ -142,7 +144,7 @@ async fn a_health_check_is_read_from_json() {
 #[tokio::test]
 async fn what_is_not_json_is_refused() {
     let (mut api, _) = api(Some(Role::Operator)).await;
-    let mut request = http::Request::post("/services/shop/cart/instances")
+    let mut request = http::Request::post("/api/v1/services/shop/cart/instances")
         .header("content-type", "text/plain")
         .body(axum::body::Body::from(cart().to_string()))
         .unwrap();

@@ -41,6 +41,9 @@ pub fn rollback(args: &RollbackArgs) -> Outcome {
     if let Some(set) = &args.set {
         body["set"] = json!(set);
     }
+    if let Some(message) = &args.message {
+        body["summary"] = json!(message);
+    }
     let applied = Client::new(&args.client)?.post("/api/v1/rollback", &body)?;
     let output = args.client.output;
     if args.dry_run && output == Output::Table {
@@ -58,6 +61,7 @@ pub fn delete(args: &DeleteArgs) -> Outcome {
         ("dryRun", args.dry_run.then(|| "true".to_owned())),
         ("set", args.set.clone()),
         ("expectedRevision", args.expect.map(|revision| revision.to_string())),
+        ("summary", args.message.clone()),
     ];
     let applied = Client::new(&args.client)?.delete(&with_query(&kinds::path(&key), &parameters))?;
     changes::print(args.client.output, &applied, mode(args.dry_run))?;

@@ -27,10 +27,10 @@ fn of_server(client: &Client, filter: Option<&str>) -> Result<Value, Failure> {
     }
 }
 
-/// A proxy's admin listener speaks plain text, for `curl`.
+/// A proxy's admin listener speaks plain text, for `curl -X PUT -d debug`.
 fn of_proxy(client: &Client, filter: Option<&str>) -> Result<String, Failure> {
     match filter {
-        Some(filter) => client.post_text("/log-level", filter),
+        Some(filter) => client.put_text("/log-level", filter),
         None => client.get_text("/log-level"),
     }
 }

@@ -4,8 +4,15 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use leno_store::sqlite::{OpenError, RestoreError, restore};
+use leno_control::audit::Audit;
+use leno_model::identity::{Principal, Role};
+use leno_model::seam::Clock;
+use leno_runtime::SystemClock;
+use leno_runtime::guard::Audited;
+use leno_store::SqliteStore;
+use leno_store::sqlite::{OpenError, Options as SqliteOptions, RestoreError, restore};
 
 use super::failure::{Exit, Failure, Outcome};
 use crate::args::{ClientArgs, SystemVerb};
@@ -59,6 +66,10 @@ fn bring_back(backup: &Path, data_dir: Option<&Path>, force: bool) -> Outcome {
     }
     DirBuilder::new().recursive(true).mode(0o700).create(&data_dir).map_err(|error| failed(&data_dir, &error))?;
     let restored = restore(backup, &state).map_err(|error| refused(&error))?;
+    record(&state, backup).map_err(|error| {
+        let fix = "the state is restored; see whether the disk is full, and start the server";
+        Failure::new(Exit::No, format!("the audit log does not have it: {error:#}"), fix)
+    })?;
     let previous = |path: PathBuf| format!("; what was there is in {}", path.display());
     let (was, now, kept) = (restored.backup_revision, restored.revision, restored.previous.map(previous));
     put(format_args!(
@@ -67,6 +78,20 @@ fn bring_back(backup: &Path, data_dir: Option<&Path>, force: bool) -> Outcome {
         kept.unwrap_or_default()
     ))?;
     Ok(Exit::Done)
+}
+
+/// Writes the restoring into the audit log of the state that is restored: no server was there to do it.
+fn record(state: &Path, backup: &Path) -> anyhow::Result<()> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let store = Arc::new(SqliteStore::open(state, clock.clone(), SqliteOptions::default())?);
+        let who = format!("uid {}", rustix::process::getuid().as_raw());
+        let principal = Principal { name: who, role: Role::Admin };
+        let audited = Audited::done(Some(principal), "restore", &backup.display().to_string());
+        Audit::open(store, clock).await?.record(vec![audited]).await;
+        Ok(())
+    })
 }
 
 fn refused(error: &RestoreError) -> Failure {

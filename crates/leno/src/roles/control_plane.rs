@@ -1,7 +1,6 @@
 //! A proxy's side of the control plane: the connection, the registration of its instance, and a control plane of its
 //! own for proxies that work from files alone.
 
-use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
@@ -194,7 +193,7 @@ async fn keep_at(
 /// Dials the control plane in this process, whatever address is asked for.
 pub(super) struct Embedded {
     accept: mpsc::Sender<Stream>,
-    _control: RefCell<Option<task::AbortOnDrop<()>>>,
+    _control: task::AbortOnDrop<()>,
 }
 
 impl Dial for Embedded {
@@ -256,7 +255,7 @@ pub(super) async fn embedded(resources: &Path) -> anyhow::Result<Embedded> {
         };
         tokio::join!(follow, accepting);
     });
-    Ok(Embedded { accept, _control: RefCell::new(Some(serving.abort_on_drop())) })
+    Ok(Embedded { accept, _control: serving.abort_on_drop() })
 }
 
 /// The address under which an embedded control plane is asked for; nothing listens there.
@@ -271,7 +270,9 @@ async fn apply_file(control: &Control, file: &Path) -> anyhow::Result<()> {
     refuse_faults(&control.check(&parsed))?;
     let principal = Principal { name: "file".to_owned(), role: Role::Operator };
     let set = format!("file:{name}").into();
-    control.apply(Apply { principal, set, parsed, prune: true, dry_run: false, expected: None, summary: None }).await?;
+    let apply =
+        Apply { principal, from: None, set, parsed, prune: true, dry_run: false, expected: None, summary: None };
+    control.apply(apply).await?;
     Ok(())
 }
 

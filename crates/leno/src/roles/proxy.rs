@@ -627,7 +627,7 @@ async fn admin(
             let filter = level.get();
             async move { Answer::text(filter + "\n") }
         })
-        .post("/log-level", "sets the log filter to the body", move |request| {
+        .put("/log-level", "sets the log filter to the body", move |request| {
             let wanted = String::from_utf8_lossy(&request.body).trim().to_owned();
             let answer = match levels.set(&wanted) {
                 Ok(()) => Answer::text(format!("{wanted}\n")),

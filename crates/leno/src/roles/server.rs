@@ -7,25 +7,29 @@
 //!
 //! Everything runs on the control thread; the disk has threads of its own.
 
+use std::future::Future;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::Router;
 use leno_collector::Collector;
 use leno_control::source::file::FileSource;
 use leno_control::{Control, Options as ControlOptions};
 use leno_http::grpc::{self, Status};
 use leno_http::service::ServiceHandler;
+use leno_model::identity::Role;
 use leno_model::seam::Clock;
 use leno_net::dial::HostDial;
 use leno_net::listen;
 use leno_registry::health::Prober;
 use leno_registry::{Options as RegistryOptions, Registry};
-use leno_runtime::guard::{self, Guard, GuardOptions, Guarded, Hosts, TokenSet};
+use leno_runtime::guard::{
+    self, AuditHook, Audited, Guard, GuardOptions, Guarded, Hosts, PeerAddress, Routes, TokenSet,
+};
 use leno_runtime::serve::Serve;
 use leno_runtime::signal::{Shutdown, Signals};
 use leno_runtime::{Drain, SystemClock, SystemRandom, task};
@@ -37,6 +41,7 @@ use leno_telemetry::log::LogLevel;
 use leno_xds::server::{Server as XdsServer, ServerOptions as XdsOptions};
 use leno_xds::status::StatusTable;
 use leno_xds::transport;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::view::MeshView;
 use crate::args::ServerArgs;
@@ -50,6 +55,8 @@ const WARM_UP: Duration = Duration::from_secs(30);
 const TOLD_TIMEOUT: Duration = Duration::from_secs(4);
 /// Connections of proxies at a time.
 const PROXIES_MAX: usize = 20_000;
+/// Refusals that wait to be written.
+const REFUSALS_MAX: usize = 256;
 
 /// What the parts of a server share with its APIs.
 pub(super) struct Parts {
@@ -71,7 +78,7 @@ pub async fn run(args: ServerArgs, settings: Vec<Setting>, log_level: LogLevel) 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let data_dir = data_dir(&args)?;
     let (store, sqlite) = open_store(data_dir.as_deref(), &clock)?;
-    let tokens = tokens(data_dir.as_deref())?;
+    let tokens = tokens(&args, data_dir.as_deref())?;
 
     let (registry, registry_driver) =
         Registry::open(store.clone(), clock.clone(), RegistryOptions { warm_up: WARM_UP }).await?;
@@ -155,17 +162,27 @@ fn open_store(data_dir: Option<&Path>, clock: &Arc<dyn Clock>) -> anyhow::Result
     Ok((store.clone(), Some(store)))
 }
 
-/// The tokens on disk; without a disk, one that is made now and printed.
-fn tokens(data_dir: Option<&Path>) -> anyhow::Result<TokenSet> {
-    match data_dir {
-        Some(directory) => Ok(guard::server_tokens(directory)?),
+/// The tokens on disk. In memory, the admin's alone: of the file that is named for it, or made now and shown to whoever
+/// started the server at a terminal. It is never logged, and nothing is written where nobody asked for it.
+fn tokens(args: &ServerArgs, data_dir: Option<&Path>) -> anyhow::Result<TokenSet> {
+    if let Some(directory) = data_dir {
+        return Ok(guard::server_tokens(directory)?);
+    }
+    let mut tokens = TokenSet::new();
+    match &args.admin_token_file {
+        Some(file) => tokens.insert_admin(&guard::admin_token(file)?),
         None => {
-            // Nobody could read it from a file, so it is kept where the command line looks for it.
-            let directory = settings::default_data_dir();
-            make_private(&directory).with_context(|| format!("data directory {}", directory.display()))?;
-            Ok(guard::server_tokens(&directory)?)
+            anyhow::ensure!(
+                std::io::stdout().is_terminal(),
+                "--in-memory: the admin's token is shown on the terminal, and there is none: \
+                 name a file for it with --admin-token-file"
+            );
+            let token = guard::make_token()?;
+            writeln!(std::io::stdout(), "the admin's token, until this server ends: {token}")?;
+            tokens.insert_admin(&token);
         }
     }
+    Ok(tokens)
 }
 
 async fn watch_resources(args: &ServerArgs, control: &Control) -> anyhow::Result<()> {
@@ -284,23 +301,27 @@ async fn serve_http(
     let listener = bind(address, "http")?;
     let bound = listener.local_addr()?;
     let hosts = args.allow_hosts.iter().fold(Hosts::loopback(), |hosts, name| hosts.and(name));
-    let public = ["/live", "/ready", "/api/v1/health"].map(str::to_owned).to_vec();
+    let (audit, refused) = audit(parts.control.clone());
+    let links = Arc::new(OnceLock::new());
+    let routes = routes(parts, &links);
     let guard = Arc::new(Guard::new(GuardOptions {
         tokens: Some(tokens),
         hosts,
-        public,
-        audit: Some(audit(parts.control.clone())),
+        public: routes.public_paths(),
+        audit: Some(audit.clone()),
         clock: parts.clock.clone(),
     }));
-    let router = router(parts, &guard);
+    let _ = links.set(guard.clone());
+    let router = routes.into_router(Some(audit));
     let watch = drain.watch();
+    drop(task::spawn("audit", refused));
     drop(task::spawn("http", async move {
         let serve = Serve::named("api-connection");
         serve
             .run(listener, watch, |peer| {
                 let guarded = Guarded::new(guard.clone(), router.clone());
                 Rc::new(ServiceHandler::new(guarded).with_extensions(move |extensions| {
-                    extensions.insert(leno_registry::api::PeerAddress(peer.ip()));
+                    extensions.insert(PeerAddress(peer.ip()));
                 }))
             })
             .await;
@@ -308,34 +329,38 @@ async fn serve_http(
     Ok(Some(bound))
 }
 
-fn router(parts: &Arc<Parts>, guard: &Arc<Guard>) -> Router {
-    leno_control::api::router(parts.control.clone())
-        .nest("/api/v1", leno_registry::api::router(parts.registry.clone()))
-        .merge(leno_dashboard::router(Arc::new(MeshView(parts.clone()))))
-        .merge(api::router(parts.clone(), guard.clone()))
+/// Every route of the API and the dashboard, each with the role that it needs.
+fn routes(parts: &Arc<Parts>, links: &api::Links) -> Routes {
+    leno_control::api::routes(parts.control.clone())
+        .and(leno_registry::api::routes(parts.registry.clone()))
+        .and(leno_dashboard::routes(Arc::new(MeshView(parts.clone()))))
+        .and(api::routes(parts.clone(), links.clone()))
+        .listed_at("/api/v1/routes", Role::Viewer)
 }
 
-/// Refusals and changes that the parts do not write down themselves.
-fn audit(control: Control) -> Arc<dyn Fn(&guard::Audited<'_>) + Send + Sync> {
-    let (events, mut written) =
-        tokio::sync::mpsc::channel::<(leno_model::identity::Principal, String, String, String)>(256);
-    drop(task::spawn("audit", async move {
-        while let Some((principal, action, object, outcome)) = written.recv().await {
-            control.audit().record(&principal, &action, &object, &outcome).await;
+/// Where the guard and the routes tell the audit log, and what writes refusals of the unknown there. What somebody known
+/// did or was refused is written before it is answered. Whoever has no credential waits for no disk and costs little of
+/// it: those refusals are queued, written many at a time, and only logged when there are too many.
+fn audit(control: Control) -> (AuditHook, impl Future<Output = ()>) {
+    let (refusals, mut refused) = tokio::sync::mpsc::channel::<Audited>(REFUSALS_MAX);
+    let (log, written) = (control.audit().clone(), control.audit().hook());
+    let write = async move {
+        let mut batch = Vec::new();
+        while refused.recv_many(&mut batch, REFUSALS_MAX).await > 0 {
+            log.record(std::mem::take(&mut batch)).await;
         }
-    }));
-    Arc::new(move |audited| {
-        let nobody = || leno_model::identity::Principal {
-            name: "anonymous".to_owned(),
-            role: leno_model::identity::Role::Viewer,
-        };
-        let principal = audited.principal.cloned().unwrap_or_else(nobody);
-        let outcome = audited.refused.map_or_else(|| audited.status.to_string(), |code| format!("refused: {code}"));
-        let event = (principal, audited.method.to_ascii_lowercase(), audited.path.to_owned(), outcome);
-        if events.try_send(event).is_err() {
-            tracing::warn!(path = audited.path, "audit log is behind: a refusal is only here");
+    };
+    let hook: AuditHook = Arc::new(move |audited| {
+        if audited.principal.is_some() {
+            return written(audited);
         }
-    })
+        if let Err(error) = refusals.try_send(audited) {
+            let (TrySendError::Full(audited) | TrySendError::Closed(audited)) = error;
+            tracing::warn!(path = audited.object, why = audited.outcome, "refusal stands here alone");
+        }
+        Box::pin(std::future::ready(()))
+    });
+    (hook, write)
 }
 
 fn bind(address: SocketAddr, name: &str) -> anyhow::Result<tokio::net::TcpListener> {

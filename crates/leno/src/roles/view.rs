@@ -135,7 +135,8 @@ fn change_row(revision: &Revision) -> ChangeRow {
         revision: revision.number,
         author: revision.author.to_string(),
         time: revision.time.rfc3339(),
-        action: revision.summary.to_string(),
+        action: revision.action.to_string(),
+        summary: revision.summary.clone(),
         resources: revision.changes.iter().map(|change| change.resource.to_string()).collect(),
         set: Some(revision.set.to_string()),
     }

@@ -8,41 +8,45 @@
 //! | `GET`, `PUT /api/v1/log-level` | the log filter | admin |
 //! | `GET /api/v1/backup` | a consistent copy of the state | admin |
 //! | `POST /api/v1/login-link` | a link that opens the dashboard, once | viewer |
+//! | `GET /api/v1/routes` | every route with the role that it needs | viewer |
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
-use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::{Extension, Json};
 use leno_model::identity::{Principal, Role};
-use leno_runtime::guard::{self, Guard, LOGIN_PATH, Refusal};
+use leno_runtime::guard::{Concerns, Guard, LOGIN_PATH, Refusal, Routes};
 use serde_json::json;
 
 use super::Parts;
 
 struct Api {
     parts: Arc<Parts>,
-    guard: Arc<Guard>,
+    links: Links,
 }
 
+/// The guard, which makes login links; set once the routes that it guards are known.
+pub(super) type Links = Arc<OnceLock<Arc<Guard>>>;
+
 type Shared = State<Arc<Api>>;
-type Asker = Extension<Principal>;
 
 /// The routes, to be merged into the server's.
-pub(super) fn router(parts: Arc<Parts>, guard: Arc<Guard>) -> Router {
-    Router::new()
-        .route("/", get(async || Redirect::to("/dashboard/")))
-        .route("/live", get(async || "alive\n"))
-        .route("/ready", get(async || "ready\n"))
-        .route("/api/v1/health", get(async || Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")}))))
-        .route("/metrics", get(metrics))
-        .route("/api/v1/settings", get(settings))
-        .route("/api/v1/log-level", get(log_level).put(set_log_level))
-        .route("/api/v1/backup", get(backup))
-        .route("/api/v1/login-link", post(login_link))
-        .with_state(Arc::new(Api { parts, guard }))
+pub(super) fn routes(parts: Arc<Parts>, links: Links) -> Routes {
+    use Role::{Admin, Viewer};
+    Routes::new()
+        .read("/", Viewer, async || Redirect::to("/dashboard/"))
+        .public("/live", async || "alive\n")
+        .public("/ready", async || "ready\n")
+        .public("/api/v1/health", async || Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")})))
+        .read("/metrics", Viewer, metrics)
+        .read("/api/v1/settings", Admin, settings)
+        .read("/api/v1/log-level", Admin, log_level)
+        .record(Method::PUT, "/api/v1/log-level", Admin, "log-level", set_log_level)
+        .record(Method::GET, "/api/v1/backup", Admin, "backup", backup)
+        .record(Method::POST, "/api/v1/login-link", Viewer, "login-link", login_link)
+        .with_state(Arc::new(Api { parts, links }))
 }
 
 async fn metrics(State(api): Shared) -> Response {
@@ -50,12 +54,12 @@ async fn metrics(State(api): Shared) -> Response {
     (content_type, api.parts.metrics.render()).into_response()
 }
 
-async fn settings(State(api): Shared, Extension(asker): Asker) -> Response {
-    admin_only(&asker, || Json(json!({"settings": api.parts.settings})).into_response())
+async fn settings(State(api): Shared) -> Response {
+    Json(json!({"settings": api.parts.settings})).into_response()
 }
 
-async fn log_level(State(api): Shared, Extension(asker): Asker) -> Response {
-    admin_only(&asker, || Json(json!({"filter": api.parts.log_level.get()})).into_response())
+async fn log_level(State(api): Shared) -> Response {
+    Json(json!({"filter": api.parts.log_level.get()})).into_response()
 }
 
 #[derive(serde::Deserialize)]
@@ -64,17 +68,18 @@ struct Filter {
     filter: String,
 }
 
-async fn set_log_level(State(api): Shared, Extension(asker): Asker, Json(wanted): Json<Filter>) -> Response {
-    admin_only(&asker, || match api.parts.log_level.set(&wanted.filter) {
-        Ok(()) => Json(json!({"filter": api.parts.log_level.get()})).into_response(),
-        Err(error) => refuse(&Refusal::new(400, "invalid", error.to_string(), "write `info` or `info,leno_xds=debug`")),
-    })
+async fn set_log_level(State(api): Shared, Json(wanted): Json<Filter>) -> Response {
+    let concerns = Extension(Concerns(wanted.filter.clone()));
+    match api.parts.log_level.set(&wanted.filter) {
+        Ok(()) => (concerns, Json(json!({"filter": api.parts.log_level.get()}))).into_response(),
+        Err(error) => {
+            let refusal = Refusal::new(400, "invalid", error.to_string(), "write `info` or `info,leno_xds=debug`");
+            (concerns, refuse(&refusal)).into_response()
+        }
+    }
 }
 
-async fn backup(State(api): Shared, Extension(asker): Asker) -> Response {
-    if let Err(refusal) = guard::require(&asker, Role::Admin) {
-        return refuse(&refusal);
-    }
+async fn backup(State(api): Shared) -> Response {
     let Some(store) = &api.parts.sqlite else {
         let fix = "start the server with --data-dir to have something to back up";
         return refuse(&Refusal::new(409, "in_memory", "this server keeps its state in memory", fix));
@@ -106,18 +111,12 @@ async fn copy(store: &leno_store::sqlite::SqliteStore) -> Result<Vec<u8>, String
     bytes
 }
 
-async fn login_link(State(api): Shared, Extension(asker): Asker, headers: HeaderMap) -> Response {
+async fn login_link(State(api): Shared, Extension(asker): Extension<Principal>, headers: HeaderMap) -> Response {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1:7070");
-    match api.guard.login_code(asker) {
+    let code = api.links.get().ok_or_else(|| "the server is starting".to_owned());
+    match code.and_then(|guard| guard.login_code(asker).map_err(|error| error.to_string())) {
         Ok(code) => Json(json!({"url": format!("http://{host}{LOGIN_PATH}?code={code}")})).into_response(),
-        Err(error) => refuse(&Refusal::new(503, "random", error.to_string(), "try again")),
-    }
-}
-
-fn admin_only(asker: &Principal, answer: impl FnOnce() -> Response) -> Response {
-    match guard::require(asker, Role::Admin) {
-        Ok(()) => answer(),
-        Err(refusal) => refuse(&refusal),
+        Err(error) => refuse(&Refusal::new(503, "random", error, "try again")),
     }
 }
 
