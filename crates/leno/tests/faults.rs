@@ -308,6 +308,8 @@ fn kill_instance(mesh: &Mesh, outbound: SocketAddr, kind: Kind, with_proxy: bool
     let said = tally.failures(killed_from);
     assert!(failed.is_subset(&open), "requests failed that were not open when it was killed: {what}{said}");
     assert!(failed.len() <= open_on_it, "{what}{said}");
+    // What may be repeated is, unless the rule says otherwise.
+    assert!(kind.is_post() || failed.is_empty(), "{what}{said}");
     let late = tally.asked.iter().filter(|asked| asked.sent > killed_until);
     assert!(late.clone().all(|asked| asked.came.as_deref() == Ok("staying")), "{what}");
     assert!(!dying.log().answered.is_empty(), "the instance that was killed had no traffic");

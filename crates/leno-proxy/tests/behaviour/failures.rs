@@ -97,6 +97,21 @@ fn a_post_that_no_application_has_seen_goes_elsewhere_with_its_body() {
 }
 
 #[test]
+fn what_an_application_broke_off_goes_elsewhere_only_where_that_is_safe() {
+    both(async |client| {
+        let broke = server::http().respond("/", 502).with("/", "x-leno-reason", "upstream_closed").start().await;
+        let cart = server::http().respond("/", 200).start().await;
+        let proxy = proxy().through_proxies().outbound_to("cart", [&broke, &cart]).start().await;
+        while broke.count() == 0 {
+            assert_eq!(client(&proxy).get("cart", "/").await.status(), 200);
+        }
+        let twice = leno_test::proxy().through_proxies().outbound_to("cart", [&broke, &broke]).start().await;
+        let seen = broke.count();
+        assert_eq!((client(&twice).post("cart", "/", "x").await.status(), broke.count()), (502, seen + 1));
+    });
+}
+
+#[test]
 fn an_endpoint_that_does_not_accept_is_answered_503_in_time() {
     both(async |client| {
         // A backlog that is full drops what else wants to connect.

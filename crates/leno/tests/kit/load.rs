@@ -96,7 +96,7 @@ impl Kind {
         matches!(self, Self::GetHttp2 | Self::PostHttp2)
     }
 
-    fn is_post(self) -> bool {
+    pub fn is_post(self) -> bool {
         matches!(self, Self::PostHttp1 | Self::PostHttp2)
     }
 }
