@@ -210,7 +210,7 @@ struct MeshNames {
 
 impl Names for MeshNames {
     fn exists(&self, name: &ServiceName) -> Answer {
-        answer(&self.lookup.get(&name.host(), self.clock.monotonic()))
+        answer(&self.lookup.get(&name.host(), || self.clock.monotonic()))
     }
 
     fn wait<'a>(&'a self, name: &'a ServiceName) -> Verdict<'a> {
