@@ -1,0 +1,842 @@
+//! The cases of faults: every class, in every kind that it fits. Shared by the tests of what finds them, and of what
+//! refuses a set for them.
+//!
+//! In the texts `¦` stands before the place at which the fault must point; it is taken out before they are read. They name
+//! service `cart` with ports 80 (`http`) and 90 (`grpc`), service `one` with port 80, service `seen` that is only
+//! registered, and gateway `edge`, in the namespaces `default` and `other`.
+
+// Each file of tests is a crate of its own and uses its part of this.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+
+use leno_model::fault::FaultClass;
+use leno_model::resource::kind::Kind;
+
+use FaultClass::*;
+
+/// The gateway `edge` of a namespace, as it is written.
+pub fn edge(namespace: &str) -> String {
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: edge, namespace: {namespace}}}\nspec:\n  listeners:\n  \
+         - {name}\n  - {raw}\n",
+        name = "{name: web, port: 80, protocol: HTTP, hostname: '*.example.com'}",
+        raw = "{name: raw, port: 90, protocol: TCP}"
+    )
+}
+
+/// One fault.
+pub struct Case {
+    pub class: FaultClass,
+    pub path: String,
+    /// What the fix must say; `|` between alternatives.
+    pub fix: String,
+    pub text: String,
+}
+
+fn case(class: FaultClass, path: &str, fix: &str, text: impl Into<String>) -> Case {
+    Case { class, path: path.into(), fix: fix.into(), text: text.into() }
+}
+
+/// A resource of `kind` without a fault.
+pub fn valid(kind: Kind) -> String {
+    let spec = match kind {
+        Kind::Gateway => "  listeners: [{name: web, port: 80, protocol: HTTP}]\n",
+        Kind::Service => "  ports: [{port: 80}]\n",
+        Kind::TrafficPolicy => "  targetRefs: [{name: cart}]\n",
+        _ => {
+            "  parentRefs: [{group: '', kind: Service, name: cart}]\n  rules:\n  - backendRefs: [{name: cart, port: 80}]\n"
+        }
+    };
+    format!("apiVersion: {}\nkind: {kind}\nmetadata: {{name: r}}\nspec:\n{spec}", kind.api_version())
+}
+
+fn with_spec(kind: Kind, spec: &str) -> String {
+    format!("apiVersion: {}\nkind: {kind}\nmetadata: {{name: r}}\nspec:\n{spec}\n", kind.api_version())
+}
+
+const ROUTES: [Kind; 5] = [Kind::HttpRoute, Kind::GrpcRoute, Kind::TcpRoute, Kind::TlsRoute, Kind::UdpRoute];
+const REQUEST_ROUTES: [Kind; 2] = [Kind::HttpRoute, Kind::GrpcRoute];
+
+/// Faults of text, structure and metadata: every kind has them.
+fn of_every_kind(kind: Kind) -> Vec<Case> {
+    let base = valid(kind);
+    let edit = |from: &str, to: &str| {
+        assert!(base.contains(from), "{from}");
+        base.replacen(from, to, 1)
+    };
+    let api = format!("apiVersion: {}\n", kind.api_version());
+    let spec = &base[base.find("spec:\n").expect("every resource has a spec")..];
+    let lower = format!("kind: {}", kind.as_str().to_lowercase());
+    let labels: Vec<String> = (0..65).map(|i| format!("l{i}: a")).collect();
+    let first = kind.api_version();
+    vec![
+        case(Syntax, "", "quotes", edit("metadata: {name: r}", "metadata: {name: r}¦}")),
+        case(Syntax, "", "spaces", edit("  ", "\t ¦")),
+        case(Anchor, "metadata", "anchors", edit("metadata: {", "metadata: ¦&a {")),
+        case(Anchor, "metadata", "anchors", edit("{name: r}", "{name: r, ¦<<: {a: b}}")),
+        case(Tag, "metadata.name", "remove it", edit("name: r", "name: ¦!secret r")),
+        case(DuplicateKey, "metadata.name", "keep one", edit("{name: r}", "{name: r, ¦name: q}")),
+        case(DuplicateKey, "kind", "keep one", edit("metadata:", "¦kind: X\nmetadata:")),
+        case(KeyNotText, "metadata", "plain word", edit("{name: r}", "{name: r, ¦[a]: b}")),
+        case(TooDeep, &format!("metadata{}", "[0]".repeat(63)), "indentation", {
+            edit("{name: r}", &format!("{}¦{}{}", "[".repeat(63), "[", "]".repeat(64)))
+        }),
+        case(TooManyNodes, "metadata[9998]", "split", edit("{name: r}", &format!("[{}¦0, 0]", "0, ".repeat(9998)))),
+        case(NotAResource, "", "apiVersion", format!("# {kind}\n¦- {kind}\n")),
+        case(MissingField, "apiVersion", "add `apiVersion`", format!("¦{}", edit(&api, ""))),
+        case(MissingField, "kind", "add `kind:", format!("¦{}", edit(&format!("kind: {kind}\n"), ""))),
+        case(MissingField, "spec", "add `spec:`", format!("¦{}", edit(spec, ""))),
+        case(MissingField, "metadata", "add `metadata:`", format!("¦{}", edit("metadata: {name: r}\n", ""))),
+        case(MissingField, "metadata.name", "add `name:`", edit("{name: r}", "¦{namespace: shop}")),
+        case(UnknownField, "specification", "the fields here are", edit("spec:", "¦specification: {}\nspec:")),
+        case(UnknownField, "metadata.nmae", "did you mean `name`?", edit("{name: r}", "{name: r, ¦nmae: x}")),
+        case(UnknownField, "spec.zebra", "remove it", edit("spec:\n", "spec:\n  ¦zebra: 1\n")),
+        case(ForeignField, "status", "remove it", edit("spec:", "¦status: {ready: true}\nspec:")),
+        case(ForeignField, "metadata.uid", "remove it", edit("{name: r}", "{name: r, ¦uid: x}")),
+        case(
+            UnknownKind,
+            "kind",
+            &format!("did you mean `{kind}`?"),
+            edit(&format!("kind: {kind}"), &lower.replace(": ", ": ¦")),
+        ),
+        case(WrongApiVersion, "apiVersion", &first, edit(&api, "apiVersion: ¦apps/v1\n")),
+        case(WrongType, "metadata.name", "in quotes", edit("name: r", "name: ¦5")),
+        case(WrongType, "metadata.labels", "a mapping", edit("{name: r}", "{name: r, labels: ¦[a]}")),
+        case(WrongType, "spec", "mapping", format!("{}spec: ¦5\n", edit(spec, ""))),
+        case(InvalidName, "metadata.name", "write `my-cart`", edit("name: r", "name: ¦My_Cart")),
+        case(
+            InvalidNamespace,
+            "metadata.namespace",
+            "write `shop-a`",
+            edit("{name: r}", "{name: r, namespace: ¦Shop.A}"),
+        ),
+        case(InvalidLabel, "metadata.labels.-a", "letters", edit("{name: r}", "{name: r, labels: {-a: ¦x}}")),
+        case(InvalidLabel, "metadata.labels.a", "annotation", edit("{name: r}", "{name: r, labels: {a: ¦'b c'}}")),
+        case(
+            TooMany,
+            "metadata.labels",
+            "split",
+            edit("{name: r}", &format!("{{name: r, labels: ¦{{{}}}}}", labels.join(", "))),
+        ),
+        case(DuplicateResource, "metadata.name", "another name", format!("{base}---\n{}", edit("name: r", "name: ¦r"))),
+    ]
+}
+
+/// Faults of parents and backends: every route has them.
+fn of_every_route(kind: Kind) -> Vec<Case> {
+    let base = valid(kind);
+    let parent = |text: &str| base.replacen("{group: '', kind: Service, name: cart}", text, 1);
+    let backend = |text: &str| base.replacen("{name: cart, port: 80}", text, 1);
+    let at = "spec.rules[0].backendRefs[0]";
+    let many = vec!["{name: one}"; 17].join(", ");
+    vec![
+        case(
+            Empty,
+            "spec.parentRefs",
+            "at least one",
+            base.replace("parentRefs: [{group: '', kind: Service, name: cart}]", "parentRefs: ¦[]"),
+        ),
+        case(
+            Empty,
+            "spec.rules",
+            "at least one",
+            base.replace("  rules:\n  - backendRefs: [{name: cart, port: 80}]", "  rules: ¦[]"),
+        ),
+        case(MissingField, "spec.parentRefs[0].name", "add `name:`", parent("¦{kind: Gateway}")),
+        case(
+            DuplicateReference,
+            "spec.parentRefs[1]",
+            "remove one",
+            parent(
+                "{group: '', kind: Service, name: cart}, ¦{group: '', kind: Service, name: cart, namespace: default}",
+            ),
+        ),
+        case(UnsupportedReference, "spec.parentRefs[0].kind", "group: \"\"", parent("{kind: ¦Service, name: cart}")),
+        case(
+            UnsupportedReference,
+            "spec.parentRefs[0].kind",
+            "Gateway",
+            parent("{group: apps, kind: ¦Deployment, name: cart}"),
+        ),
+        case(
+            UnsupportedReference,
+            &format!("{at}.kind"),
+            "ServiceVersion",
+            backend("{kind: ¦Pod, name: cart, port: 80}"),
+        ),
+        case(
+            InvalidVersion,
+            &format!("{at}.name"),
+            "name@version",
+            backend("{group: leno.mesh, kind: ServiceVersion, name: ¦cart}"),
+        ),
+        case(InvalidVersion, &format!("{at}.name"), "kind: ServiceVersion", backend("{name: ¦cart@v2, port: 80}")),
+        case(
+            InvalidVersion,
+            &format!("{at}.name"),
+            "letters",
+            backend("{group: leno.mesh, kind: ServiceVersion, name: ¦cart@v 2}"),
+        ),
+        case(InvalidName, &format!("{at}.name"), "DNS label|lower-case", backend("{name: ¦Cart_1, port: 80}")),
+        case(InvalidName, "spec.parentRefs[0].name", "lower-case", parent("{group: '', kind: Service, name: ¦Cart!}")),
+        case(UnknownService, &format!("{at}.name"), "when it appears", backend("{name: ¦crat, port: 80}")),
+        case(
+            UnknownService,
+            "spec.parentRefs[0].name",
+            "when it appears",
+            parent("{group: '', kind: Service, name: ¦crat}"),
+        ),
+        case(UnknownGateway, "spec.parentRefs[0].name", "apply the Gateway", parent("{name: ¦egde}")),
+        case(
+            UnknownSection,
+            "spec.parentRefs[0].sectionName",
+            "did you mean `http`?",
+            parent("{group: '', kind: Service, name: cart, sectionName: ¦htp}"),
+        ),
+        case(
+            UnknownSection,
+            "spec.parentRefs[0].sectionName",
+            "use one of web, raw",
+            parent("{name: edge, sectionName: ¦https-port}"),
+        ),
+        case(
+            UnknownPort,
+            "spec.parentRefs[0].port",
+            "use one of 80, 90",
+            parent("{group: '', kind: Service, name: cart, port: ¦81}"),
+        ),
+        case(UnknownPort, "spec.parentRefs[0].port", "use one of 80, 90", parent("{name: edge, port: ¦81}")),
+        case(UnknownPort, &format!("{at}.port"), "use one of 80, 90", backend("{name: cart, port: ¦81}")),
+        case(
+            MissingPort,
+            at,
+            "one of 80, 90",
+            parent("{group: '', kind: Service, name: one}").replace("{name: cart, port: 80}", "¦{name: cart}"),
+        ),
+        case(OutOfRange, &format!("{at}.port"), "a port is 1 to 65535", backend("{name: cart, port: ¦70000}")),
+        case(
+            OutOfRange,
+            &format!("{at}.weight"),
+            "a weight is 0 to 1000000",
+            backend("{name: cart, port: 80, weight: ¦-1}"),
+        ),
+        case(WrongType, &format!("{at}.port"), "a whole number", backend("{name: cart, port: ¦http}")),
+        case(
+            UnknownField,
+            &format!("{at}.weigth"),
+            "did you mean `weight`?",
+            backend("{name: cart, port: 80, ¦weigth: 5}"),
+        ),
+        case(
+            CrossNamespace,
+            &format!("{at}.namespace"),
+            "move the route",
+            backend("{name: cart, namespace: ¦other, port: 80}"),
+        ),
+        case(
+            ZeroWeights,
+            "spec.rules[0].backendRefs",
+            "above 0",
+            base.replace("[{name: cart, port: 80}]", "¦[{name: cart, port: 80, weight: 0}]"),
+        ),
+        case(
+            TooMany,
+            "spec.rules[0].backendRefs",
+            "split",
+            base.replace("[{name: cart, port: 80}]", &format!("¦[{many}]")),
+        ),
+        case(
+            InvalidName,
+            "spec.rules[0].name",
+            "lower-case",
+            base.replace("  - backendRefs", "  - name: ¦A rule\n    backendRefs"),
+        ),
+    ]
+}
+
+/// Faults of the two kinds that route requests.
+fn of_request_routes(kind: Kind) -> Vec<Case> {
+    let base = valid(kind);
+    let rule = |text: &str| base.replacen("  - backendRefs", &format!("{text}\n    backendRefs"), 1);
+    let filter = |text: &str| rule(&format!("  - filters:\n    - {text}"));
+    let request = |text: &str| filter(&format!("{{type: RequestHeaderModifier, requestHeaderModifier: {text}}}"));
+    let modifier = "spec.rules[0].filters[0].requestHeaderModifier";
+    let mirror = |text: &str| filter(&format!("{{type: RequestMirror, requestMirror: {text}}}"));
+    let mirrored = "spec.rules[0].filters[0].requestMirror";
+    let header = |text: &str| rule(&format!("  - matches: [{{headers: [{text}]}}]"));
+    let matched = "spec.rules[0].matches[0].headers[0]";
+    let second = base.replacen("name: r}", "name: q}", 1).replacen("  - backendRefs", "  - ¦backendRefs", 1);
+    vec![
+        case(
+            UnknownValue,
+            "spec.rules[0].filters[0].type",
+            "did you mean `RequestMirror`?",
+            filter("{type: ¦RequestMirorr}"),
+        ),
+        case(UnsupportedFilter, "spec.rules[0].filters[0].type", "use one of", filter("{type: ¦ExtensionRef}")),
+        case(FilterMismatch, "spec.rules[0].filters[0]", "add `requestMirror:`", filter("¦{type: RequestMirror}")),
+        case(
+            FilterMismatch,
+            "spec.rules[0].filters[0].responseHeaderModifier",
+            "filter of its own",
+            filter(
+                "{type: RequestHeaderModifier, requestHeaderModifier: {remove: [a]}, responseHeaderModifier: ¦{remove: [a]}}",
+            ),
+        ),
+        case(
+            RepeatedFilter,
+            "spec.rules[0].filters[1].type",
+            "one filter",
+            rule(
+                "  - filters:\n    - {type: RequestHeaderModifier, requestHeaderModifier: {remove: [a]}}\n    - {type: ¦RequestHeaderModifier, requestHeaderModifier: {remove: [b]}}",
+            ),
+        ),
+        case(Empty, modifier, "add `set`", request("¦{}")),
+        case(
+            InvalidHeaderName,
+            &format!("{modifier}.set[0].name"),
+            "letters",
+            request("{set: [{name: ¦'a b', value: c}]}"),
+        ),
+        case(InvalidHeaderName, &format!("{matched}.name"), "pseudo-headers", header("{name: ¦':path', value: c}")),
+        case(
+            InvalidHeaderValue,
+            &format!("{modifier}.add[0].value"),
+            "line breaks",
+            request("{add: [{name: a, value: ¦\"b\\r\\nc: d\"}]}"),
+        ),
+        case(
+            RepeatedHeader,
+            &format!("{modifier}.remove[0]"),
+            "keep one",
+            request("{set: [{name: A, value: b}], remove: [¦a]}"),
+        ),
+        case(
+            RepeatedHeader,
+            "spec.rules[0].matches[0].headers[1].name",
+            "keep one",
+            header("{name: a, value: b}, {name: ¦A, value: c}"),
+        ),
+        case(
+            ReservedHeader,
+            &format!("{modifier}.set[0].name"),
+            "leave it",
+            request("{set: [{name: ¦Transfer-Encoding, value: chunked}]}"),
+        ),
+        case(
+            ReservedHeader,
+            &format!("{modifier}.add[0].name"),
+            "another name",
+            request("{add: [{name: ¦x-leno-peer, value: a}]}"),
+        ),
+        case(
+            ReservedHeader,
+            &format!("{modifier}.set[0].name"),
+            "URLRewrite",
+            request("{set: [{name: ¦Host, value: a}]}"),
+        ),
+        case(
+            InvalidRegex,
+            &format!("{matched}.value"),
+            "look-around",
+            header("{type: RegularExpression, name: a, value: ¦'(?=b)'}"),
+        ),
+        case(WrongType, &format!("{matched}.value"), "in quotes", header("{name: a, value: ¦1}")),
+        case(
+            UnknownValue,
+            &format!("{matched}.type"),
+            "use one of Exact, RegularExpression",
+            header("{type: ¦Prefix, name: a, value: b}"),
+        ),
+        case(
+            InvalidShare,
+            &format!("{mirrored}.fraction"),
+            "keep one",
+            mirror("{backendRef: {name: one}, percent: 5, fraction: ¦{numerator: 1}}"),
+        ),
+        case(
+            InvalidShare,
+            &format!("{mirrored}.fraction"),
+            "numerator",
+            mirror("{backendRef: {name: one}, fraction: ¦{numerator: 101}}"),
+        ),
+        case(
+            OutOfRange,
+            &format!("{mirrored}.percent"),
+            "0 to 100",
+            mirror("{backendRef: {name: one}, percent: ¦101}"),
+        ),
+        case(
+            CrossNamespace,
+            &format!("{mirrored}.backendRef.namespace"),
+            "move the route",
+            mirror("{backendRef: {name: one, namespace: ¦other}}"),
+        ),
+        case(
+            DuplicateName,
+            "spec.rules[1].name",
+            "another name",
+            format!(
+                "{}  - name: ¦a\n    matches: [{{headers: [{{name: x, value: y}}]}}]\n    backendRefs: [{{name: cart}}]\n",
+                rule("  - name: a")
+            ),
+        ),
+        case(
+            DuplicateMatch,
+            "spec.rules[0]",
+            "more specific",
+            format!("{base}---\n{second}").replace("  - ¦backendRefs", "  - ¦backendRefs"),
+        ),
+        case(
+            IgnoredHostnames,
+            "spec.hostnames",
+            "remove them",
+            base.replace("  rules:", "  hostnames: ¦[a.example.com]\n  rules:"),
+        ),
+        case(
+            HostnameMismatch,
+            "spec.hostnames",
+            "covers",
+            base.replace("{group: '', kind: Service, name: cart}", "{name: edge}")
+                .replace("  rules:", "  hostnames: ¦[shop.example.org]\n  rules:"),
+        ),
+        case(
+            InvalidHostname,
+            "spec.hostnames[0]",
+            "wildcard is",
+            base.replace("{group: '', kind: Service, name: cart}", "{name: elsewhere-x}")
+                .replace("  rules:", "  hostnames: [¦a.*.example.com]\n  rules:"),
+        ),
+        case(
+            UnsupportedReference,
+            "spec.parentRefs[0]",
+            "protocol HTTP",
+            base.replace("{group: '', kind: Service, name: cart}", "¦{name: edge, sectionName: raw}"),
+        ),
+        case(
+            CrossNamespace,
+            "spec.parentRefs[0]",
+            "from: All",
+            base.replace("{group: '', kind: Service, name: cart}", "¦{name: edge, namespace: other}"),
+        ),
+    ]
+}
+
+fn of_http_routes() -> Vec<Case> {
+    let base = valid(Kind::HttpRoute);
+    let rule = |text: &str| base.replacen("  - backendRefs", &format!("{text}\n    backendRefs"), 1);
+    let path = |text: &str| rule(&format!("  - matches: [{{path: {text}}}]"));
+    let filter = |text: &str| rule(&format!("  - filters:\n    - {text}"));
+    let alone = |text: &str| filter(text).replace("    backendRefs: [{name: cart, port: 80}]\n", "");
+    let value = "spec.rules[0].matches[0].path.value";
+    let first = "spec.rules[0].filters[0]";
+    vec![
+        case(InvalidPath, value, "write `/a`", path("{value: ¦a}")),
+        case(InvalidPath, value, "remove `//`", path("{type: Exact, value: ¦/a/../b}")),
+        case(InvalidPath, value, "queryParams", path("{value: ¦'/a?b=c'}")),
+        case(InvalidPath, value, "%XX", path("{value: ¦'/a b'}")),
+        case(InvalidRegex, value, "RE2", path("{type: RegularExpression, value: ¦'/a(b'}")),
+        case(
+            UnknownValue,
+            "spec.rules[0].matches[0].path.type",
+            "did you mean `PathPrefix`?",
+            path("{type: ¦Pathprefx, value: /}"),
+        ),
+        case(InvalidMethod, "spec.rules[0].matches[0].method", "write `GET`", rule("  - matches: [{method: ¦get}]")),
+        case(
+            InvalidMethod,
+            "spec.rules[0].matches[0].method",
+            "such as `GET`",
+            rule("  - matches: [{method: ¦'GET /'}]"),
+        ),
+        case(
+            InvalidQueryName,
+            "spec.rules[0].matches[0].queryParams[0].name",
+            "1 to 256",
+            rule("  - matches: [{queryParams: [{name: ¦'', value: b}]}]"),
+        ),
+        case(
+            RepeatedQuery,
+            "spec.rules[0].matches[0].queryParams[1].name",
+            "keep one",
+            rule("  - matches: [{queryParams: [{name: a, value: b}, {name: ¦a, value: c}]}]"),
+        ),
+        case(
+            DuplicateMatch,
+            "spec.rules[0].matches[1]",
+            "never taken",
+            rule("  - matches: [{path: {value: /a}}, ¦{path: {type: PathPrefix, value: /a/}}]"),
+        ),
+        case(
+            RedirectWithBackends,
+            "spec.rules[0].backendRefs",
+            "remove the backends",
+            filter("{type: RequestRedirect, requestRedirect: {scheme: https}}")
+                .replace("[{name: cart, port: 80}]", "¦[{name: cart, port: 80}]"),
+        ),
+        case(
+            RedirectWithRewrite,
+            "spec.rules[0].filters[1]",
+            "keep one",
+            alone(
+                "{type: RequestRedirect, requestRedirect: {scheme: https}}\n    - ¦{type: URLRewrite, urlRewrite: {hostname: a.example.com}}",
+            ),
+        ),
+        case(
+            InvalidStatus,
+            &format!("{first}.requestRedirect.statusCode"),
+            "307",
+            alone("{type: RequestRedirect, requestRedirect: {statusCode: ¦200}}"),
+        ),
+        case(
+            InvalidHostname,
+            &format!("{first}.requestRedirect.hostname"),
+            "wildcard cannot",
+            alone("{type: RequestRedirect, requestRedirect: {hostname: ¦'*.example.com'}}"),
+        ),
+        case(
+            InvalidHostname,
+            &format!("{first}.urlRewrite.hostname"),
+            "port",
+            filter("{type: URLRewrite, urlRewrite: {hostname: ¦'a.example.com:80'}}"),
+        ),
+        case(Empty, &format!("{first}.urlRewrite"), "add `hostname`", filter("{type: URLRewrite, urlRewrite: ¦{}}")),
+        case(
+            PrefixWithoutMatch,
+            &format!("{first}.urlRewrite.path.type"),
+            "PathPrefix",
+            rule(
+                "  - matches: [{path: {type: Exact, value: /a}}]\n    filters:\n    - {type: URLRewrite, urlRewrite: {path: {type: ¦ReplacePrefixMatch, replacePrefixMatch: /b}}}",
+            ),
+        ),
+        case(
+            FilterMismatch,
+            &format!("{first}.urlRewrite.path"),
+            "add `replaceFullPath:`",
+            filter("{type: URLRewrite, urlRewrite: {path: ¦{type: ReplaceFullPath}}}"),
+        ),
+        case(
+            UnsupportedFilter,
+            "spec.rules[0].backendRefs[0].filters[0].type",
+            "move it",
+            base.replace(
+                "port: 80}",
+                "port: 80, filters: [{type: ¦RequestRedirect, requestRedirect: {scheme: https}}]}",
+            ),
+        ),
+        case(
+            InvalidOrigin,
+            &format!("{first}.cors.allowOrigins[0]"),
+            "no path",
+            filter("{type: CORS, cors: {allowOrigins: [¦'https://a.example.com/x']}}"),
+        ),
+        case(
+            InvalidMethod,
+            &format!("{first}.cors.allowMethods[0]"),
+            "write `PUT`",
+            filter("{type: CORS, cors: {allowMethods: [¦put]}}"),
+        ),
+        case(
+            InvalidHeaderName,
+            &format!("{first}.cors.allowHeaders[0]"),
+            "letters",
+            filter("{type: CORS, cors: {allowHeaders: [¦'a b']}}"),
+        ),
+        case(
+            OutOfRange,
+            &format!("{first}.cors.maxAge"),
+            "seconds is 1 to",
+            filter("{type: CORS, cors: {maxAge: ¦0}}"),
+        ),
+        case(InvalidDuration, "spec.rules[0].timeouts.request", "1m30s", rule("  - timeouts: {request: ¦1.5s}")),
+        case(WrongType, "spec.rules[0].timeouts.request", "unit", rule("  - timeouts: {request: ¦5}")),
+        case(
+            TimeoutOrder,
+            "spec.rules[0].timeouts.backendRequest",
+            "at most 1s",
+            rule("  - timeouts: {request: 1s, backendRequest: ¦2s}"),
+        ),
+        case(OutOfRange, "spec.rules[0].retry.attempts", "0 to 10", rule("  - retry: {attempts: ¦11}")),
+        case(OutOfRange, "spec.rules[0].retry.codes[0]", "400 to 599", rule("  - retry: {codes: [¦200]}")),
+        case(InvalidStatus, "spec.rules[0].retry.codes[1]", "remove one", rule("  - retry: {codes: [503, ¦503]}")),
+    ]
+}
+
+fn of_grpc_routes() -> Vec<Case> {
+    let base = valid(Kind::GrpcRoute);
+    let method = |text: &str| {
+        base.replacen("  - backendRefs", &format!("  - matches: [{{method: {text}}}]\n    backendRefs"), 1)
+    };
+    let at = "spec.rules[0].matches[0].method";
+    vec![
+        case(InvalidGrpcName, &format!("{at}.service"), "without slashes", method("{service: ¦/shop.Cart}")),
+        case(InvalidGrpcName, &format!("{at}.method"), "AddItem", method("{service: shop.Cart, method: ¦Add-Item}")),
+        case(Empty, at, "add `service`", method("¦{type: Exact}")),
+        case(InvalidRegex, &format!("{at}.service"), "RE2", method("{type: RegularExpression, service: ¦'shop['}")),
+    ]
+}
+
+fn of_byte_routes() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for kind in [Kind::TcpRoute, Kind::TlsRoute] {
+        let base = valid(kind);
+        let second = base.replacen("name: r}", "name: q}", 1).replacen("  - backendRefs", "  - ¦backendRefs", 1);
+        cases.push(case(DuplicateMatch, "spec.rules[0]", "remove one", format!("{base}---\n{second}")));
+        cases.push(case(
+            Empty,
+            "spec.rules[0].backendRefs",
+            "at least one",
+            base.replace("[{name: cart, port: 80}]", "¦[]"),
+        ));
+        cases.push(case(
+            TooMany,
+            "spec.rules",
+            "split",
+            base.replace("  rules:\n", "  rules:\n  - ¦backendRefs: [{name: one}]\n"),
+        ));
+    }
+    cases.push(case(NotServed, "kind", "TCPRoute", valid(Kind::UdpRoute).replace("kind: UDP", "kind: ¦UDP")));
+    cases
+}
+
+fn of_gateways() -> Vec<Case> {
+    let with = |text: &str| with_spec(Kind::Gateway, &format!("  listeners:\n{text}"));
+    let at = "spec.listeners[0]";
+    vec![
+        case(Empty, "spec.listeners", "at least one", with_spec(Kind::Gateway, "  listeners: ¦[]")),
+        case(MissingField, &format!("{at}.port"), "add `port:`", with("  - ¦{name: a, protocol: HTTP}")),
+        case(OutOfRange, &format!("{at}.port"), "1 to 65535", with("  - {name: a, port: ¦0, protocol: HTTP}")),
+        case(
+            UnknownValue,
+            &format!("{at}.protocol"),
+            "did you mean `HTTP`?",
+            with("  - {name: a, port: 80, protocol: ¦HTPT}"),
+        ),
+        case(InvalidName, &format!("{at}.name"), "write `a-b`", with("  - {name: ¦A_b, port: 80, protocol: HTTP}")),
+        case(
+            DuplicateName,
+            "spec.listeners[1].name",
+            "another name",
+            with("  - {name: a, port: 80, protocol: HTTP}\n  - {name: ¦a, port: 81, protocol: HTTP}"),
+        ),
+        case(
+            ListenerConflict,
+            "spec.listeners[1].port",
+            "another port",
+            with("  - {name: a, port: 80, protocol: HTTP}\n  - {name: b, port: ¦80, protocol: TCP}"),
+        ),
+        case(
+            ListenerConflict,
+            "spec.listeners[1].port",
+            "hostname",
+            with(
+                "  - {name: a, port: 80, protocol: HTTP, hostname: a.example.com}\n  - {name: b, port: ¦80, protocol: HTTP, hostname: a.example.com}",
+            ),
+        ),
+        case(
+            InvalidHostname,
+            &format!("{at}.hostname"),
+            "write `a.example.com`",
+            with("  - {name: a, port: 80, protocol: HTTP, hostname: ¦A.example.com}"),
+        ),
+        case(
+            IgnoredHostnames,
+            &format!("{at}.hostname"),
+            "remove it",
+            with("  - {name: a, port: 80, protocol: TCP, hostname: ¦a.example.com}"),
+        ),
+        case(
+            NotServed,
+            &format!("{at}.protocol"),
+            "Passthrough",
+            with("  - {name: a, port: 443, protocol: ¦HTTPS, tls: {certificateRefs: [{name: c}]}}"),
+        ),
+        case(NotServed, &format!("{at}.protocol"), "Passthrough", with("  - {name: a, port: 443, protocol: ¦TLS}")),
+        case(NotServed, &format!("{at}.protocol"), "TCP", with("  - {name: a, port: 53, protocol: ¦UDP}")),
+        case(
+            FilterMismatch,
+            &format!("{at}.tls"),
+            "remove `tls`",
+            with("  - {name: a, port: 80, protocol: HTTP, tls: ¦{mode: Passthrough}}"),
+        ),
+        case(
+            FilterMismatch,
+            &format!("{at}.tls.mode"),
+            "protocol: TLS",
+            with("  - {name: a, port: 80, protocol: HTTPS, tls: {mode: ¦Passthrough}}"),
+        ),
+        case(
+            UnsupportedReference,
+            &format!("{at}.allowedRoutes.kinds[0].kind"),
+            "HTTPRoute",
+            with("  - {name: a, port: 80, protocol: HTTP, allowedRoutes: {kinds: [{kind: ¦Gateway}]}}"),
+        ),
+        case(
+            MissingField,
+            &format!("{at}.allowedRoutes.namespaces"),
+            "matchLabels",
+            with("  - {name: a, port: 80, protocol: HTTP, allowedRoutes: {namespaces: ¦{from: Selector}}}"),
+        ),
+        case(
+            FilterMismatch,
+            &format!("{at}.allowedRoutes.namespaces.selector"),
+            "from: Selector",
+            with("  - {name: a, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: All, selector: ¦{}}}}"),
+        ),
+        case(
+            UnknownValue,
+            &format!("{at}.allowedRoutes.namespaces.selector.matchLabels.team"),
+            "metadata.name",
+            with(
+                "  - {name: a, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: Selector, selector: {matchLabels: {team: ¦a}}}}}",
+            ),
+        ),
+        case(
+            UnknownField,
+            "spec.adresses",
+            "remove it",
+            with_spec(Kind::Gateway, "  ¦adresses: []\n  listeners: [{name: web, port: 80, protocol: HTTP}]"),
+        ),
+    ]
+}
+
+fn of_services() -> Vec<Case> {
+    let with = |text: &str| with_spec(Kind::Service, text);
+    vec![
+        case(Empty, "spec.ports", "at least one", with("  ports: ¦[]")),
+        case(DuplicatePort, "spec.ports[1].port", "remove one", with("  ports: [{port: 80}, {port: ¦80}]")),
+        case(
+            DuplicateName,
+            "spec.ports[1].name",
+            "another name",
+            with("  ports: [{port: 80, name: a}, {port: 81, name: ¦a}]"),
+        ),
+        case(InvalidName, "spec.ports[0].name", "write `web-1`", with("  ports: [{port: 80, name: ¦Web_1}]")),
+        case(InvalidName, "spec.ports[0].targetPort", "lower-case", with("  ports: [{port: 80, targetPort: ¦'a b!'}]")),
+        case(OutOfRange, "spec.ports[0].targetPort", "1 to 65535", with("  ports: [{port: 80, targetPort: ¦0}]")),
+        case(WrongType, "spec.ports[0].targetPort", "a port number", with("  ports: [{port: 80, targetPort: ¦true}]")),
+        case(
+            UnknownValue,
+            "spec.ports[0].protocol",
+            "did you mean `http2`?",
+            with("  ports: [{port: 80, protocol: ¦htp2}]"),
+        ),
+        case(UnknownValue, "spec.protocol", "use one of", with("  protocol: ¦carrier-pigeon\n  ports: [{port: 80}]")),
+        case(
+            UnknownPort,
+            "spec.ports[0].targetPort",
+            "number",
+            with("  ports: [{port: 80, targetPort: ¦web}]\n  endpoints: [{address: 10.0.0.1}]"),
+        ),
+        case(
+            InvalidAddress,
+            "spec.endpoints[0].address",
+            "IPv4 or IPv6",
+            with("  ports: [{port: 80}]\n  endpoints: [{address: ¦db.example.com}]"),
+        ),
+        case(
+            InvalidAddress,
+            "spec.endpoints[0].address",
+            "one host",
+            with("  ports: [{port: 80}]\n  endpoints: [{address: ¦169.254.169.254}]"),
+        ),
+        case(
+            DuplicateReference,
+            "spec.endpoints[1]",
+            "weight",
+            with("  ports: [{port: 80}]\n  endpoints: [{address: 10.0.0.1}, ¦{address: 10.0.0.1}]"),
+        ),
+        case(
+            OutOfRange,
+            "spec.endpoints[0].weight",
+            "0 to 10000",
+            with("  ports: [{port: 80}]\n  endpoints: [{address: 10.0.0.1, weight: ¦10001}]"),
+        ),
+        case(
+            UnknownPort,
+            "spec.endpoints[0].port",
+            "targetPort",
+            with("  ports: [{port: 80}, {port: 81}]\n  endpoints: [{address: 10.0.0.1, port: ¦82}]"),
+        ),
+        case(
+            InvalidVersion,
+            "spec.endpoints[0].version",
+            "letters",
+            with("  ports: [{port: 80}]\n  endpoints: [{address: 10.0.0.1, version: ¦'v 2'}]"),
+        ),
+        case(
+            Empty,
+            "spec.visibility.namespaces",
+            "at least one",
+            with("  ports: [{port: 80}]\n  visibility: {namespaces: ¦[]}"),
+        ),
+        case(
+            InvalidNamespace,
+            "spec.visibility.namespaces[0]",
+            "write `shop`",
+            with("  ports: [{port: 80}]\n  visibility: {namespaces: [¦Shop]}"),
+        ),
+        case(UnknownValue, "spec.visibility", "use one of all", with("  ports: [{port: 80}]\n  visibility: ¦nobody")),
+        case(InvalidName, "metadata.name", "write `a-b`", valid(Kind::Service).replace("name: r", "name: ¦a.b")),
+    ]
+}
+
+fn of_policies() -> Vec<Case> {
+    let base = valid(Kind::TrafficPolicy);
+    let with = |text: &str| format!("{base}{text}\n");
+    let second = base.replacen("name: r}", "name: q}", 1).replacen("{name: cart}", "{name: ¦cart}", 1);
+    vec![
+        case(Empty, "spec.targetRefs", "at least one", base.replace("[{name: cart}]", "¦[]")),
+        case(
+            DuplicateReference,
+            "spec.targetRefs[1]",
+            "remove one",
+            base.replace("{name: cart}", "{name: cart}, ¦{name: cart}"),
+        ),
+        case(
+            UnsupportedReference,
+            "spec.targetRefs[0].kind",
+            "kind: Service",
+            base.replace("{name: cart}", "{kind: ¦Gateway, name: cart}"),
+        ),
+        case(InvalidName, "spec.targetRefs[0].name", "write `cart`", base.replace("{name: cart}", "{name: ¦Cart}")),
+        case(
+            UnknownService,
+            "spec.targetRefs[0].name",
+            "when it appears",
+            base.replace("{name: cart}", "{name: ¦crat}"),
+        ),
+        case(
+            UnknownValue,
+            "spec.loadBalancer.policy",
+            "did you mean `roundRobin`?",
+            with("  loadBalancer: {policy: ¦round-robin}"),
+        ),
+        case(OutOfRange, "spec.connectTimeout", "from 1ms to 10m", with("  connectTimeout: ¦1h")),
+        case(OutOfRange, "spec.idleTimeout", "from 1s to 24h", with("  idleTimeout: ¦1ms")),
+        case(InvalidDuration, "spec.requestTimeout", "500ms", with("  requestTimeout: ¦soon")),
+        case(OutOfRange, "spec.retry.attempts", "0 to 10", with("  retry: {attempts: ¦99}")),
+        case(InvalidStatus, "spec.retry.codes[1]", "remove one", with("  retry: {codes: [500, ¦500]}")),
+        case(UnknownField, "spec.circuitBreaker", "remove it", with("  ¦circuitBreaker: {}")),
+        case(PolicyConflict, "spec.targetRefs[0].name", "one policy", format!("{base}---\n{second}")),
+    ]
+}
+
+/// Every case.
+pub fn all() -> Vec<Case> {
+    let mut cases: Vec<Case> = Kind::ALL.into_iter().flat_map(of_every_kind).collect();
+    cases.extend(ROUTES.into_iter().flat_map(of_every_route));
+    cases.extend(REQUEST_ROUTES.into_iter().flat_map(of_request_routes));
+    for more in [of_http_routes(), of_grpc_routes(), of_byte_routes(), of_gateways(), of_services(), of_policies()] {
+        cases.extend(more);
+    }
+    cases
+}
+
+/// Takes the mark out of a text and says where it stood.
+pub fn unmark(text: &str) -> (String, u32, u32) {
+    let at = text.find('¦').unwrap_or_else(|| panic!("no mark in {text}"));
+    let before = &text[..at];
+    let line = 1 + before.matches('\n').count() as u32;
+    let column = 1 + before.rsplit('\n').next().unwrap_or_default().chars().count() as u32;
+    (text.replacen('¦', "", 1), line, column)
+}
