@@ -441,9 +441,12 @@ impl Core {
             return calm(self.meter.swallowed()).map(|()| None);
         }
         let request = match collect.request() {
-            Ok(request) if !loops && !(end && request.length.unwrap_or(0) > 0) => request,
-            Ok(_) if loops => return self.fault(id, code::PROTOCOL_ERROR, Malformed::H2Protocol).map(|()| None),
-            Ok(_) => return self.fault(id, code::PROTOCOL_ERROR, Malformed::BodyLength).map(|()| None),
+            _ if loops => Err(Malformed::H2Protocol),
+            Ok(request) if end && request.length.is_some_and(|length| length > 0) => Err(Malformed::BodyLength),
+            collected => collected,
+        };
+        let request = match request {
+            Ok(request) => request,
             Err(what @ (Malformed::HeadTooLarge | Malformed::TooManyFields)) => {
                 return self.too_large(id, end, what).map(|()| None);
             }

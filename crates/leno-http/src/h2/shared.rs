@@ -37,6 +37,9 @@ pub(super) struct Driver {
     /// What the next read asks for: more after a read that filled its buffer.
     read_size: usize,
     keepalive: Option<Keepalive>,
+    /// Since when there are no streams.
+    rest: Timer,
+    rests: bool,
 }
 
 /// Why the task of a connection stops reading.
@@ -61,6 +64,8 @@ struct Keepalive {
 /// Reads between two looks at the rest of the thread.
 const READS: usize = 16;
 const READ_MAX: usize = 64 * 1024;
+/// After so long without streams a connection is taken to rest.
+const REST: Duration = Duration::from_secs(1);
 
 // === impl Shared ===
 
@@ -138,7 +143,14 @@ impl Drop for StreamRef {
 impl Driver {
     pub(super) fn new(shared: Rc<Shared>, first: bytes::BytesMut, keepalive: Option<Duration>) -> Driver {
         let keepalive = keepalive.map(|every| Keepalive { every, timer: Timer::default(), awaited: false });
-        Driver { shared, feed: Feed::new(first), read_size: buffer::SIZE, keepalive }
+        Driver {
+            shared,
+            feed: Feed::new(first),
+            read_size: buffer::SIZE,
+            keepalive,
+            rest: Timer::default(),
+            rests: false,
+        }
     }
 
     /// To be called first in every turn.
@@ -232,8 +244,20 @@ impl Driver {
         self.shared.with(|core| core.inbound.is_partial(&self.feed))
     }
 
+    /// Gives back what a connection without streams needs no more, once it has had none for a while.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) {
+        if self.shared.with(|core| core.streams.len() > 0) {
+            self.rest.done();
+            self.rests = false;
+        } else if !self.rests && self.rest.poll(cx, REST).is_ready() {
+            self.rests = true;
+            self.shared.with(|core| core.streams.shrink());
+        }
+    }
+
     /// Asks the peer for a sign of life now and then. Ready when none came.
     pub(super) fn poll_keepalive(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
+        self.poll_rest(cx);
         let Some(keepalive) = &mut self.keepalive else { return Poll::Pending };
         while keepalive.timer.poll(cx, keepalive.every).is_ready() {
             keepalive.timer.done();

@@ -56,9 +56,8 @@ impl Incoming {
             if receive.ended && receive.trailers.is_none() && !receive.has_data() {
                 return Some(Bytes::new());
             }
-            if length.is_none() {
-                return None;
-            }
+            // Without an announced length a body is not made one that has it.
+            length?;
             let data = receive.pop_whole(SMALL)?;
             core.release(key, data.len());
             Some(data)

@@ -184,15 +184,16 @@ impl Streams {
             self.by_id.remove(&id);
             self.remember(id, by_us);
             self.free.push(key);
-            if self.by_id.is_empty() && self.slots.len() > 8 {
-                // A connection that idles holds no room for the streams it once had.
-                self.slots = Vec::new();
-                self.free = Vec::new();
-                self.by_id.shrink_to_fit();
-                self.queue.clear();
-            }
         }
         now
+    }
+
+    /// Gives back the room for the streams that there once were.
+    pub(super) fn shrink(&mut self) {
+        if self.by_id.is_empty() {
+            *self = Streams { ended: std::mem::take(&mut self.ended), ..Streams::default() };
+            self.ended.shrink_to_fit();
+        }
     }
 
     pub(super) fn remember(&mut self, id: u32, by_us: bool) {

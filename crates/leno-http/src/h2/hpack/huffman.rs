@@ -79,10 +79,7 @@ pub(super) fn decode(bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
         }
         let (symbol, length) = CODE.short[(bits >> (64 - BITS)) as usize];
         let (symbol, length) = match u32::from(length) {
-            0 => match long(bits) {
-                Some(found) => found,
-                None => return None,
-            },
+            0 => long(bits)?,
             length => (symbol, length),
         };
         if length > filled {
