@@ -8,12 +8,12 @@
 pub const REASON_FIELD: &str = "x-leno-reason";
 
 macro_rules! flags {
-    ($($(#[$doc:meta])* $name:ident = $code:literal, $reason:literal;)+) => {
+    ($(#[doc = $doc:literal] $name:ident = $code:literal, $reason:literal;)+) => {
         /// What went wrong.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
         pub enum Flag {
-            $($(#[$doc])* $name,)+
+            $(#[doc = $doc] $name,)+
         }
 
         impl Flag {
@@ -28,6 +28,11 @@ macro_rules! flags {
             /// The reason in answers and logs, `connect_failure`. Unique.
             pub const fn reason(self) -> &'static str {
                 match self { $(Flag::$name => $reason,)+ }
+            }
+
+            /// What it says, as a sentence.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Flag::$name => $doc.trim_ascii(),)+ }
             }
         }
     };
@@ -52,52 +57,24 @@ flags! {
     ConnectFailure = "UF", "connect_failure";
     /// The connection to the endpoint was not made in time.
     ConnectTimeout = "UF", "connect_timeout";
-    /// A limit towards the endpoints is reached: connections, requests or waiters.
-    UpstreamOverflow = "UO", "upstream_overflow";
     /// The endpoint closed the connection before the answer was complete.
     UpstreamClosed = "UC", "upstream_closed";
     /// The endpoint reset the stream.
     UpstreamReset = "UR", "upstream_reset";
     /// The endpoint broke the rules of its protocol.
     UpstreamProtocolError = "UPE", "upstream_protocol_error";
-    /// The endpoint's answer has a head beyond the limits.
-    UpstreamHeadTooLarge = "UPE", "upstream_head_too_large";
     /// The time for the whole request is over.
     RequestTimeout = "UT", "request_timeout";
     /// The time for the last try is over.
     TryTimeout = "UT", "try_timeout";
-    /// All tries failed.
-    RetryLimit = "URX", "retry_limit_exceeded";
     /// The client went away before the answer was complete.
     DownstreamClosed = "DC", "downstream_closed";
     /// The client broke the rules of its protocol.
     BadRequest = "DPE", "bad_request";
-    /// The request's head is beyond the limits.
-    HeadTooLarge = "DPE", "head_too_large";
-    /// The request's head did not arrive in time.
-    HeadTimeout = "DPE", "head_timeout";
-    /// The body is longer than is taken here.
-    BodyTooLarge = "DPE", "body_too_large";
     /// The request came back to a proxy that it had passed already.
     Loop = "DPE", "loop_detected";
-    /// The proxy reset the stream.
-    LocalReset = "LR", "local_reset";
-    /// The proxy is draining.
-    Draining = "LR", "draining";
     /// Nothing moved for too long.
     IdleTimeout = "SI", "idle_timeout";
-    /// The connection or stream reached its age limit.
-    DurationTimeout = "DT", "duration_timeout";
-    /// The proxy has reached a limit of its own: connections, descriptors, memory.
-    Overloaded = "OM", "overloaded";
-    /// A rate limit refused the request.
-    RateLimited = "RL", "rate_limited";
-    /// A policy refused the request.
-    AccessDenied = "UAEX", "access_denied";
-    /// A fault policy answered the request.
-    FaultInjected = "FI", "fault_injected";
-    /// A fault policy delayed the request.
-    DelayInjected = "DI", "delay_injected";
 }
 
 // === impl Flag ===
