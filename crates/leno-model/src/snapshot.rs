@@ -102,7 +102,7 @@ pub struct Rule {
     pub retry: Option<Retry>,
 }
 
-/// Where a rule was written: printed by `explain`, labels of metrics and logs.
+/// Where a rule was written, for tables that people read and for logs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Origin {
     /// `httproute/shop/cart`, or `default` for what leno does without a route.

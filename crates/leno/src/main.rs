@@ -11,6 +11,8 @@ mod args;
 mod client;
 mod commands;
 mod output;
+#[cfg(test)]
+mod reference;
 mod roles;
 mod settings;
 mod shop;

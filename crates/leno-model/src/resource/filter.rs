@@ -126,6 +126,7 @@ pub struct Fraction {
     pub numerator: u32,
     /// At least 1. Default 100.
     #[serde(default = "hundred")]
+    #[schemars(range(min = 1))]
     pub denominator: u32,
 }
 

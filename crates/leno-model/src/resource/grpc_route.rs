@@ -27,7 +27,7 @@ pub struct GrpcRouteSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct GrpcRule {
-    /// A name, unique in the route; printed by `explain` and in metrics. Default none.
+    /// A name, unique in the route; a proxy's table in force shows it. Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Any one of these. Default: every call. At most 64.

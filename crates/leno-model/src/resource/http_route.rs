@@ -28,7 +28,7 @@ pub struct HttpRouteSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct HttpRule {
-    /// A name, unique in the route; printed by `explain` and in metrics. Default none.
+    /// A name, unique in the route; a proxy's table in force shows it. Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Any one of these. Default: every request. At most 64.

@@ -48,7 +48,7 @@ pub struct UdpRouteSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct L4Rule {
-    /// A name, printed by `explain` and in metrics. Default none.
+    /// A name; a proxy's table in force shows it. Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Destinations, by weight. 1 to 16.
