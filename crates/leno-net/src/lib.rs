@@ -24,6 +24,7 @@ pub mod relay;
 pub mod fds;
 pub mod limits;
 pub mod sockets;
+pub mod text;
 
 pub mod namespace;
 

@@ -65,6 +65,9 @@ pub async fn run(args: ProxyArgs, settings: Vec<Setting>, log_level: LogLevel) -
         None => {
             started.ready.wait().await;
             tracing::info!(proxy = %started.node.id, "ready");
+            if let Err(error) = leno_net::text::release() {
+                tracing::debug!(error = %error, "the code of the start stays resident");
+            }
         }
     }
     tokio::select! {
