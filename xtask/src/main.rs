@@ -3,15 +3,17 @@
 //! What a developer and the gate do to the tree, in one program, so that both do the same: no make, no shell scripts, nothing to install first.
 //! Verbs print what they do and how long it took; exit 0 means that everything asked for held.
 //!
-//! The modules in reading order: `check` and `test` are the two that people call, `deps` and `size` read the tree, `install` declares every tool that is not
-//! cargo or cc, `interop` and `bench` run leno beside real programs.
+//! The modules in reading order: `check` and `test` are the two that people call, `deps` and `size` read the tree, `generate` writes its reference, `install` declares every tool that is not
+//! cargo or cc, `browser` looks at the dashboard, `interop` and `bench` run leno beside real programs.
 
 // A tool that times things with the real clock: there is no simulated time here for the seam to serve.
 #![allow(clippy::disallowed_methods)]
 
 mod bench;
+mod browser;
 mod check;
 mod deps;
+mod generate;
 mod http;
 mod install;
 mod interop;
@@ -36,12 +38,14 @@ struct Arguments {
 enum Verb {
     /// Format, lint, deps, size, unit and simulation tests; before every push.
     Check,
-    /// Everything: install, check, units, whole-binary tests, interop.
+    /// Everything: install, check, units, whole-binary tests, the dashboard in a browser, interop.
     Test(test::Options),
     /// The arrows between crates, walled libraries, licences, sources, duplicates.
     Deps,
     /// Smells of size in files, functions and crates; printed, never an error.
     Size,
+    /// Writes what is made from the code and committed: docs/reference/.
+    Gen,
     /// leno beside HAProxy, nginx and Envoy.
     Bench(bench::Options),
     /// Real programs talking to each other.
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::run(&options),
         Verb::Deps => deps::run(),
         Verb::Size => size::run(),
+        Verb::Gen => generate::run(),
         Verb::Bench(options) => bench::run(&options),
         Verb::Interop(options) => interop::run(&options),
         Verb::Install { dry_run, uses } => install::run(&uses, dry_run),

@@ -18,7 +18,7 @@ use clap::ValueEnum;
 
 use crate::metadata::Metadata;
 use crate::process::{cargo, root, run as run_command, run_seeing, sweep};
-use crate::{check, install, interop};
+use crate::{browser, check, install, interop};
 
 /// One stage's limit; all of them together stay below thirty minutes on two cores.
 const STAGE_DEADLINE: Duration = Duration::from_secs(20 * 60);
@@ -44,6 +44,8 @@ enum Stage {
     Units,
     /// Tests that start the leno binary.
     Binary,
+    /// The dashboard of the demo in a real browser.
+    Browser,
     /// Real programs talking to each other.
     Interop,
 }
@@ -58,6 +60,7 @@ impl Stage {
             Stage::Check => check::lint().map(|()| Counts::passed("check")),
             Stage::Units => units(),
             Stage::Binary => binary(),
+            Stage::Browser => browser::run(),
             Stage::Interop => interop::through_leno(&[], None),
         }
     }

@@ -5,7 +5,7 @@ import { useEffect } from './vendor/hooks.js';
 import './vendor/signals.js';
 import { WINDOWS, address, link, live, route, setTheme, setWindow, start, theme, windowSeconds } from './state.js';
 import { html } from './parts.js';
-import { span } from './format.js';
+import { moment, span } from './format.js';
 import { Map_ } from './map.js';
 import { Services } from './services.js';
 import { Proxies } from './proxies.js';
@@ -45,8 +45,8 @@ function App() {
         ${{ auto: '◐', light: '○', dark: '●' }[theme.value]}</button>
       <span class="link ${link.value}" role="status"><i aria-hidden="true"></i>${LINK[link.value]}</span>
     </header>
-    ${link.value === 'denied' && html`<p class="notice bad" role="alert">This browser is not signed in. Open the one-time link that the server prints at its start.</p>`}
-    ${link.value === 'lost' && document_ && html`<p class="notice warn" role="alert">The server does not answer. What you see is from ${document_.time}; proxies go on with what they have.</p>`}
+    ${link.value === 'denied' && html`<p class="notice bad" role="alert">This browser is not signed in. Links that sign in work once: <code>leno demo</code> prints one, and a server gives one for <code>POST /api/v1/login-link</code> with a token.</p>`}
+    ${link.value === 'lost' && document_ && html`<p class="notice warn" role="alert">The server does not answer. What you see is from ${moment(document_.time)}; proxies go on with what they have.</p>`}
     <main id="main" tabindex="-1" class=${link.value === 'lost' ? 'stale' : ''}>
       ${document_ ? html`<${Screen} />` : html`<p class="empty big">${link.value === 'denied' ? '' : 'Waiting for the server …'}</p>`}
     </main>

@@ -341,7 +341,7 @@ function Node({ node, place, chosen, faded, choose, onPoint }) {
     }
   };
   let left = 10;
-  return html`<g class="node ${kind} ${chosen ? 'chosen' : ''} ${faded ? 'faded' : ''} ${node.folded ? 'folded' : ''}" role="button" tabindex="0"
+  return html`<g data-id=${node.id} class="node ${kind} ${chosen ? 'chosen' : ''} ${faded ? 'faded' : ''} ${node.folded ? 'folded' : ''}" role="button" tabindex="0"
       aria-label=${said} aria-pressed=${chosen} transform=${`translate(${place.x} ${place.y})`} onKeyDown=${press}
       onClick=${(event) => { event.stopPropagation(); choose(); }} onPointerEnter=${() => onPoint(node.id)} onPointerLeave=${() => onPoint(null)}>
     <title>${said}</title>

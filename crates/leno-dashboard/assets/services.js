@@ -64,6 +64,7 @@ function Detail({ id }) {
       ${(row.connections_open > 0 || row.connections > 0) && html`<${Figure} label="TCP" value=${connections(row.connections_open, row.connections)} />`}
     </div>
     ${problem && html`<p class="notice bad" role="alert">The curves cannot be read: ${problem}</p>`}
+    ${points.length < 2 && !problem && html`<p class="empty">Curves begin when the server has run for some seconds.</p>`}
     ${points.length > 1 && html`<div class="charts">
       <${Chart} title="Requests" points=${points} format=${rate} curves=${[{ name: 'rate', kind: 'c0', value: (point) => point.rate }]} />
       <${Chart} title="Errors" points=${points} format=${percent} top=${0.01} curves=${[{ name: 'share', kind: 'bad', value: (point) => point.errors }]} />
