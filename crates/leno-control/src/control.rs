@@ -237,12 +237,13 @@ impl Control {
                 true => plan::rollback(&state.merged, &rollback, &undo),
                 false => Err(Error::Contended(1)),
             };
-            match self.commit(&act, plan).await {
+            match self.try_commit(&act, plan).await {
                 Err(Error::Contended(_)) => {}
+                Err(error) => return self.refused(&act, error).await,
                 done => return done,
             }
         }
-        Err(Error::Contended(TRIES_MAX))
+        self.refused(&act, Error::Contended(TRIES_MAX)).await
     }
 
     /// Looks at the instances of a service now, whether its directory has told of a change already or not. Answers the
@@ -330,27 +331,30 @@ impl Control {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Plans, writes, and brings into force; plans again when somebody else was faster.
+    /// Commits, and writes down why not.
     async fn commit(&self, act: &Act, plan: impl Fn(&State) -> Result<Plan, Error>) -> Result<Applied, Error> {
+        match self.try_commit(act, plan).await {
+            Err(error) => self.refused(act, error).await,
+            done => done,
+        }
+    }
+
+    /// Plans, writes, and brings into force; plans again when somebody else was faster.
+    async fn try_commit(&self, act: &Act, plan: impl Fn(&State) -> Result<Plan, Error>) -> Result<Applied, Error> {
         for _ in 0..TRIES_MAX {
-            let planned = {
+            let (plan, number, head_mod, snapshot) = {
                 let state = self.state();
-                plan(&state).map(|plan| (plan, state.number, state.head_mod, state.served.revision()))
-            };
-            let (plan, number, head_mod, snapshot) = match planned {
-                Ok(planned) => planned,
-                Err(error) => return self.refused(act, error).await,
+                (plan(&state)?, state.number, state.head_mod, state.served.revision())
             };
             if act.dry_run || plan.changes.iter().all(|change| change.action() == revision::Action::Unchanged) {
                 return Ok(Applied::of(plan, number, snapshot));
             }
-            match self.write(act, plan, number + 1, head_mod).await {
-                Ok(Some(applied)) => return Ok(applied),
-                Ok(None) => self.refresh().await?,
-                Err(error) => return self.refused(act, error).await,
+            match self.write(act, plan, number + 1, head_mod).await? {
+                Some(applied) => return Ok(applied),
+                None => self.refresh().await?,
             }
         }
-        self.refused(act, Error::Contended(TRIES_MAX)).await
+        Err(Error::Contended(TRIES_MAX))
     }
 
     /// Writes a plan as revision `number`; none when the head had moved.
