@@ -294,3 +294,102 @@ fn waiting_in_one_direction_is_not_idling_while_the_other_moves() {
         assert_eq!(answer.len(), 50);
     });
 }
+
+#[test]
+fn faults_that_cost_a_reset_each_end_with_goaway() {
+    let faults: [(&str, fn(u32) -> Vec<u8>); 3] = [
+        ("window update of nothing", |stream| frame(8, 0, stream, &[0; 4])),
+        ("window overflow", |stream| frame(8, 0, stream, &[0x7f, 0xff, 0xff, 0xff])),
+        ("DATA after the end", |stream| frame(0, 1, stream, b"x")),
+    ];
+    for (name, fault) in faults {
+        kit::run(async move {
+            let address = kit::serve(Ok200, &kit::options()).await;
+            let pair = |n: u32| [headers(n * 2 + 1, false, &[]), fault(n * 2 + 1), fault(n * 2 + 1)].concat();
+            assert_eq!(flood(address, pair, 20_000).await, ENHANCE_YOUR_CALM, "{name}");
+        });
+    }
+}
+
+#[test]
+fn a_goaway_says_why() {
+    kit::run(async {
+        let address = kit::serve(Ok200, &kit::options()).await;
+        let mut stream = open(address).await;
+        stream.write_all(&frame(6, 0, 1, &[0; 8])).await.unwrap();
+        while let Some((kind, _, payload)) = next(&mut stream).await {
+            if kind == 7 {
+                assert_eq!(payload[4..8], 1u32.to_be_bytes());
+                return assert_eq!(&payload[8..], b"h2-protocol");
+            }
+        }
+        panic!("closed without GOAWAY");
+    });
+}
+
+/// A field of 3,000 bytes in the table, and thirty times its number.
+#[test]
+fn a_bomb_of_references_is_answered_431_and_the_connection_goes_on() {
+    kit::run(async {
+        let options = kit::options();
+        let mut stream = open(kit::serve(Ok200, &options).await).await;
+        let mut bomb = vec![0x40, 1, b'x', 0x7f, 0xb9, 0x16];
+        bomb.extend(vec![b'v'; 3000]);
+        bomb.extend([0xbe; 30]);
+        stream.write_all(&headers(1, true, &bomb)).await.unwrap();
+        stream.write_all(&headers(3, true, &[])).await.unwrap();
+        let mut answers = Vec::new();
+        while answers.len() < 2 {
+            let (kind, id, payload) = next(&mut stream).await.unwrap();
+            assert!(kind != 7, "the connection ended");
+            if kind == 1 {
+                answers.push((id, payload));
+            }
+        }
+        assert_eq!((answers[0].0, answers[1].0), (1, 3));
+        assert!(answers[0].1.ends_with(b"431"));
+        assert_eq!(options.strikes.get(Malformed::HeadTooLarge), 1);
+    });
+}
+
+#[test]
+fn a_head_that_never_ends_is_given_up() {
+    kit::run(async {
+        let mut options = ServerOptions::default();
+        options.limits.head_timeout = Duration::from_millis(50);
+        let (address, served) = kit::serve_once(Ok200, &std::rc::Rc::new(options), std::future::pending()).await;
+        let mut stream = open(address).await;
+        stream.write_all(&frame(1, 0, 1, &[0x82])).await.unwrap();
+        while next(&mut stream).await.is_some() {}
+        drop(stream);
+        assert_eq!(served.await.unwrap(), Served::Refused(Malformed::HeadTimeout));
+    });
+}
+
+#[test]
+fn draining_says_so_twice_and_serves_what_is_on_its_way() {
+    kit::run(async {
+        let (drain, drained) = tokio::sync::oneshot::channel::<()>();
+        let drained = async {
+            let _ = drained.await;
+        };
+        let (address, served) = kit::serve_once(Ok200, &kit::options(), drained).await;
+        let mut stream = open(address).await;
+        drain.send(()).unwrap();
+        let mut seen = Vec::new();
+        while let Some((kind, id, payload)) = next(&mut stream).await {
+            match kind {
+                6 => {
+                    // The request was sent before the GOAWAY was seen.
+                    stream.write_all(&headers(1, true, &[])).await.unwrap();
+                    stream.write_all(&frame(6, 1, 0, &payload)).await.unwrap();
+                }
+                7 => seen.push(u32::from_be_bytes(payload[..4].try_into().unwrap())),
+                1 => assert_eq!(id, 1),
+                _ => {}
+            }
+        }
+        assert_eq!(seen, [0x7fff_ffff, 1]);
+        assert_eq!(served.await.unwrap(), Served::Drained);
+    });
+}

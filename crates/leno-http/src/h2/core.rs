@@ -311,10 +311,10 @@ impl Core {
 
     fn send_headers(&mut self, key: u32, end: bool, write: impl FnOnce(&mut Encoder, &mut Vec<u8>)) -> Result<(), End> {
         let slot = self.streams.get(key);
-        if let Some(end) = slot.end {
+        if let Some(end) = slot.end.or(slot.send.ended.then_some(End::GivenUp)) {
             return Err(end);
         }
-        debug_assert!(!slot.send.ended && slot.send.pending.is_empty());
+        debug_assert!(slot.send.pending.is_empty());
         slot.send.ended = end;
         slot.send.beats = slot.send.beats.wrapping_add(1);
         frame::headers(self.output.frames(), slot.id, end, &mut self.encoder, write);
@@ -329,10 +329,10 @@ impl Core {
     /// was taken before must be sent ([`Core::poll_sent`]).
     pub(super) fn submit(&mut self, key: u32, data: Bytes, end: bool) -> Result<(), End> {
         let slot = self.streams.get(key);
-        if let Some(end) = slot.end {
+        if let Some(end) = slot.end.or(slot.send.ended.then_some(End::GivenUp)) {
             return Err(end);
         }
-        debug_assert!(slot.send.pending.is_empty() && !slot.send.ended);
+        debug_assert!(slot.send.pending.is_empty());
         slot.send.pending = data;
         slot.send.end = end;
         while self.send_frame(key) {}
@@ -349,7 +349,7 @@ impl Core {
     pub(super) fn poll_submit_some(&mut self, key: u32, data: &mut Bytes, cx: &Context<'_>) -> Poll<Result<(), End>> {
         let room = self.room();
         let slot = self.streams.get(key);
-        if let Some(end) = slot.end {
+        if let Some(end) = slot.end.or(slot.send.ended.then_some(End::GivenUp)) {
             return Poll::Ready(Err(end));
         }
         let allowed = slot.send.window.min(self.send_window).min(room as i64);

@@ -90,10 +90,7 @@ impl Collect {
             expects: false,
             fields: false,
             size: 0,
-            size_max: match kind {
-                Kind::Trailers => limits.trailer_bytes.min(limits.h2_field_list_bytes as usize),
-                _ => limits.h2_field_list_bytes as usize,
-            },
+            size_max: limits.h2_field_list_bytes as usize,
             fields_max: limits.head_fields,
             fault: None,
         }

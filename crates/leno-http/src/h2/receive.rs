@@ -290,8 +290,9 @@ impl Core {
     fn admit(&mut self, id: u32, length: usize, payload: usize, end: bool) -> Result<(), Option<(u32, Malformed)>> {
         let closed = Some((code::STREAM_CLOSED, Malformed::H2Protocol));
         let Some(key) = self.streams.find(id) else {
-            let by_us = self.role == Role::Client || self.streams.ended(id) == Some(true);
-            return Err(if by_us { None } else { closed });
+            // What ended long ago may have been ended by us.
+            let by_them = self.role == Role::Server && self.streams.ended(id) == Some(false);
+            return Err(if by_them { closed } else { None });
         };
         let slot = self.streams.get(key);
         let receive = &mut slot.receive;
@@ -431,6 +432,7 @@ impl Core {
         }
         self.last_id = id;
         if matches!(self.leaving, Leaving::Final(_)) {
+            self.streams.remember(id, true);
             return Ok(None);
         }
         let most = self.limits.h2_streams as usize;

@@ -193,7 +193,12 @@ fn begin<H: Handler>(shared: &Rc<Shared>, accepted: Accepted, options: &Rc<Serve
     };
     let reply = Reply::h2(H2Reply { stream: Some(stream.clone()), is_head, is_connect });
     let handler = handler.clone();
-    let task = async move {
+    // Made where it stays, because a future of this size is dear to move.
+    let task = Box::write(Box::new_uninit(), async move {
+        if stream.with(|core, key| core.streams.get(key).end.is_some()) {
+            // It was reset before anybody looked at it.
+            return;
+        }
         let mut exchange = pin!(handler.handle(request.head, body, reply));
         poll_fn(|cx| match exchange.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(()),
@@ -211,8 +216,8 @@ fn begin<H: Handler>(shared: &Rc<Shared>, accepted: Accepted, options: &Rc<Serve
             }),
         })
         .await;
-    };
-    options.spawn.spawn("http2-stream", Box::pin(task));
+    });
+    options.spawn.spawn("http2-stream", Box::into_pin(task));
 }
 
 /// Reads and throws away what a refused client still sends, until it closes.
