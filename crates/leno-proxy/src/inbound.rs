@@ -50,7 +50,8 @@ impl Application {
         };
         let shown = self.address.tcp().unwrap_or(SocketAddr::from(([127, 0, 0, 1], self.port)));
         let state = EndpointState::application(self.address.clone());
-        outbound::local(name.into(), self.service.clone(), shown, state, self.protocol, Edges::new(metrics, &key))
+        let (endpoints, edges) = (vec![(shown, state)], Edges::new(metrics, &key));
+        outbound::local(name.into(), self.service.clone(), shown.port(), endpoints, self.protocol, edges)
     }
 }
 

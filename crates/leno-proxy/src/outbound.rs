@@ -25,6 +25,8 @@ use crate::worker::{OutboundDefault, Worker, split_port};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Addresses of a name outside the mesh that are tried.
+const OUTSIDE_ADDRESSES_MAX: usize = 8;
 
 /// Receives a connection to the outbound port: captured on its way elsewhere, or made to the port itself by a program
 /// that uses it as its HTTP proxy or names its destination in `Host`.
@@ -124,10 +126,15 @@ async fn outside(worker: &Worker, authority: &Text, default_port: u16) -> Result
     let (host, port) = split_port(authority);
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let port = port.unwrap_or(default_port);
-    let resolved = tokio::net::lookup_host((host, port)).await.ok().and_then(|mut addresses| addresses.next());
-    let address = resolved.ok_or_else(|| Failure::Resolve(host.to_owned()))?;
-    check_outside(worker, &address)?;
-    let destination = Arc::new(passthrough(worker, authority, address));
+    let unresolved = || Failure::Resolve(host.to_owned());
+    let resolved = tokio::net::lookup_host((host, port)).await.map_err(|_| unresolved())?;
+    let checked = resolved.take(OUTSIDE_ADDRESSES_MAX).map(|address| check_outside(worker, &address).map(|()| address));
+    let (allowed, denied): (Vec<_>, Vec<_>) = checked.partition(Result::is_ok);
+    let addresses: Vec<SocketAddr> = allowed.into_iter().flatten().collect();
+    if addresses.is_empty() {
+        return Err(denied.into_iter().find_map(Result::err).unwrap_or_else(unresolved));
+    }
+    let destination = Arc::new(passthrough(worker, authority, port, &addresses));
     worker.remember_outside(authority, &destination);
     Ok(destination)
 }
@@ -144,47 +151,52 @@ fn check_outside(worker: &Worker, address: &SocketAddr) -> Result<(), Failure> {
     Ok(())
 }
 
-fn passthrough(worker: &Worker, authority: &Text, address: SocketAddr) -> Destination {
+/// One endpoint for each address, so that another one is tried where a connection cannot be made.
+pub(crate) fn passthrough(worker: &Worker, authority: &Text, port: u16, addresses: &[SocketAddr]) -> Destination {
     let edge = &worker.shared.passthrough;
     let edges = Edges { http: edge.clone(), grpc: edge.clone(), tcp: edge.clone() };
-    let state = EndpointState::new(Address::Tcp(address), false);
-    local(authority.as_str().into(), None, address, state, Protocol::Detect, edges)
+    let state = |address: &SocketAddr| (*address, EndpointState::new(Address::Tcp(*address), false));
+    let endpoints = addresses.iter().map(state).collect();
+    local(authority.as_str().into(), None, port, endpoints, Protocol::Detect, edges)
 }
 
-/// A destination of one known address.
+/// A destination of known addresses.
 pub(crate) fn local(
     name: Name,
     service: Option<ServiceName>,
-    address: SocketAddr,
-    state: EndpointState,
+    port: u16,
+    endpoints: Vec<(SocketAddr, EndpointState)>,
     protocol: Protocol,
     edges: Edges,
 ) -> Destination {
     let spec = Arc::new(snapshot::Cluster {
         name: name.clone(),
         service: service.clone().unwrap_or_else(|| ServiceName { namespace: "".into(), name: name.clone() }),
-        port: address.port(),
+        port,
         protocol,
         balance: BalancePolicy::PeakEwma,
         connect_timeout: CONNECT_TIMEOUT,
         idle_timeout: IDLE_TIMEOUT,
     });
-    let endpoint = snapshot::Endpoint {
-        id: name.clone(),
-        address,
-        proxy: None,
-        weight: 100,
-        health: snapshot::EndpointHealth::Healthy,
-        version: None,
-        zone: None,
-        region: None,
+    let endpoint = |(address, state)| {
+        let spec = snapshot::Endpoint {
+            id: name.clone(),
+            address,
+            proxy: None,
+            weight: 100,
+            health: snapshot::EndpointHealth::Healthy,
+            version: None,
+            zone: None,
+            region: None,
+        };
+        Endpoint { spec, state: Arc::new(state) }
     };
-    let endpoints = vec![Endpoint { spec: endpoint, state: Arc::new(state) }];
+    let endpoints = endpoints.into_iter().map(endpoint).collect();
     let cluster = Cluster::new(spec, endpoints, Arc::default(), edges, 0);
     let listener = Listener {
         name,
         service,
-        port: address.port(),
+        port,
         bind: false,
         protocol,
         http: None,

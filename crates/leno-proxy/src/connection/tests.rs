@@ -43,8 +43,23 @@ async fn the_futures_of_connections_and_requests_stay_small() {
     let worker = worker();
     let connection = size_of_val(&serve(outbound::receive(worker, stream().await)));
     let request = returned(<Http as leno_http::Handler>::handle);
-    let sizes = [("connection", connection, 512), ("request", request, 2048)];
+    let sizes = [("connection", connection, 512), ("request", request, 2560)];
     for (name, size, limit) in sizes {
         assert!((limit / 2..=limit).contains(&size), "{name}: {size} bytes: {sizes:?}");
+    }
+}
+
+#[tokio::test]
+async fn another_address_of_a_name_outside_is_tried_when_one_takes_no_connection() {
+    let worker = worker();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let live = listener.local_addr().unwrap();
+    let dead = ([127, 0, 0, 2], live.port()).into();
+    for addresses in [[dead, live], [live, dead]] {
+        let destination = outbound::passthrough(&worker, &"world".into(), live.port(), &addresses);
+        for _ in 0..4 {
+            let dialled = opaque::dial(&worker, &destination, &destination.tcp).await;
+            assert_eq!(dialled.map(|dialled| dialled.endpoint.spec.address).ok(), Some(live));
+        }
     }
 }
