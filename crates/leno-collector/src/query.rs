@@ -225,8 +225,9 @@ impl Collector {
     pub fn service_series(&self, now: Duration, service: &ServiceName, window: Duration, step: Duration) -> Vec<Point> {
         let per_step = (step.as_secs() / SLOT.as_secs()).max(1);
         let end = slot_of(now);
-        let steps = (window.as_secs() / SLOT.as_secs() / per_step).clamp(1, 720);
-        let start = end.saturating_sub(steps * per_step);
+        // The clock begins with the process: before it there was nothing to count.
+        let steps = (window.as_secs() / SLOT.as_secs() / per_step).clamp(1, 720).min(end / per_step);
+        let start = end - steps * per_step;
         let mut sums: Vec<Tally> = (0..steps).map(|_| Tally::default()).collect();
         if end > start {
             for (_, series) in self.chosen(Some(service)) {

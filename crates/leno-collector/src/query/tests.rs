@@ -99,7 +99,6 @@ fn a_series_has_a_point_for_each_step() {
         points.iter().map(|p| (p.age, p.rate, p.errors)).collect::<Vec<_>>(),
         [60, 50, 40, 30, 20, 10].map(|age| (age, 10.0, 0.1))
     );
-    assert!(shop().service_series(at(0), &"cart.shop".parse().unwrap(), at(60), at(10)).iter().all(|p| p.rate == 0.0));
 }
 
 #[test]
@@ -138,4 +137,13 @@ fn connections_of_unknown_callers_alone_are_seen() {
     collector.ingest(at(1_001), &db.report());
     let edges = collector.edges(at(1_002), at(60));
     assert_eq!((edges[0].source.as_str(), edges[0].traffic.connections_open), ("unknown", 1));
+}
+
+#[test]
+fn a_young_mesh_has_no_points_from_before_it() {
+    let ages = |now| {
+        let points = shop().service_series(at(now), &"cart.shop".parse().unwrap(), at(60), at(10));
+        points.iter().map(|point| point.age).collect::<Vec<_>>()
+    };
+    assert_eq!((ages(3), ages(24)), (vec![], vec![24, 14]));
 }
