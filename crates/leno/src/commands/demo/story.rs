@@ -77,9 +77,7 @@ impl Demo {
         let (programs, proxies) = (self.mesh.programs(), self.mesh.proxies());
         let text = format!("{programs} programs, {proxies} proxies, visitors at a steady rate");
         self.tell.note(&text, json!({"programs": programs, "proxies": proxies}))?;
-        let link = self.mesh.api(|client| client.post("/api/v1/login-link", &json!({}))).await?;
-        let url = text_at(&link, "/url");
-        self.tell.note(&format!("dashboard, by a link that works once:\n{url}"), json!({"dashboard": url}))?;
+        self.show_dashboard("dashboard, by a link that works once").await?;
 
         let up_to_date = self.up_to_date().await?;
         let instances = self.state().await?.instances.len();
@@ -177,6 +175,7 @@ impl Demo {
         let load = self.load.clone();
         let (tally, back) = load.measure_during(self.bring_back()).await;
         let after = back?;
+        self.show_dashboard("sessions ended with the server; dashboard, by a new link").await?;
         let proxies = self.mesh.proxies();
         let held = tally.failures == 0 && after.proxies == proxies;
         let words = tally.words();
@@ -207,6 +206,13 @@ impl Demo {
             self.tell.note(&tally.words(), data)?;
         }
         Ok(())
+    }
+
+    /// Asks for a link that signs a browser in, and says it.
+    async fn show_dashboard(&self, text: &str) -> Result<(), Failure> {
+        let link = self.mesh.api(|client| client.post("/api/v1/login-link", &json!({}))).await?;
+        let url = text_at(&link, "/url");
+        self.tell.note(&format!("{text}:\n{url}"), json!({"dashboard": url}))
     }
 
     /// Applies files through the API and waits until every proxy that it concerns has it in effect.
