@@ -47,7 +47,7 @@ function App() {
     </header>
     ${link.value === 'denied' && html`<p class="notice bad" role="alert">This browser is not signed in. Links that sign in work once: <code>leno demo</code> prints one, and a server gives one for <code>POST /api/v1/login-link</code> with a token.</p>`}
     ${link.value === 'lost' && document_ && html`<p class="notice warn" role="alert">The server does not answer. What you see is from ${moment(document_.time)}; proxies go on with what they have.</p>`}
-    <main id="main" tabindex="-1" class=${link.value === 'lost' ? 'stale' : ''}>
+    <main id="main" tabindex="-1" class=${link.value === 'lost' || link.value === 'denied' ? 'stale' : ''}>
       ${document_ ? html`<${Screen} />` : html`<p class="empty big">${link.value === 'denied' ? '' : 'Waiting for the server …'}</p>`}
     </main>
     ${document_ && html`<footer>leno ${document_.version} · up ${span(document_.uptime)} · ${document_.counts.services} services · ${document_.counts.instances_up}/${document_.counts.instances} instances up · ${document_.counts.proxies} proxies · revision ${document_.revision}</footer>`}`;
