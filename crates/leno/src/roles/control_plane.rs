@@ -35,6 +35,8 @@ use tokio::sync::{mpsc, watch};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time for a call to a server.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The first wait between two attempts to register.
+const RETRY_MIN: Duration = Duration::from_millis(100);
 /// The longest wait between two attempts to register.
 const RETRY_MAX: Duration = Duration::from_secs(3);
 /// How long a draining instance waits for its callers to be told.
@@ -78,7 +80,10 @@ impl Enrolment {
     pub(super) fn start(servers: Vec<Address>, instance: Instance, gate: Gate) -> Self {
         let (wanted, wants) = watch::channel(Wanted::Up);
         let (reach, reached) = watch::channel(Wanted::Nothing);
-        let keeping = task::spawn("enrolment", keep(servers, instance, gate, wants, reach)).abort_on_drop();
+        let key = InstanceKey::new(&instance.service, &instance.id);
+        let renew_every = instance.lease.unwrap_or(Duration::from_secs(30)) / 3;
+        let keeper = Keeper { instance, key, renew_every, gate, wants, reach };
+        let keeping = task::spawn("enrolment", keep(servers, keeper)).abort_on_drop();
         Self { wanted, reached, _keeping: keeping }
     }
 
@@ -103,28 +108,29 @@ impl Enrolment {
     }
 }
 
-async fn keep(
-    servers: Vec<Address>,
-    mut instance: Instance,
+/// An instance and what is wanted of it, across connections.
+struct Keeper {
+    instance: Instance,
+    key: InstanceKey,
+    renew_every: Duration,
     gate: Gate,
-    mut wants: watch::Receiver<Wanted>,
+    wants: watch::Receiver<Wanted>,
     reach: watch::Sender<Wanted>,
-) {
-    let key = InstanceKey::new(&instance.service, &instance.id);
-    let renew_every = instance.lease.unwrap_or(Duration::from_secs(30)) / 3;
-    let mut attempt = 0;
-    let mut wait = Duration::from_millis(100);
+}
+
+async fn keep(servers: Vec<Address>, mut keeper: Keeper) {
+    let (mut attempt, mut wait) = (0, RETRY_MIN);
     loop {
         if let Some(calls) = connect(&servers, attempt).await {
-            let registry = RegistryClient::new(calls);
-            let lost = keep_at(&registry, &mut instance, &key, renew_every, &gate, &mut wants, &reach, &mut wait).await;
-            match lost {
+            let mut registered = false;
+            match keeper.keep_at(&RegistryClient::new(calls), &mut registered).await {
                 None => return,
                 Some(status) => tracing::warn!(error = %status, "registration interrupted, trying again"),
             }
+            wait = if registered { RETRY_MIN } else { wait };
         } else {
             let named: Vec<String> = servers.iter().map(ToString::to_string).collect();
-            gate.close(format!("no server answers at {}: start one with `leno server`", named.join(", ")));
+            keeper.gate.close(format!("no server answers at {}: start one with `leno server`", named.join(", ")));
         }
         attempt += 1;
         tokio::time::sleep(wait).await;
@@ -132,58 +138,60 @@ async fn keep(
     }
 }
 
-/// Registers and renews at one server until a call fails; none when the instance has left.
-#[allow(clippy::too_many_arguments)] // The state of one loop, taken apart only to name its steps.
-async fn keep_at(
-    registry: &RegistryClient,
-    instance: &mut Instance,
-    key: &InstanceKey,
-    renew_every: Duration,
-    gate: &Gate,
-    wants: &mut watch::Receiver<Wanted>,
-    reach: &watch::Sender<Wanted>,
-    wait: &mut Duration,
-) -> Option<grpc::Status> {
-    if *wants.borrow() == Wanted::Up {
-        if let Err(status) = registry.register(instance).await {
-            gate.close(format!("registration refused: {}", status.message));
-            return Some(status);
-        }
-        *wait = Duration::from_millis(100);
-        gate.open();
-        reach.send_replace(Wanted::Up);
-        tracing::info!(service = %instance.service, instance = %instance.id, "registered");
-    }
-    loop {
-        let wanted = *wants.borrow_and_update();
-        if wanted != *reach.borrow() {
-            let done = match wanted {
-                Wanted::Draining => {
-                    instance.status = InstanceStatus::Draining;
-                    registry.set_status(key, InstanceStatus::Draining).await.map(drop)
-                }
-                Wanted::Gone => registry.deregister(key).await,
-                Wanted::Up | Wanted::Nothing => Ok(()),
-            };
-            if let Err(status) = done {
+// === impl Keeper ===
+
+impl Keeper {
+    /// Registers and renews at one server until a call fails; none when the instance has left.
+    async fn keep_at(&mut self, registry: &RegistryClient, registered: &mut bool) -> Option<grpc::Status> {
+        if *self.wants.borrow() == Wanted::Up {
+            if let Err(status) = registry.register(&self.instance).await {
+                self.gate.close(format!("registration refused: {}", status.message));
                 return Some(status);
             }
-            reach.send_replace(wanted);
-            if wanted == Wanted::Gone {
-                return None;
-            }
+            *registered = true;
+            self.gate.open();
+            self.reach.send_replace(Wanted::Up);
+            tracing::info!(service = %self.instance.service, instance = %self.instance.id, "registered");
         }
-        tokio::select! {
-            () = tokio::time::sleep(renew_every) => match registry.renew(std::slice::from_ref(key)).await {
-                Ok(unknown) if unknown.is_empty() => {}
-                Ok(_) => {
-                    if let Err(status) = registry.register(instance).await {
+        loop {
+            let wanted = *self.wants.borrow_and_update();
+            if wanted != *self.reach.borrow() {
+                if let Err(status) = self.tell(registry, wanted).await {
+                    return Some(status);
+                }
+                self.reach.send_replace(wanted);
+                if wanted == Wanted::Gone {
+                    return None;
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(self.renew_every) => {
+                    if let Err(status) = self.renew(registry).await {
                         return Some(status);
                     }
                 }
-                Err(status) => return Some(status),
-            },
-            changed = wants.changed() => if changed.is_err() { return None },
+                changed = self.wants.changed() => if changed.is_err() { return None },
+            }
+        }
+    }
+
+    /// Says what has become of the instance.
+    async fn tell(&mut self, registry: &RegistryClient, wanted: Wanted) -> Result<(), grpc::Status> {
+        match wanted {
+            Wanted::Draining => {
+                self.instance.status = InstanceStatus::Draining;
+                registry.set_status(&self.key, InstanceStatus::Draining).await.map(drop)
+            }
+            Wanted::Gone => registry.deregister(&self.key).await,
+            Wanted::Up | Wanted::Nothing => Ok(()),
+        }
+    }
+
+    /// Begins the lease anew, and registers again where it was forgotten.
+    async fn renew(&self, registry: &RegistryClient) -> Result<(), grpc::Status> {
+        match registry.renew(std::slice::from_ref(&self.key)).await?.is_empty() {
+            true => Ok(()),
+            false => registry.register(&self.instance).await.map(drop),
         }
     }
 }
