@@ -297,7 +297,8 @@ fn waiting_in_one_direction_is_not_idling_while_the_other_moves() {
 
 #[test]
 fn faults_that_cost_a_reset_each_end_with_goaway() {
-    let faults: [(&str, fn(u32) -> Vec<u8>); 3] = [
+    type Fault = fn(u32) -> Vec<u8>;
+    let faults: [(&str, Fault); 3] = [
         ("window update of nothing", |stream| frame(8, 0, stream, &[0; 4])),
         ("window overflow", |stream| frame(8, 0, stream, &[0x7f, 0xff, 0xff, 0xff])),
         ("DATA after the end", |stream| frame(0, 1, stream, b"x")),
