@@ -1,0 +1,180 @@
+//! What happens to a request before its destination is asked: what may pass, the rule that matches, what it says.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use leno_http::{Fields, ResponseHead, TargetForm, Text, Upgrades, grpc};
+use leno_model::snapshot::{Action, Redirect};
+use leno_route::cors::CorsFields;
+use leno_route::{FieldLookup, Matched, Redirected, RequestView, redirect_location, weighted};
+use leno_telemetry::access::Direction;
+use tokio::time::Instant;
+
+use super::Exchange;
+use crate::cluster::Cluster;
+use crate::failure::Failure;
+use crate::filter;
+use crate::mirror;
+use crate::payload::Payload;
+use crate::table::{Destination, RuleRef, Target};
+use crate::upstream;
+
+/// More proxies than this on the way are a circle.
+const HOPS_MAX: u32 = 16;
+
+pub(super) enum Decided<'d> {
+    Target(&'d Target),
+    Redirect(&'d Redirect),
+}
+
+impl Exchange<'_> {
+    /// Who calls, as the caller's proxy says.
+    pub(super) fn source(&self) -> Option<Text> {
+        if self.direction != Direction::Inbound {
+            return None;
+        }
+        self.head.fields.get_str(filter::SOURCE_FIELD).map(Text::from)
+    }
+
+    /// Takes away what belongs to the connection and what only leno may say.
+    pub(super) fn admit(&mut self) -> Result<(), Failure> {
+        let head = &mut self.head;
+        // Taken from anybody: who forges it only has his own request refused, and a gateway may stand in the circle too.
+        let hops: u32 = head.fields.get_str(filter::HOPS_FIELD).and_then(|hops| hops.parse().ok()).unwrap_or(0);
+        if hops > HOPS_MAX {
+            return Err(Failure::Loop(hops));
+        }
+        head.fields.strip_hop_by_hop(Upgrades::Keep).map_err(|error| Failure::BadRequest(error.to_string()))?;
+        if head.form == TargetForm::Absolute {
+            // An origin is asked with the path alone (RFC 9112, section 3.2.1).
+            head.form = TargetForm::Origin;
+        }
+        filter::strip_own(&mut head.fields);
+        if self.direction != Direction::Inbound {
+            head.fields.append(filter::HOPS_FIELD, itoa::Buffer::new().format(hops + 1));
+        }
+        Ok(())
+    }
+
+    /// The rule that matches.
+    pub(super) fn route<'d>(&self, destination: &'d Destination) -> Result<(RuleRef<'d>, Matched), Failure> {
+        let head = &self.head;
+        let no_route = || Failure::NoRoute(destination.listener.name.to_string());
+        let routes = destination.http.as_ref().ok_or_else(no_route)?;
+        let (path, query) = head.path_and_query();
+        let view = RequestView {
+            host: head.host(),
+            method: head.method.as_str(),
+            path,
+            query: query.unwrap_or(""),
+            fields: &Looked(&head.fields),
+        };
+        let matched = routes.router.route(&view).ok_or_else(no_route)?;
+        Ok((routes.rule(matched.rule), matched))
+    }
+
+    /// What the rule does with this request.
+    pub(super) fn decide<'d>(&self, rule: RuleRef<'d>) -> Result<Decided<'d>, Failure> {
+        match &rule.rule.action {
+            Action::Forward(_) => match rule.targets {
+                [only] if only.weight > 0 => Ok(Decided::Target(only)),
+                many => match weighted::pick_by(many, |target| target.weight, self.worker.random_bits()) {
+                    Some(at) => Ok(Decided::Target(&many[at])),
+                    None => Err(Failure::Unresolved(rule.rule.origin.resource.to_string())),
+                },
+            },
+            Action::Redirect(redirect) => Ok(Decided::Redirect(redirect)),
+            Action::Refuse { status, reason } => Err(Failure::Refused(*status, reason.to_string())),
+        }
+    }
+
+    pub(super) fn location(&self, destination: &Destination, redirect: &Redirect, matched: Matched) -> String {
+        let request = Redirected {
+            scheme: self.head.scheme.as_str(),
+            authority: self.head.host(),
+            port: destination.listener.port,
+            target: self.head.path.as_str(),
+            prefix_len: matched.prefix_len,
+        };
+        redirect_location(redirect, &request)
+    }
+
+    pub(super) async fn answer_preflight(&mut self, fields: &CorsFields) -> Result<(), Failure> {
+        let mut head = ResponseHead::new(204);
+        filter::apply_cors(fields, &mut head);
+        self.answer(head).await;
+        Ok(())
+    }
+
+    pub(super) async fn answer_redirect(
+        &mut self,
+        rule: RuleRef<'_>,
+        to: &Redirect,
+        location: String,
+    ) -> Result<(), Failure> {
+        let mut head = ResponseHead::new(to.status).with("location", location);
+        filter::change_response(&rule.rule.filters, &mut head);
+        self.answer(head).await;
+        Ok(())
+    }
+
+    async fn answer(&mut self, head: ResponseHead) {
+        self.record.status(head.status, None);
+        let Some(reply) = self.reply.take() else { return };
+        if let Err(error) = reply.respond(head, Bytes::new()).await {
+            self.record.broken(&Failure::Downstream(error));
+        }
+    }
+
+    /// Fields that leno adds on the way out, to whomever it goes.
+    pub(super) fn own_fields(&mut self) {
+        let head = &mut self.head;
+        match self.direction {
+            Direction::Outbound | Direction::Inbound => {}
+            Direction::Gateway => {
+                head.fields.set("x-forwarded-proto", head.scheme.as_str());
+                head.fields.remove("forwarded");
+                match self.downstream {
+                    Some(address) => head.fields.set("x-forwarded-for", address.ip().to_string()),
+                    None => head.fields.remove("x-forwarded-for"),
+                };
+            }
+        }
+    }
+
+    /// Feeds the mirrors, and keeps the body for another try where there may be one.
+    pub(super) fn prepare_payload(&mut self, rule: RuleRef<'_>, target: &Target, cluster: &Cluster) {
+        let body = mirror::split(self.worker, rule.mirrors, &target.mirrors, &self.head, self.payload.take());
+        self.payload = Payload::new(body, self.may_try_again(rule, cluster));
+    }
+
+    /// Whether a request may be sent more than once: the rule says so, somebody else may take what one did not, or an
+    /// endpoint may refuse a stream.
+    fn may_try_again(&self, rule: RuleRef<'_>, cluster: &Cluster) -> bool {
+        let elsewhere = self.direction != Direction::Inbound && cluster.eligible() > 1;
+        elsewhere || rule.rule.retry.is_some() || upstream::speaks_http2(cluster, self.head.version)
+    }
+
+    /// The earlier of what the rule and a gRPC client allow.
+    pub(super) fn deadline(&self, rule: Option<Duration>) -> Option<(Instant, Duration)> {
+        let asked = self.is_grpc.then(|| self.head.fields.get("grpc-timeout").and_then(grpc::parse_timeout)).flatten();
+        let least = match (rule, asked) {
+            (Some(rule), Some(asked)) => rule.min(asked),
+            (rule, asked) => rule.or(asked)?,
+        };
+        let passed = self.worker.now().saturating_sub(self.record.began());
+        Some((Instant::now() + least.saturating_sub(passed), least))
+    }
+}
+
+struct Looked<'a>(&'a Fields);
+
+impl FieldLookup for Looked<'_> {
+    fn each_value<'a>(&'a self, name: &str, visit: &mut dyn FnMut(&'a [u8])) {
+        for (found, value) in self.0.iter() {
+            if found.eq_ignore_ascii_case(name.as_bytes()) {
+                visit(value);
+            }
+        }
+    }
+}

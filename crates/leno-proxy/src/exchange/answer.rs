@@ -1,0 +1,138 @@
+//! The answer on its way back: head, then body, while the rest of the request is still going up.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::{Pin, pin};
+
+use leno_http::{
+    Body, Error, Fields, Reply, ReplyBody, Response, ResponseHead, Side, Tunnel, Upgrades, pump_with, tunnel,
+};
+
+use super::forward::Upload;
+use super::{Exchange, Plan};
+use crate::failure::Failure;
+use crate::filter;
+use crate::record::Record;
+
+/// What became of the head of an answer.
+pub(super) enum Begun {
+    /// It is on its way; this body follows.
+    Body(Body, ReplyBody),
+    Tunnel(Box<Upgrade>),
+    /// The client has gone.
+    Failed,
+}
+
+/// An endpoint that agreed to speak something else.
+pub(super) struct Upgrade {
+    head: ResponseHead,
+    reply: Reply,
+    upstream: Tunnel,
+}
+
+impl Exchange<'_> {
+    /// Sends the head of the answer on.
+    pub(super) fn begin_answer(&mut self, plan: &Plan<'_>, response: Response) -> Begun {
+        let Response { mut head, body, tunnel, .. } = response;
+        self.record.status(head.status, self.grpc_status(&head.fields));
+        let Some(reply) = self.reply.take() else { return Begun::Failed };
+        if let Some(upstream) = tunnel {
+            return Begun::Tunnel(Box::new(Upgrade { head, reply, upstream }));
+        }
+        if head.fields.strip_hop_by_hop(Upgrades::Drop).is_err() {
+            head.fields.remove("connection");
+        }
+        change_answer(plan, &mut head);
+        match reply.begin(&head, body.length()) {
+            Ok(sink) => Begun::Body(body, sink),
+            Err(error) => {
+                self.record.broken(&Failure::Downstream(error));
+                Begun::Failed
+            }
+        }
+    }
+
+    /// Sends the body of the answer on, while the rest of the request is still going up.
+    pub(super) async fn relay(&mut self, plan: &Plan<'_>, mut body: Body, sink: ReplyBody, upload: Option<Upload>) {
+        let trailer_status = Cell::new(None);
+        let download = pin!(pump_with(&mut body, sink, |trailers| trailer_status.set(status_in(trailers))));
+        let downloaded = match (upload, plan.deadline) {
+            (None, None) => download.await,
+            (upload, None) => Box::pin(with_upload(download, upload, &mut self.record)).await,
+            (upload, Some((at, limit))) => {
+                let downloaded = with_upload(download, upload, &mut self.record);
+                match Box::pin(tokio::time::timeout_at(at, downloaded)).await {
+                    Ok(downloaded) => downloaded,
+                    Err(_) => {
+                        let words = || format!("answer not complete within {limit:?}");
+                        return self.record.failed(Failure::Timeout(limit).flag(), words);
+                    }
+                }
+            }
+        };
+        match downloaded {
+            Ok(pumped) => self.record.sent(pumped.bytes),
+            Err(error) => self.record.broken(&relay_failure(plan, error)),
+        }
+        if self.is_grpc && trailer_status.get().is_some() {
+            self.record.status(200, trailer_status.get());
+        }
+    }
+
+    pub(super) async fn relay_upgrade(&mut self, plan: &Plan<'_>, upgrade: Box<Upgrade>) {
+        let Upgrade { head, reply, upstream } = *upgrade;
+        let downstream = match reply.upgrade(head).await {
+            Ok(tunnel) => tunnel,
+            Err(error) => return self.record.broken(&Failure::Downstream(error)),
+        };
+        let (joined, ended) = tunnel::join(downstream, upstream).await;
+        self.record.received(joined.a_to_b);
+        self.record.sent(joined.b_to_a);
+        if let Err(error) = ended {
+            self.record.broken(&relay_failure(plan, error));
+        }
+    }
+
+    fn grpc_status(&self, fields: &Fields) -> Option<u8> {
+        if self.is_grpc { status_in(fields) } else { None }
+    }
+}
+
+fn change_answer(plan: &Plan<'_>, head: &mut ResponseHead) {
+    filter::change_response(&plan.rule.rule.filters, head);
+    filter::change_response(&plan.target.filters, head);
+    if let Some(cors) = &plan.cors {
+        filter::apply_cors(cors, head);
+    }
+}
+
+/// Drives the download to its end, and the upload beside it as long as it lasts; the download decides.
+async fn with_upload<T>(
+    mut download: Pin<&mut impl Future<Output = Result<T, Error>>>,
+    upload: Option<Upload>,
+    record: &mut Record<'_>,
+) -> Result<T, Error> {
+    let Some(mut upload) = upload else { return download.await };
+    tokio::select! {
+        downloaded = &mut download => downloaded,
+        uploaded = &mut upload => {
+            if let Ok(bytes) = uploaded {
+                record.received(bytes);
+            }
+            download.await
+        }
+    }
+}
+
+/// The status of gRPC in a head or in trailers.
+fn status_in(fields: &Fields) -> Option<u8> {
+    fields.get_str("grpc-status")?.parse().ok().filter(|status| *status <= 16)
+}
+
+fn relay_failure(plan: &Plan<'_>, cause: Error) -> Failure {
+    if cause.side() == Side::Upstream {
+        Failure::Upstream { to: String::new(), cluster: plan.cluster.spec.name.to_string(), cause }
+    } else {
+        Failure::Downstream(cause)
+    }
+}

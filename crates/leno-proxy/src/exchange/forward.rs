@@ -1,0 +1,292 @@
+//! From a plan to an answer: pick, connect, send, wait for the head, and try again where that is safe or asked for.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{self, Poll, ready};
+use std::time::Duration;
+
+use leno_http::client::Answer;
+use leno_http::{BodyLength, Error, Processed, Reply, Response, ResponseFuture, Retry, Side, pump};
+use leno_runtime::SystemRandom;
+use leno_telemetry::flag::REASON_FIELD;
+use leno_traffic::{Backoff, Outcome};
+use smallvec::SmallVec;
+
+use super::answer::Begun;
+use super::{Exchange, Plan};
+use crate::cluster::{Cluster, Endpoint};
+use crate::failure::Failure;
+use crate::filter;
+use crate::record::Record;
+use crate::upstream;
+
+/// Tries after the first of what was not processed for certain.
+const SAFE_RETRIES_MAX: u32 = 2;
+/// The longest wait between two tries.
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// Reasons by which an inbound proxy says that the application has seen nothing of the request.
+const UNPROCESSED: [&str; 4] = ["connect_failure", "connect_timeout", "draining", "no_healthy_endpoint"];
+/// Reasons by which an inbound proxy says that the application is gone and may have seen something of it.
+const BROKEN: [&str; 2] = ["upstream_closed", "upstream_reset"];
+
+/// An endpoint answered: a head came. What is still to be uploaded goes on beside the answer.
+struct Answered {
+    response: Response,
+    upload: Option<Upload>,
+    open: leno_traffic::Open,
+}
+
+/// A try without an answer.
+enum Unanswered {
+    /// It may be tried again.
+    Again(Failure),
+    /// It may not.
+    Failed(Failure),
+}
+
+/// A body on its way up; comes to the number of its bytes.
+pub(super) type Upload = Pin<Box<dyn Future<Output = Result<u64, Error>>>>;
+
+impl Exchange<'_> {
+    pub(super) async fn forward(&mut self, plan: &Plan<'_>) -> Result<(), Failure> {
+        let (response, upload) = self.ask(plan).await?;
+        match self.begin_answer(plan, response) {
+            Begun::Body(body, sink) => self.relay(plan, body, sink, upload).await,
+            Begun::Tunnel(upgrade) => Box::pin(self.relay_upgrade(plan, upgrade)).await,
+            Begun::Failed => {}
+        }
+        Ok(())
+    }
+
+    /// Tries until an answer is one to pass on. With it comes what is still to be uploaded.
+    async fn ask(&mut self, plan: &Plan<'_>) -> Result<(Response, Option<Upload>), Failure> {
+        let mut tried: SmallVec<[usize; 4]> = SmallVec::new();
+        let (mut safe_retries, mut asked_retries) = (0, 0);
+        let mut began = self.record.began();
+        plan.cluster.budget.record_request(began);
+        loop {
+            let wait = match self.attempt_in_time(plan, &mut tried, began).await {
+                Ok(answered) => {
+                    let mut again = self.asks_for_retry(plan, &answered.response, asked_retries);
+                    if again.is_some() {
+                        asked_retries += 1;
+                    } else if safe_retries < SAFE_RETRIES_MAX && self.may_go_elsewhere(plan, &answered.response, &tried)
+                    {
+                        safe_retries += 1;
+                        again = Some(Duration::ZERO);
+                    }
+                    let answer = self.settle(answered, began, again.is_some());
+                    match again {
+                        Some(wait) => wait,
+                        None => return Ok(answer),
+                    }
+                }
+                Err(Unanswered::Again(failure)) => {
+                    let allowed = safe_retries < SAFE_RETRIES_MAX && plan.cluster.budget.try_retry(self.worker.now());
+                    if !allowed {
+                        return Err(failure);
+                    }
+                    safe_retries += 1;
+                    Duration::ZERO
+                }
+                Err(Unanswered::Failed(failure)) => return Err(failure),
+            };
+            if !wait.is_zero() {
+                Box::pin(tokio::time::sleep(wait)).await;
+            }
+            self.record.retried();
+            began = self.worker.now();
+        }
+    }
+
+    /// Tells the endpoint's load how the try ended.
+    fn settle(&mut self, answered: Answered, began: Duration, again: bool) -> (Response, Option<Upload>) {
+        let Answered { response, upload, open } = answered;
+        let outcome = if again || response.head.status >= 500 { Outcome::Failed } else { Outcome::Answered };
+        let now = self.worker.now();
+        open.finish(now, now.saturating_sub(began), outcome);
+        if !again {
+            self.payload.settle();
+        }
+        (response, upload)
+    }
+
+    async fn attempt_in_time(
+        &mut self,
+        plan: &Plan<'_>,
+        tried: &mut SmallVec<[usize; 4]>,
+        began: Duration,
+    ) -> Result<Answered, Unanswered> {
+        let Some((at, limit)) = plan.deadline else { return self.attempt(plan, tried, began).await };
+        let in_time = tokio::time::timeout_at(at, self.attempt(plan, tried, began)).await;
+        in_time.unwrap_or(Err(Unanswered::Failed(Failure::Timeout(limit))))
+    }
+
+    /// One try, begun at that time: an endpoint, a connection, the request, the head of the answer.
+    async fn attempt(
+        &mut self,
+        plan: &Plan<'_>,
+        tried: &mut SmallVec<[usize; 4]>,
+        began: Duration,
+    ) -> Result<Answered, Unanswered> {
+        let (worker, cluster) = (self.worker, plan.cluster);
+        let Some(endpoint) = pick(cluster, tried, began) else {
+            let (cluster, known) = (cluster.spec.name.to_string(), cluster.endpoints.len());
+            return Err(Unanswered::Failed(Failure::NoEndpoint { cluster, known }));
+        };
+        self.record.upstream(&endpoint.state.address);
+        let open = endpoint.state.load.open();
+        let failed = |open: leno_traffic::Open| {
+            let now = worker.now();
+            open.finish(now, now.saturating_sub(began), Outcome::Failed);
+        };
+        let (mut answer, mut upload) = match self.send(cluster, endpoint, tried.len()).await {
+            Ok(sent) => sent,
+            Err(unanswered) => {
+                failed(open);
+                return Err(unanswered);
+            }
+        };
+        let head = await_head(&mut answer, &mut upload, &mut self.reply, &mut self.record);
+        let head = match plan.rule.rule.try_timeout {
+            None => head.await,
+            Some(limit) => match tokio::time::timeout(limit, head).await {
+                Ok(head) => head,
+                Err(_) => {
+                    failed(open);
+                    return Err(Unanswered::Failed(Failure::TryTimeout(limit)));
+                }
+            },
+        };
+        match head {
+            Ok(response) => Ok(Answered { response, upload, open }),
+            Err(cause) => {
+                if cause.side() != Side::Downstream {
+                    failed(open);
+                }
+                Err(self.broken(cluster, endpoint, cause))
+            }
+        }
+    }
+
+    /// Sends head and, beside it, the body.
+    async fn send(
+        &mut self,
+        cluster: &Cluster,
+        endpoint: &Endpoint,
+        tried: usize,
+    ) -> Result<(ResponseFuture, Option<Upload>), Unanswered> {
+        let http2 = upstream::speaks_http2(cluster, self.head.version);
+        let connection = upstream::connect(self.worker, cluster, endpoint, http2).await.map_err(|cause| {
+            let (to, cluster) = (endpoint.state.address.to_string(), cluster.spec.name.to_string());
+            Unanswered::Again(Failure::Connect { to, cluster, tried: tried as u32, cause })
+        })?;
+        if endpoint.state.via_proxy {
+            self.head.fields.set(filter::SOURCE_FIELD, &self.worker.shared.source_name);
+        } else if tried > 1 {
+            // Who calls is nobody's business outside the mesh; the try before may have gone to a proxy.
+            self.head.fields.remove(filter::SOURCE_FIELD);
+        }
+        let length = self.payload.length();
+        let sent = connection.send(&self.head, length).await;
+        let (request_body, answer) = sent.map_err(|cause| self.broken(cluster, endpoint, cause))?;
+        if length == BodyLength::Empty {
+            request_body.end().await.map_err(|cause| self.broken(cluster, endpoint, cause))?;
+            return Ok((answer, None));
+        }
+        let mut body = self.payload.take();
+        let upload = async move { pump(&mut body, request_body).await.map(|pumped| pumped.bytes) };
+        Ok((answer, Some(Box::pin(upload))))
+    }
+
+    /// What an error of an exchange comes to: another try, if nothing was processed and the body is still there.
+    fn broken(&self, cluster: &Cluster, endpoint: &Endpoint, cause: Error) -> Unanswered {
+        let safe = match cause.retry() {
+            Retry::Never => false,
+            Retry::Other | Retry::Same => cause.processed() == Processed::No || self.head.method.is_idempotent(),
+        };
+        let again = safe && self.payload.is_there();
+        let failure = if cause.side() == Side::Downstream {
+            Failure::Downstream(cause)
+        } else {
+            let (to, cluster) = (endpoint.state.address.to_string(), cluster.spec.name.to_string());
+            Failure::Upstream { to, cluster, cause }
+        };
+        if again { Unanswered::Again(failure) } else { Unanswered::Failed(failure) }
+    }
+
+    /// How long to wait before the retry that the rule asks for after this answer, if it does.
+    fn asks_for_retry(&self, plan: &Plan<'_>, response: &Response, retries: u32) -> Option<Duration> {
+        let retry = plan.rule.rule.retry.as_ref()?;
+        let wanted = retries < retry.attempts && retry.codes.contains(&response.head.status);
+        if !wanted || !self.payload.is_there() || !plan.cluster.budget.try_retry(self.worker.now()) {
+            return None;
+        }
+        Some(Backoff::at_least(retry.backoff, BACKOFF_MAX).wait(retries + 1, self.worker.random_bits()))
+    }
+
+    /// Whether the answer is an inbound proxy's word that the application saw nothing of the request, or broke off one
+    /// that may be repeated, and another endpoint may be tried.
+    fn may_go_elsewhere(&self, plan: &Plan<'_>, response: &Response, tried: &[usize]) -> bool {
+        let cluster = plan.cluster;
+        if !matches!(response.head.status, 502 | 503) || !self.payload.is_there() || tried.len() >= cluster.eligible() {
+            return false;
+        }
+        let via_proxy = tried.last().is_some_and(|at| cluster.endpoints[*at].state.via_proxy);
+        let says = |reasons: &[&str]| {
+            response.head.fields.get_str(REASON_FIELD).is_some_and(|reason| reasons.contains(&reason))
+        };
+        let safe = says(&UNPROCESSED) || says(&BROKEN) && self.head.method.is_idempotent();
+        via_proxy && safe && cluster.budget.try_retry(self.worker.now())
+    }
+}
+
+/// An endpoint that was not tried yet; when all were, any.
+fn pick<'c>(cluster: &'c Cluster, tried: &mut SmallVec<[usize; 4]>, now: Duration) -> Option<&'c Endpoint> {
+    let picked = match cluster.pick(now, &mut SystemRandom, tried) {
+        Some(picked) => picked,
+        None if tried.is_empty() => return None,
+        None => cluster.pick(now, &mut SystemRandom, &[])?,
+    };
+    tried.push(picked);
+    Some(&cluster.endpoints[picked])
+}
+
+/// Waits for the head of the answer while the body is being sent; passes 1xx on.
+async fn await_head(
+    answer: &mut ResponseFuture,
+    upload: &mut Option<Upload>,
+    reply: &mut Option<Reply>,
+    record: &mut Record<'_>,
+) -> Result<Response, Error> {
+    loop {
+        let informational = match poll_fn(|cx| poll_head(answer, upload, record, cx)).await? {
+            Answer::Final(response) => return Ok(response),
+            Answer::Informational(head) => Box::new(head),
+        };
+        if let Some(reply) = reply {
+            Box::pin(reply.informational(&informational)).await?;
+        }
+    }
+}
+
+fn poll_head(
+    answer: &mut ResponseFuture,
+    upload: &mut Option<Upload>,
+    record: &mut Record<'_>,
+    cx: &mut task::Context<'_>,
+) -> Poll<Result<Answer, Error>> {
+    if let Poll::Ready(next) = answer.poll_answer(cx) {
+        return Poll::Ready(next);
+    }
+    let Some(running) = upload else { return Poll::Pending };
+    let uploaded = ready!(running.as_mut().poll(cx));
+    *upload = None;
+    match uploaded {
+        Ok(bytes) => record.received(bytes),
+        // The endpoint may have answered before it stopped reading: its word counts more.
+        Err(error) if error.side() == Side::Upstream => {}
+        Err(error) => return Poll::Ready(Err(error)),
+    }
+    answer.poll_answer(cx)
+}
