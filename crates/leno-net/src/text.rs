@@ -1,9 +1,9 @@
 //! Giving back the code that only a start needs.
 //!
 //! The kernel maps code by 64 KiB around every place that is touched, so that after a start (settings, files, YAML) most
-//! of the program counts as resident although serving needs a fraction of it. What is given back is read again from the
-//! page cache when it is needed: measured 9 MiB of code before and 3 MiB after, at the cost of a hundred minor faults.
-//! Rejected: huge pages or locking, which make the opposite of a small sidecar.
+//! of the program counts as resident although serving needs less of it. What is given back is read again from the page
+//! cache when it is needed: of an idle proxy that had answered 1,000 requests, 9.2 MB of leno's code were resident before
+//! and 7.0 after, and 0.6 MB less of its libraries'. Rejected: locking or huge pages, which do the opposite.
 
 #![allow(unsafe_code)]
 
