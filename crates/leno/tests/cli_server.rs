@@ -62,7 +62,7 @@ fn a_rollback_restores_the_earlier_state_as_a_new_revision() {
     server.done(&["apply", "-f", "half.yaml"]);
     let planned = server.done(&["rollback", "1", "--dry-run"]);
     assert!(planned.contains("-      weight: 50\n+      weight: 5\n"), "{planned}");
-    assert!(server.done(&["rollback", "1"]).ends_with("revision 3\n"));
+    assert!(server.done(&["rollback", "1", "-m", "too early"]).ends_with("revision 3\n"));
     assert!(server.done(&["get", "hr", "reviews", "-n", "shop"]).contains("reviews@v1:95,reviews@v2:5"));
     assert_eq!(server.done(&["history", "hr/shop/reviews", "-o", "name"]), "3\n2\n1\n");
     let shown = server.done(&["history", "1"]);
@@ -70,6 +70,10 @@ fn a_rollback_restores_the_earlier_state_as_a_new_revision() {
         shown.contains("by admin") && shown.contains("begin") && shown.contains("+++ b/service/shop/reviews"),
         "{shown}"
     );
+    server.done(&["delete", "hr/shop/reviews", "-m", "not needed"]);
+    let history: serde_json::Value = serde_json::from_str(&server.done(&["history", "-o", "json"])).unwrap();
+    let told = |at: usize| ["action", "summary"].map(|name| history["items"][at][name].as_str().unwrap());
+    assert_eq!((told(0), told(1)), (["delete", "not needed"], ["rollback", "too early"]));
     assert_eq!(server.run(&["rollback", "99"]).status, 1);
 }
 
@@ -107,6 +111,11 @@ fn what_somebody_else_owns_or_changed_is_status_4() {
         let ran = server.run(conflict);
         assert!(ran.status == 4 && ran.err.contains("fix:"), "{conflict:?}: {ran:?}");
     }
+    let foreign = server.run(&["delete", "hr/shop/reviews", "--set", "other"]).err;
+    assert!(
+        foreign.contains("is owned by the set api") && foreign.contains("fix: change it with --set api"),
+        "{foreign}"
+    );
     assert!(server.done(&["delete", "hr/shop/reviews"]).starts_with("httproute/shop/reviews deleted\n"));
     assert_eq!(server.run(&["delete", "hr/shop/reviews"]).status, 1);
 }
