@@ -1,0 +1,398 @@
+//! The Gateway API's conformance cases (`interop/gateway-api/cases`) on live proxies: `leno apply` to a `leno server`,
+//! gateways and sidecars of the built binary, services with real sockets, each request over HTTP/1 and HTTP/2.
+//!
+//! Everything runs in a network namespace of its own, so that gateways have the ports that their cases name (80, 443).
+//! A call is HTTP/2 by nature and an upgrade HTTP/1; connections of bytes, and of TLS that is passed through, are asked
+//! once. Of TLS the hello is sent, from which the gateway takes the name; that it arrives whole is what counts.
+
+// Real processes are waited for in real time.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+mod ask;
+mod echo;
+mod expect;
+#[path = "../kit/mod.rs"]
+mod kit;
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use leno_model::document;
+use serde_json::Value;
+
+use ask::Client;
+use echo::Services;
+use expect::{Sent, list};
+use kit::mesh::{Mesh, Process};
+
+const TEST: &str = "every_case_of_the_gateway_api_holds_on_live_proxies";
+/// Says that the test is inside its namespace.
+const INSIDE: &str = "LENO_TEST_INSIDE";
+const ENTER: [&str; 4] = ["--user", "--map-root-user", "--net", "--"];
+/// The cases of the suite.
+const SUITE: usize = 170;
+/// Shares are of so many times what the case asks, so that they are off by chance in one run of a million.
+const SHARE_TIMES: u64 = 5;
+/// Retries are held to a fifth of the requests of ten seconds: so many requests that succeed come before one that is to
+/// be sent again.
+const BEFORE_RETRY: usize = 50;
+/// How long copies may take to arrive.
+const COPY_TIMEOUT: Duration = Duration::from_secs(10);
+/// What is in force between two cases, so that nothing keeps its age.
+const NOTHING: &str =
+    "apiVersion: leno.mesh/v1\nkind: Service\nmetadata: {name: nothing}\nspec: {ports: [{port: 1}]}\n";
+const NOTHING_LATER: &str =
+    "apiVersion: leno.mesh/v1\nkind: Service\nmetadata: {name: nothing-later}\nspec: {ports: [{port: 1}]}\n";
+
+#[test]
+fn every_case_of_the_gateway_api_holds_on_live_proxies() {
+    if std::env::var_os(INSIDE).is_some() {
+        return run_cases();
+    }
+    if let Some(program) = kit::missing(&["unshare", "ip"]) {
+        return kit::skip(TEST, &format!("{program} is not installed"));
+    }
+    let probe = Command::new("unshare").args(ENTER).args(["ip", "link", "set", "lo", "up"]).output().unwrap();
+    if !probe.status.success() {
+        let why = String::from_utf8_lossy(&probe.stderr).trim().to_owned();
+        return kit::skip(TEST, &format!("no network namespace: {why}"));
+    }
+    let script = "ip link set lo up && exec \"$@\"";
+    let itself = std::env::current_exe().unwrap();
+    let mut command = Command::new("unshare");
+    command.args(ENTER).args(["sh", "-c", script, "sh"]).arg(itself).args(["--exact", TEST, "--nocapture"]);
+    let ran = command.env(INSIDE, "1").output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success(), "{out}\n{err}");
+    let line = out.lines().find_map(|line| line.find("gateway api").map(|at| &line[at..]));
+    kit::figures(format_args!("{}", line.expect("it says what it did")));
+}
+
+/// A case, and what may be asked in it.
+struct Case<'a> {
+    value: Value,
+    mesh: &'a Mesh,
+    services: &'a Services,
+    /// The resources as text, one each.
+    resources: Vec<(Value, String)>,
+    /// The proxy that is asked at the moment, by name: gateways have the same ports.
+    proxy: Option<(String, Process, Ways)>,
+    counts: &'a mut Counts,
+    faults: Vec<String>,
+}
+
+/// Where a proxy is asked.
+#[derive(Clone, Default)]
+struct Ways {
+    outbound: Option<SocketAddr>,
+    /// Local ports of services that are dialled under another name.
+    to: Vec<(String, SocketAddr)>,
+}
+
+#[derive(Default)]
+struct Counts {
+    /// Over HTTP/1, over HTTP/2.
+    requests: [u64; 2],
+    streams: u64,
+    refused: u64,
+}
+
+/// Where a request goes, and the authority that it names.
+struct Way {
+    to: SocketAddr,
+    authority: String,
+}
+
+fn run_cases() {
+    let started = Instant::now();
+    let services = echo::start(&fs::read_to_string(folder().join("services.yaml")).unwrap());
+    let mesh = Mesh::new();
+    let _server = mesh.server();
+    put(&mesh, "services", &services.resources).unwrap();
+    let mut files: Vec<PathBuf> = fs::read_dir(folder().join("cases")).unwrap().map(|f| f.unwrap().path()).collect();
+    files.sort();
+    let only = std::env::var("LENO_TEST_CASE").ok();
+    files.retain(|file| only.as_ref().is_none_or(|only| file.to_string_lossy().contains(only)));
+    let (mut counts, mut failures) = (Counts::default(), Vec::new());
+    for file in &files {
+        let mut case = Case::read(file, &mesh, &services, &mut counts);
+        case.run();
+        failures.append(&mut case.faults);
+    }
+    assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
+    let [http1, http2] = counts.requests;
+    kit::figures(format_args!(
+        "gateway api 1.7.0: {} of {SUITE} cases, {http1} requests over HTTP/1, {http2} over HTTP/2, {} connections of bytes, {} sets refused as they may be, {} absent (reasons in interop/gateway-api/absent.yaml), {:.1} s",
+        files.len(),
+        counts.streams,
+        counts.refused,
+        absent(),
+        started.elapsed().as_secs_f64()
+    ));
+    assert!(only.is_some() || files.len() + absent() == SUITE, "{} cases and {} absent", files.len(), absent());
+}
+
+/// Puts a set in force as it is; what `leno apply` said when it refused it.
+fn put(mesh: &Mesh, set: &str, resources: &str) -> Result<(), String> {
+    let file = format!("{set}.yaml");
+    fs::write(mesh.leno.path(&file), resources).unwrap();
+    let api = format!("http://{}", mesh.http);
+    let arguments = ["apply", "-f", &file, "--set", set, "--prune", "--api", &api, "--data-dir", "state"];
+    let ran = mesh.leno.command_under_load(&arguments).output().unwrap();
+    if ran.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&ran.stderr).into_owned()) }
+}
+
+fn absent() -> usize {
+    let text = fs::read_to_string(folder().join("absent.yaml")).unwrap();
+    let value = document::values("absent", &text).0.remove(0);
+    list(&value["absent"]).iter().map(|group| list(&group["cases"]).len()).sum()
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../interop/gateway-api")
+}
+
+// === impl Case ===
+
+impl<'a> Case<'a> {
+    fn read(file: &Path, mesh: &'a Mesh, services: &'a Services, counts: &'a mut Counts) -> Self {
+        let text = fs::read_to_string(file).unwrap();
+        let mut documents = text.split("\n---\n");
+        let value = document::values("case", documents.next().unwrap()).0.remove(0);
+        let resources = documents.map(|text| (document::values("case", text).0.remove(0), text.to_owned())).collect();
+        Self { value, mesh, services, resources, proxy: None, counts, faults: Vec::new() }
+    }
+
+    fn run(&mut self) {
+        if !self.install() {
+            return;
+        }
+        for asked in list(&self.value["requests"]).to_vec() {
+            let way = self.way(&asked);
+            leno_runtime::threads::control(self.ask(&asked, &way)).unwrap();
+        }
+    }
+
+    fn fail(&mut self, fault: &str) {
+        self.faults.push(format!("{}: {fault}", self.value["case"].as_str().unwrap()));
+    }
+
+    /// Puts the resources in force; whether there is something to be asked.
+    fn install(&mut self) -> bool {
+        put(self.mesh, "later", NOTHING_LATER).unwrap();
+        put(self.mesh, "case", NOTHING).unwrap();
+        let older = self.resources.len() - self.value["later"].as_u64().unwrap_or(0) as usize;
+        match put(self.mesh, "case", &self.text(0..older, false)) {
+            Ok(()) => self.check_acceptance(),
+            Err(_) if self.value["mayRefuse"] == true => {
+                self.counts.refused += 1;
+                return false;
+            }
+            Err(_) if !list(&self.value["notAccepted"]).is_empty() => {
+                self.counts.refused += 1;
+                let rest = put(self.mesh, "case", &self.text(0..older, true));
+                let refused = rest.map_err(|said| format!("refused without the routes that must be refused: {said}"));
+                refused.unwrap_or_else(|said| self.fail(&said));
+            }
+            Err(said) => {
+                self.fail(&format!("the set is refused: {said}"));
+                return false;
+            }
+        }
+        if older < self.resources.len()
+            && let Err(said) = put(self.mesh, "later", &self.text(older..self.resources.len(), false))
+        {
+            self.fail(&format!("the later set is refused: {said}"));
+        }
+        true
+    }
+
+    /// These resources, or those of them that must be accepted.
+    fn text(&self, of: std::ops::Range<usize>, accepted_only: bool) -> String {
+        let refused = list(&self.value["notAccepted"]);
+        let wanted = |(value, _): &&(Value, String)| !accepted_only || !refused.contains(&Value::from(key(value)));
+        let texts: Vec<&str> = self.resources[of].iter().filter(wanted).map(|(_, text)| text.as_str()).collect();
+        if texts.is_empty() { NOTHING.to_owned() } else { texts.join("\n---\n") }
+    }
+
+    /// Routes that must not be in effect stand in the status as such.
+    fn check_acceptance(&mut self) {
+        let routes: Vec<String> =
+            list(&self.value["notAccepted"]).iter().map(|route| route.as_str().unwrap().to_owned()).collect();
+        if routes.is_empty() {
+            return;
+        }
+        let (_, status) = self.mesh.api().call("GET", "/api/v1/status", "").unwrap();
+        let bad = status["resources"]["bad"].to_string().to_lowercase();
+        for route in routes.iter().filter(|route| !bad.contains(&route.to_lowercase())) {
+            self.fail(&format!("{route} is accepted; the status has {bad}"));
+        }
+    }
+
+    /// Starts the proxy that is asked, unless it runs, and says how it is reached.
+    fn way(&mut self, asked: &Value) -> Way {
+        let text = |name: &str| asked[name].as_str().or(self.value[name].as_str()).map(str::to_owned);
+        match text("from") {
+            Some(from) => self.mesh_way(asked, &from),
+            None => {
+                let name = text("gateway").unwrap();
+                let first = self.first_port(&name);
+                let port = asked["port"].as_u64().or(asked["tcp"].as_u64());
+                let port = port.or(asked["tls"].is_string().then_some(443)).map_or(first, |port| port as u16);
+                let full = format!("{name}.infra");
+                self.start(&name, Ways::default(), &["--role", "gateway", "--gateway", &full]);
+                let of_port = if port == 80 { String::new() } else { format!(":{port}") };
+                let host = asked["host"].as_str().map_or_else(|| format!("127.0.0.1{of_port}"), str::to_owned);
+                Way { to: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), authority: host }
+            }
+        }
+    }
+
+    fn mesh_way(&mut self, asked: &Value, from: &str) -> Way {
+        let (namespace, name) = from.split_once('/').unwrap();
+        let service = format!("{name}.{namespace}");
+        let mut ways = Ways { outbound: Some(kit::free_address()), to: Vec::new() };
+        for connect in list(&self.value["requests"]).iter().filter_map(|asked| asked["connect"].as_str()) {
+            ways.to.push((connect.to_owned(), kit::free_address()));
+        }
+        let outbound = ways.outbound.unwrap().to_string();
+        let mut arguments = vec!["--service".to_owned(), service, "--outbound-listen".to_owned(), outbound];
+        for (service, address) in ways.to.iter().filter(|(service, _)| !service.starts_with("instance of ")) {
+            arguments.extend(["--to".to_owned(), format!("{service}:80={address}")]);
+        }
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let ways = self.start(from, ways.clone(), &arguments);
+        let host = asked["host"].as_str().unwrap_or_default().to_owned();
+        let Some(connect) = asked["connect"].as_str() else {
+            return Way { to: ways.outbound.unwrap(), authority: host };
+        };
+        if let Some(service) = connect.strip_prefix("instance of ") {
+            let port = asked["port"].as_u64().unwrap() as u16;
+            let instance = self.services.instance(&format!("conformance/{service}"), port);
+            return Way { to: ways.outbound.unwrap(), authority: instance.to_string() };
+        }
+        let (_, to) = ways.to.iter().find(|(service, _)| service == connect).unwrap();
+        Way { to: *to, authority: host }
+    }
+
+    fn start(&mut self, name: &str, ways: Ways, arguments: &[&str]) -> Ways {
+        if let Some((running, _, ways)) = &self.proxy
+            && running == name
+        {
+            return ways.clone();
+        }
+        // The other one has the ports.
+        self.proxy = None;
+        let off: &[&str] = if ways.outbound.is_none() { &["--outbound-listen", "off"] } else { &[] };
+        let process = self.mesh.proxy(&[arguments, off, &["--inbound-listen", "off"]].concat());
+        process.wait_for("ready");
+        self.proxy = Some((name.to_owned(), process, ways.clone()));
+        ways
+    }
+
+    fn first_port(&self, gateway: &str) -> u16 {
+        let is_it = |(value, _): &&(Value, String)| key(value) == format!("Gateway/infra/{gateway}");
+        let (value, _) = self.resources.iter().find(is_it).unwrap();
+        value["spec"]["listeners"][0]["port"].as_u64().unwrap() as u16
+    }
+
+    async fn ask(&mut self, asked: &Value, way: &Way) {
+        if asked["tcp"].is_u64() || asked["tls"].is_string() {
+            return self.ask_bytes(asked, way).await;
+        }
+        for http2 in [false, true] {
+            let only2 = asked["grpc"].is_string() || asked["version"] == 2;
+            let only1 = asked["websocket"].is_array();
+            if (only2 && !http2) || (only1 && http2) {
+                continue;
+            }
+            let faults = self.ask_http(asked, way, http2).await;
+            for fault in faults {
+                self.fail(&format!("HTTP/{}: {asked}: {fault}", 1 + u8::from(http2)));
+            }
+        }
+    }
+
+    async fn ask_http(&mut self, asked: &Value, way: &Way, http2: bool) -> Vec<String> {
+        let number: u64 = self.counts.requests.iter().sum();
+        let id = number.to_string();
+        let head = ask::head(asked, &way.authority, &id);
+        let shares = if asked["shares"].is_object() { SHARE_TIMES } else { 1 };
+        let times = asked["times"].as_u64().unwrap_or(1) * shares;
+        self.counts.requests[usize::from(http2)] += times;
+        let sent = Sent { asked, times, authority: &way.authority, namespace: self.namespace() };
+        if let Some(messages) = asked["websocket"].as_array() {
+            let went = ask::websocket(way.to, &head, messages).await;
+            return went.err().into_iter().chain(sent.arrival_faults(&self.services.log.of(&id))).collect();
+        }
+        let mut client = Client::new(way.to, http2);
+        if asked["acts"]["status"].is_u64() {
+            let plain = serde_json::json!({ "path": asked["path"], "headers": asked["headers"] });
+            let plain = ask::head(&plain, &way.authority, "before");
+            for _ in 0..BEFORE_RETRY {
+                if let Err(error) = client.ask(&plain).await {
+                    return vec![error];
+                }
+            }
+        }
+        for _ in 0..times {
+            let faults = match client.ask(&head).await {
+                Ok(answer) => sent.answer_faults(&answer),
+                Err(error) => vec![error],
+            };
+            if !faults.is_empty() {
+                return faults;
+            }
+        }
+        let until = Instant::now() + COPY_TIMEOUT;
+        while !sent.copy_faults(&self.services.log.of(&id)).is_empty() && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let arrivals = self.services.log.of(&id);
+        let mut faults = sent.arrival_faults(&arrivals);
+        faults.extend(sent.copy_faults(&arrivals));
+        faults
+    }
+
+    async fn ask_bytes(&mut self, asked: &Value, way: &Way) {
+        let text = asked["tls"].as_str().map_or_else(|| b"who is there\n".to_vec(), ask::hello);
+        let shares = if asked["shares"].is_object() { SHARE_TIMES } else { 1 };
+        let times = asked["times"].as_u64().unwrap_or(1) * shares;
+        let sent = Sent { asked, times, authority: "", namespace: "infra" };
+        self.services.log.take();
+        self.counts.streams += times;
+        for _ in 0..times {
+            let said = ask::bytes(way.to, &text).await;
+            let wanted = match asked["to"].as_str() {
+                Some("nobody") => String::new(),
+                Some(to) => format!("{} {}\n", sent.full(to), text.len()),
+                None => continue,
+            };
+            if said != wanted {
+                return self.fail(&format!("{asked}: {said:?} comes back, not {wanted:?}"));
+            }
+        }
+        if asked["shares"].is_object() {
+            let mut arrivals = self.services.log.take();
+            arrivals.iter_mut().for_each(|arrival| "/".clone_into(&mut arrival.path));
+            arrivals.iter_mut().for_each(|arrival| "GET".clone_into(&mut arrival.method));
+            for fault in sent.arrival_faults(&arrivals) {
+                self.fail(&format!("{asked}: {fault}"));
+            }
+        }
+    }
+
+    fn namespace(&self) -> &'static str {
+        if self.value["from"].is_string() { "conformance" } else { "infra" }
+    }
+}
+
+/// Kind, namespace and name.
+fn key(value: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let metadata = &value["metadata"];
+    [text(&value["kind"]), text(&metadata["namespace"]), text(&metadata["name"])].join("/")
+}
