@@ -120,8 +120,11 @@ impl Ports {
             for (port, listener, hosts) in route.listeners(parent, gateways, |protocol| protocol == wanted) {
                 self.accepted.push(route.words());
                 for (number, backend) in backends.iter().enumerate() {
-                    let name = format!("{}/{}", route.namespace(), backend.name);
-                    let known = if services.contains(&name) { name } else { String::new() };
+                    let namespace = backend.namespace.as_deref().unwrap_or(route.namespace());
+                    let name = format!("{namespace}/{}", backend.name);
+                    let is_service = backend.kind == "Service" && backend.group.is_empty();
+                    let is_known = services.contains(&name) && is_service && namespace == route.namespace();
+                    let known = if is_known { name } else { String::new() };
                     let key = Key::http(&Match::default(), route.age(0, number as u32));
                     let share: Name = format!("{known}={}", backend.weight.map_or(1, |w| w.get())).into();
                     let placed = hosts.iter().map(|host| (host.clone(), key.clone(), share.clone()));

@@ -319,6 +319,8 @@ impl<'a> Case<'a> {
     async fn ask_http(&mut self, asked: &Value, way: &Way, http2: bool) -> Vec<String> {
         let number: u64 = self.counts.requests.iter().sum();
         let id = number.to_string();
+        // What came before matters no more, and would be looked through for each arrival.
+        self.services.log.take();
         let head = ask::head(asked, &way.authority, &id);
         let shares = if asked["shares"].is_object() { SHARE_TIMES } else { 1 };
         let times = asked["times"].as_u64().unwrap_or(1) * shares;
