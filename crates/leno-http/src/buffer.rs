@@ -13,7 +13,7 @@ pub(crate) const SIZE: usize = 8 * 1024;
 const KEPT: usize = 32;
 /// Buffers looked at for one that is free.
 const TRIES: usize = 4;
-/// Larger ones to write into are not kept.
+/// Larger ones are not kept.
 const KEPT_SIZE: usize = 64 * 1024;
 
 thread_local! {
@@ -43,6 +43,9 @@ pub(crate) fn give_inbound(buffer: &mut BytesMut) {
         return;
     }
     let buffer = std::mem::take(buffer);
+    if buffer.capacity() > KEPT_SIZE {
+        return;
+    }
     INBOUND.with_borrow_mut(|kept| {
         if kept.len() == KEPT {
             // Whatever is held for long is at the bottom.

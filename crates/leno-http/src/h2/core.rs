@@ -332,8 +332,10 @@ impl Core {
         if let Some(end) = slot.end.or(slot.send.ended.then_some(End::GivenUp)) {
             return Err(end);
         }
-        debug_assert!(slot.send.pending.is_empty());
-        slot.send.pending = data;
+        debug_assert!(slot.send.pending.is_empty() || data.is_empty());
+        if !data.is_empty() {
+            slot.send.pending = data;
+        }
         slot.send.end = end;
         while self.send_frame(key) {}
         let slot = self.streams.get(key);
@@ -352,7 +354,8 @@ impl Core {
         if let Some(end) = slot.end.or(slot.send.ended.then_some(End::GivenUp)) {
             return Poll::Ready(Err(end));
         }
-        let allowed = slot.send.window.min(self.send_window).min(room as i64);
+        // One frame at most, so that nothing of it stays behind.
+        let allowed = slot.send.window.min(self.send_window).min(room as i64).min(frame::PAYLOAD_MAX as i64);
         if allowed <= 0 || !slot.send.pending.is_empty() {
             register(&mut slot.send.waker, cx);
             if slot.send.window > 0 && !slot.send.queued {
@@ -398,6 +401,7 @@ impl Core {
         send.window -= length as i64;
         self.send_window -= length as i64;
         send.beats = send.beats.wrapping_add(1);
+        self.meter.sent_data();
         let end = last && std::mem::take(&mut send.end);
         send.ended |= end;
         self.output.data(slot.id, payload, end);
@@ -521,7 +525,15 @@ impl Core {
                 self.kick();
             }
         }
-        self.release_connection(bytes);
+        self.consumed(bytes);
+    }
+
+    /// Whoever reads a body is done with so many bytes, which were delivered. A client gave them back to the window of
+    /// the connection when they arrived: a caller that reads slowly holds up its own stream, not everybody's.
+    pub(super) fn consumed(&mut self, bytes: usize) {
+        if self.role == Role::Server && bytes > 0 {
+            self.release_connection(bytes);
+        }
     }
 
     pub(super) fn release_connection(&mut self, bytes: usize) {
@@ -542,9 +554,7 @@ impl Core {
 
     fn forget_received(&mut self, key: u32) {
         let bytes = self.streams.get(key).receive.clear();
-        if bytes > 0 {
-            self.release_connection(bytes);
-        }
+        self.consumed(bytes);
     }
 
     // --- holders ---

@@ -31,12 +31,16 @@ struct Window {
     errors: u32,
     streams: u32,
     written: u64,
+    /// Frames of DATA that were written.
+    sent: u64,
 }
 
 /// Length of a window.
 const WINDOW: Duration = Duration::from_secs(10);
 /// For so many bytes written, one more control frame is allowed.
 const BYTES_PER_FRAME: u64 = 512;
+/// For each frame of DATA written, so many more: gRPC answers one with WINDOW_UPDATE and PING.
+const FOR_DATA: u64 = 4;
 /// Empty frames of DATA in a window.
 const EMPTY_MAX: u32 = 100;
 
@@ -55,6 +59,11 @@ impl Meter {
     /// So many bytes were written.
     pub(super) fn wrote(&mut self, bytes: usize) {
         self.window.written += bytes as u64;
+    }
+
+    /// A frame of DATA was written.
+    pub(super) fn sent_data(&mut self) {
+        self.window.sent += 1;
     }
 
     /// A frame came; the flood, if it is one too many.
@@ -87,7 +96,7 @@ impl Meter {
     pub(super) fn swallowed(&mut self) -> Option<Malformed> {
         let window = &mut self.window;
         window.control += 1;
-        let more = u64::from(window.streams) * 2 + window.written / BYTES_PER_FRAME;
+        let more = u64::from(window.streams) * 2 + window.written / BYTES_PER_FRAME + window.sent * FOR_DATA;
         let over = u64::from(window.control) > u64::from(self.control_max) + more;
         window.exceeds(over).then_some(Malformed::ControlFlood)
     }
@@ -162,5 +171,15 @@ mod tests {
         let mut meter = meter();
         meter.wrote(100 * BYTES_PER_FRAME as usize);
         assert!((0..100).all(|_| meter.frame(header(frame::WINDOW_UPDATE, 4)).is_none()));
+    }
+
+    #[test]
+    fn small_messages_may_each_be_answered_with_control_frames() {
+        let mut meter = meter();
+        for _ in 0..1000 {
+            meter.sent_data();
+            let frames = [frame::WINDOW_UPDATE, frame::WINDOW_UPDATE, frame::PING];
+            assert!(frames.into_iter().all(|kind| meter.frame(header(kind, 8)).is_none()));
+        }
     }
 }

@@ -128,8 +128,10 @@ impl Output {
         if self.is_empty() {
             self.written = 0;
             buffer::give_outbound(&mut self.buffer);
-        } else if self.pieces.is_empty() && self.written >= buffer::SIZE {
+        } else if self.written >= buffer::SIZE {
+            // Also while pieces wait: whoever reads slower than is written would have all that was ever written kept.
             self.buffer.drain(..self.written);
+            self.pieces.iter_mut().for_each(|(place, _)| *place -= self.written);
             self.written = 0;
         }
     }
@@ -143,6 +145,18 @@ mod tests {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let count = output.slices(&mut slices);
         slices[..count].iter().flat_map(|slice| slice.to_vec()).collect()
+    }
+
+    #[test]
+    fn what_is_written_is_forgotten_although_something_always_waits() {
+        let mut output = Output::default();
+        for _ in 0..1000 {
+            output.data(1, Bytes::from(vec![1; 3000]), false);
+            output.data(1, Bytes::from(vec![2; 1000]), false);
+            output.advance(output.len() - 3500);
+            assert!(!output.pieces.is_empty());
+        }
+        assert!(output.buffer.len() < 2 * buffer::SIZE, "{} bytes are kept", output.buffer.len());
     }
 
     #[test]

@@ -91,8 +91,13 @@ impl Feed {
         }
     }
 
-    fn share(&mut self, bytes: usize) -> Bytes {
+    /// Lets go of what was consumed, so that more fits in its place.
+    pub(super) fn forget_read(&mut self) {
         self.bytes.advance(std::mem::take(&mut self.at));
+    }
+
+    fn share(&mut self, bytes: usize) -> Bytes {
+        self.forget_read();
         self.bytes.split_to(bytes).freeze()
     }
 
@@ -207,7 +212,12 @@ impl Core {
                         return Ok(None);
                     }
                     self.inbound.state = State::Frame;
-                    calm(self.meter.frame(header))?;
+                    // What ends a stream of ours early is the server's right: a call may be answered before it is read.
+                    let frame = match (self.role, header.kind) {
+                        (Role::Client, frame::RST_STREAM) => self.meter.swallowed(),
+                        _ => self.meter.frame(header),
+                    };
+                    calm(frame)?;
                     if let Some(accepted) = self.frame(header, feed)? {
                         return Ok(Some(accepted));
                     }
@@ -274,13 +284,17 @@ impl Core {
             self.inbound.state = State::Skip(payload + padding);
             return match fault {
                 Some((code, what)) => self.fault(id, code, what),
-                None => calm(self.meter.swallowed()),
+                // The windows bound it, as they bound what is welcome.
+                None => Ok(()),
             };
         }
         if padded > 0
             && let Some(key) = self.streams.find(id)
         {
             self.release(key, padded);
+            if self.role == Role::Client {
+                self.release_connection(padded);
+            }
         }
         self.inbound.state = State::Data { id, left: payload, padding, end };
         Ok(())
@@ -335,6 +349,9 @@ impl Core {
         }
         let waker = receive.waker.take();
         self.wakers.extend(waker);
+        if self.role == Role::Client {
+            self.release_connection(length);
+        }
     }
 
     fn body_ended(&mut self, id: u32) {
@@ -571,16 +588,24 @@ impl Core {
         let (entries, []) = payload.as_chunks::<6>() else { return Err(Fatal::new(code::FRAME_SIZE_ERROR)) };
         // A server that does not say how many streams it takes takes any number; what is kept here has a limit.
         let mut streams = if self.peer.settled { self.peer.streams } else { STREAMS_MAX };
+        let mut window = None;
         for [a, b, value @ ..] in entries {
             let value = u32::from_be_bytes(*value);
             match u16::from_be_bytes([*a, *b]) {
                 setting::HEADER_TABLE_SIZE => self.encoder.set_size_max(value),
                 setting::ENABLE_PUSH if value > u32::from(self.role == Role::Server) => return Err(Fatal::protocol()),
                 setting::MAX_CONCURRENT_STREAMS => streams = value.min(STREAMS_MAX),
-                setting::INITIAL_WINDOW_SIZE => self.initial_window(value)?,
+                setting::INITIAL_WINDOW_SIZE if value > frame::MAX => {
+                    return Err(Fatal::new(code::FLOW_CONTROL_ERROR));
+                }
+                setting::INITIAL_WINDOW_SIZE => window = Some(value),
                 setting::MAX_FRAME_SIZE if !(1 << 14..1 << 24).contains(&value) => return Err(Fatal::protocol()),
                 _ => {}
             }
+        }
+        // Once, however often a frame says it: it touches every stream.
+        if let Some(window) = window {
+            self.initial_window(window)?;
         }
         self.peer.streams = streams;
         self.peer.settled = true;
@@ -590,9 +615,6 @@ impl Core {
     }
 
     fn initial_window(&mut self, value: u32) -> Outcome {
-        if value > frame::MAX {
-            return Err(Fatal::new(code::FLOW_CONTROL_ERROR));
-        }
         let by = i64::from(value) - self.peer.stream_window;
         self.peer.stream_window = i64::from(value);
         for key in self.streams.keys() {

@@ -143,6 +143,7 @@ impl Connection {
         let limits = &self.options.limits;
         let shared = self.driver.shared.clone();
         let (streams, leaving) = shared.with(|core| (core.streams.len(), core.leaving != Leaving::No));
+        let is_done = matches!(ended, Ended::Done);
         let served = match ended {
             Ended::Done if leaving => Served::Drained,
             Ended::Done => Served::Closed,
@@ -169,6 +170,8 @@ impl Connection {
                 self.driver.flush(limits.linger_timeout).await;
                 linger(&shared.stream, limits).await;
             }
+            // What is on its way is lost when a socket is closed that the client still writes to.
+            Served::Drained | Served::Closed if is_done => linger(&shared.stream, limits).await,
             Served::Drained | Served::Closed => {
                 let _ = shared.stream.shutdown_write();
             }

@@ -189,6 +189,7 @@ impl Driver {
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.feed.forget_read();
         let buffer = &mut self.feed.bytes;
         let mut ready = self.shared.stream.poll_read_ready(cx)?;
         loop {

@@ -114,9 +114,7 @@ impl Drop for Incoming {
     fn drop(&mut self) {
         let unreleased = self.unreleased;
         self.stream.with(|core, key| {
-            if unreleased > 0 {
-                core.release_connection(unreleased);
-            }
+            core.consumed(unreleased);
             core.unwanted(key);
         });
     }
@@ -241,6 +239,16 @@ impl Pipe {
     /// Ends it so that the other end knows that it was cut off.
     pub(crate) fn reset(&self) {
         self.stream.reset(code::CANCEL);
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        let unreleased = self.unreleased;
+        self.stream.with(|core, key| {
+            core.consumed(unreleased);
+            core.unwanted(key);
+        });
     }
 }
 

@@ -203,6 +203,76 @@ fn bodies_arrive_whole_whatever_the_windows_and_the_cuts() {
     }
 }
 
+/// Lets both sides have all that the other has written.
+fn settle(client: &mut Side, server: &mut Side) {
+    let noise = &mut Noise(1);
+    loop {
+        client.send(server);
+        server.send(client);
+        if client.wire.is_empty() && server.wire.is_empty() {
+            return;
+        }
+        client.receive(noise).unwrap();
+        server.receive(noise).unwrap();
+    }
+}
+
+/// A client and a server with as many requests open as asked for; their keys at either side.
+fn opened(count: usize) -> (Side, Side, Vec<u32>, Vec<u32>) {
+    let limits = Limits::default();
+    let (mut client, mut server) = (Side::new(Role::Client, &limits), Side::new(Role::Server, &limits));
+    settle(&mut client, &mut server);
+    let head = RequestHead::new(Method::Post, "a", "/");
+    let keys: Vec<u32> = (0..count)
+        .map(|_| {
+            let key = client.core.open(&head, BodyLength::Unknown, false);
+            client.core.streams.get(key).holders += 1;
+            key
+        })
+        .collect();
+    settle(&mut client, &mut server);
+    let accepted = std::mem::take(&mut server.accepted);
+    (client, server, keys, accepted)
+}
+
+#[test]
+fn callers_that_do_not_read_hold_up_their_own_streams_only() {
+    let cx = &Context::from_waker(Waker::noop());
+    let (mut client, mut server, keys, accepted) = opened(40);
+    for key in &accepted {
+        server.core.respond(*key, &ResponseHead::new(200), BodyLength::Unknown, false, false).unwrap();
+        server.core.submit(*key, Bytes::from(vec![7; 200_000]), false).unwrap();
+    }
+    settle(&mut client, &mut server);
+    for key in keys {
+        assert!(client.core.poll_head(key, cx).is_ready());
+        assert!(matches!(client.core.poll_body(key, cx), Poll::Ready(Some(Ok(Frame::Data(_))))), "stream {key}");
+    }
+}
+
+#[test]
+fn a_tunnel_writes_to_its_end() {
+    let cx = &Context::from_waker(Waker::noop());
+    for length in [1, 16_384, 16_385, 40_000, 65_000] {
+        let (mut client, mut server, keys, accepted) = opened(1);
+        let mut bytes = Bytes::from(vec![7; length]);
+        let mut received = 0;
+        while !bytes.is_empty() {
+            let _ = client.core.poll_submit_some(keys[0], &mut bytes, cx);
+            if bytes.is_empty() {
+                client.core.submit(keys[0], Bytes::new(), true).unwrap();
+            }
+            settle(&mut client, &mut server);
+            while let Poll::Ready(Some(Ok(Frame::Data(data)))) = server.core.poll_body(accepted[0], cx) {
+                server.core.release(accepted[0], data.len());
+                received += data.len();
+            }
+        }
+        assert_eq!(received, length);
+        assert!(matches!(server.core.poll_body(accepted[0], cx), Poll::Ready(None)));
+    }
+}
+
 /// What a client sends that does all that is usual.
 fn session(noise: &mut Noise) -> Vec<u8> {
     let mut client = Side::new(Role::Client, &Limits::default());
