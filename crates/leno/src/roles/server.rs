@@ -55,6 +55,8 @@ const WARM_UP: Duration = Duration::from_secs(30);
 const TOLD_TIMEOUT: Duration = Duration::from_secs(4);
 /// Connections of proxies at a time.
 const PROXIES_MAX: usize = 20_000;
+/// How often a silent proxy is asked whether it is there.
+const PROXY_KEEPALIVE: Duration = Duration::from_secs(20);
 /// Refusals that wait to be written.
 const REFUSALS_MAX: usize = 256;
 
@@ -259,6 +261,8 @@ async fn serve_grpc(
         options: Rc::new(leno_http::ServerOptions {
             limits: leno_http::Limits { h2_streams: 256, ..transport::limits() },
             spawn: Rc::new(leno_runtime::serve::NamedTasks),
+            // A proxy whose machine has gone says nothing, and is to be missed all the same.
+            keepalive: Some(PROXY_KEEPALIVE),
             ..leno_http::ServerOptions::default()
         }),
         connections_max: PROXIES_MAX,
