@@ -70,10 +70,13 @@ pub(crate) fn window(asked: Option<u64>) -> u64 {
     WINDOWS.into_iter().min_by_key(|window| window.abs_diff(asked)).unwrap_or(60)
 }
 
-/// A document now and each second, until the browser is gone.
+/// A document now and each second, until the browser is gone or the server is about to go.
 pub(crate) fn events(seat: Seat, window: u64) -> impl Stream<Item = Result<Bytes, Infallible>> {
     stream::unfold((seat, Instant::now()), move |(seat, due)| async move {
         sleep_until(due).await;
+        if seat.0.view.is_leaving() {
+            return None;
+        }
         let event = seat.0.event(window);
         Some((Ok(event), (seat, Instant::now() + EVERY)))
     })

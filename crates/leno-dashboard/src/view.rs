@@ -21,6 +21,9 @@ pub trait View: Send + Sync + 'static {
     /// The state of the mesh with the traffic of the last `window`. Called at most once a second for each window.
     fn live(&self, window: Duration) -> Live;
 
+    /// Whether the server is about to stop; streams of documents end then, within a second.
+    fn is_leaving(&self) -> bool;
+
     /// The traffic of a service over the last `window`, oldest first.
     fn series(&self, service: &ServiceName, window: Duration, step: Duration) -> Vec<Point>;
 
@@ -403,6 +406,10 @@ impl ProxyRow {
 impl<T: View + ?Sized> View for Arc<T> {
     fn live(&self, window: Duration) -> Live {
         (**self).live(window)
+    }
+
+    fn is_leaving(&self) -> bool {
+        (**self).is_leaving()
     }
 
     fn series(&self, service: &ServiceName, window: Duration, step: Duration) -> Vec<Point> {

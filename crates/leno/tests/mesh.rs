@@ -309,6 +309,24 @@ fn a_second_signal_does_not_wait_for_open_requests() {
     assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
 }
 
+#[test]
+fn a_server_stops_at_once_although_proxies_and_a_dashboard_are_connected() {
+    let mesh = Mesh::new();
+    let server = mesh.server();
+    let proxies: Vec<Process> = (0..5).map(|index| mesh.caller(free_address(), &format!("front-{index}"))).collect();
+    let token = std::fs::read_to_string(mesh.leno.path("state/admin.token")).unwrap();
+    let mut watching = TcpStream::connect(&mesh.http).unwrap();
+    let request =
+        format!("GET /api/v1/live HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\r\n", mesh.http, token.trim());
+    watching.write_all(request.as_bytes()).unwrap();
+    let mut lines = BufReader::new(watching).lines();
+    assert!(lines.by_ref().map_while(Result::ok).any(|line| line.starts_with("data: ")), "no document came");
+    let asked = Instant::now();
+    assert_eq!(server.terminate(), 0);
+    assert!(asked.elapsed() < Duration::from_secs(3), "it took {:?}", asked.elapsed());
+    drop(proxies);
+}
+
 /// The proxy among the children of a supervisor.
 fn child_proxy(supervisor: u32) -> rustix::process::Pid {
     let children = std::fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();

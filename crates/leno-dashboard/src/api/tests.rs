@@ -28,6 +28,10 @@ impl View for Shop {
         Live::assemble(&Collector::new(Limits::default()), Duration::from_secs(9), window, known)
     }
 
+    fn is_leaving(&self) -> bool {
+        false
+    }
+
     fn series(&self, _: &ServiceName, window: Duration, step: Duration) -> Vec<Point> {
         let steps = window.as_secs() / step.as_secs();
         (0..steps).map(|n| Point { age: n, rate: 1.0, errors: 0.0, latency: Default::default() }).collect()

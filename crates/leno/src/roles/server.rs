@@ -307,7 +307,7 @@ async fn serve_http(
     let hosts = args.allow_hosts.iter().fold(Hosts::loopback(), |hosts, name| hosts.and(name));
     let (audit, refused) = audit(parts.control.clone());
     let links = Arc::new(OnceLock::new());
-    let routes = routes(parts, &links);
+    let routes = routes(parts, &links, drain);
     let guard = Arc::new(Guard::new(GuardOptions {
         tokens: Some(tokens),
         hosts,
@@ -334,10 +334,10 @@ async fn serve_http(
 }
 
 /// Every route of the API and the dashboard, each with the role that it needs.
-fn routes(parts: &Arc<Parts>, links: &api::Links) -> Routes {
+fn routes(parts: &Arc<Parts>, links: &api::Links, drain: &Drain) -> Routes {
     leno_control::api::routes(parts.control.clone())
         .and(leno_registry::api::routes(parts.registry.clone()))
-        .and(leno_dashboard::routes(Arc::new(MeshView(parts.clone()))))
+        .and(leno_dashboard::routes(Arc::new(MeshView(parts.clone(), drain.watch()))))
         .and(api::routes(parts.clone(), links.clone()))
         .listed_at("/api/v1/routes", Role::Viewer)
 }

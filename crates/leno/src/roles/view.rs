@@ -11,6 +11,7 @@ use leno_dashboard::view::{
 use leno_model::name::ServiceName;
 use leno_model::seam::Timestamp;
 use leno_registry::{Registered, Routable};
+use leno_runtime::DrainWatch;
 use leno_xds::status::Subscriber;
 
 use super::server::Parts;
@@ -18,8 +19,8 @@ use super::server::Parts;
 /// A proxy that has not everything in effect for longer than this is behind.
 const BEHIND_AFTER: Duration = Duration::from_secs(2);
 
-/// The parts of a server as the dashboard sees them.
-pub(super) struct MeshView(pub(super) Arc<Parts>);
+/// The parts of a server as the dashboard sees them, and whether it is to stop.
+pub(super) struct MeshView(pub(super) Arc<Parts>, pub(super) DrainWatch);
 
 impl View for MeshView {
     fn live(&self, window: Duration) -> Live {
@@ -40,6 +41,10 @@ impl View for MeshView {
         };
         let collector = parts.collector.lock().unwrap_or_else(PoisonError::into_inner);
         Live::assemble(&collector, now, window, known)
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.1.is_draining()
     }
 
     fn series(&self, service: &ServiceName, window: Duration, step: Duration) -> Vec<Point> {
