@@ -200,7 +200,9 @@ fn peers() -> Vec<String> {
         .map(|name| first_number(name, debian(name)))
         .collect();
     let envoy = install::envoy().and_then(|path| output(Command::new(path).arg("--version"))).unwrap_or_default();
-    all.push(format!("envoy {}", envoy.split('/').nth(1).unwrap_or("of unknown version")));
+    // `PATH version: COMMIT/1.40.0/Clean/…`
+    let version = envoy.split_once("version: ").and_then(|(_, version)| version.split('/').nth(1));
+    all.push(format!("envoy {}", version.unwrap_or("of unknown version")));
     all
 }
 
