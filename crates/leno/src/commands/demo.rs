@@ -8,11 +8,14 @@
 //! The programs are told the address of their proxy and call each other by name through it. Capture, as `leno run` does
 //! it, is not used, so that the demo runs in any container. Whatever way this process ends, its children end with it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use leno_model::seam::Random;
+use leno_runtime::SystemRandom;
 use leno_runtime::signal::Signals;
 use serde_json::json;
 use tokio::time::Instant;
@@ -131,19 +134,42 @@ impl Demo {
     }
 }
 
-/// A port of this address's machine that nobody listens on, outside of the range from which connections take theirs: a
-/// server that is gone for a moment finds it free again.
-fn free_port(ip: std::net::IpAddr) -> Result<SocketAddr, Failure> {
-    use leno_model::seam::Random;
-    const FIRST: u16 = 10_000;
-    const COUNT: u64 = 20_000;
-    const TRIES: usize = 200;
-    for _ in 0..TRIES {
-        let port = FIRST + leno_runtime::SystemRandom.below(COUNT) as u16;
-        let address = SocketAddr::new(ip, port);
-        if std::net::TcpListener::bind(address).is_ok() {
-            return Ok(address);
-        }
+/// Ports that belong to this demo as long as its process lives, whatever other demos run: who listens on the first of
+/// them has them all.
+struct Block {
+    _first: TcpListener,
+    next: u16,
+    end: u16,
+}
+
+/// A port of this address's machine that nobody listens on, and that no other demo takes meanwhile; outside of the range
+/// from which connections take theirs, so that a server that is gone for a moment finds it free again.
+fn free_port(ip: IpAddr) -> Result<SocketAddr, Failure> {
+    static BLOCK: Mutex<Option<Block>> = Mutex::new(None);
+    let none = || Failure::new(Exit::No, "no free ports between 10000 and 30000", "end what listens on so many");
+    let mut block = BLOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    if block.is_none() {
+        *block = Block::take();
     }
-    Err(Failure::new(Exit::No, format!("no free port found in {TRIES} tries"), "end what listens on so many"))
+    let block = block.as_mut().ok_or_else(none)?;
+    let mut left = std::mem::replace(&mut block.next, block.end)..block.end;
+    let found = left.by_ref().map(|port| SocketAddr::new(ip, port)).find(|address| TcpListener::bind(address).is_ok());
+    block.next = left.start;
+    found.ok_or_else(none)
+}
+
+impl Block {
+    const FIRST: u16 = 10_000;
+    /// Several times what a demo needs.
+    const SIZE: u16 = 200;
+    const COUNT: u64 = 100;
+    const TRIES: usize = 200;
+
+    fn take() -> Option<Block> {
+        (0..Self::TRIES).find_map(|_| {
+            let first = Self::FIRST + Self::SIZE * SystemRandom.below(Self::COUNT) as u16;
+            let held = TcpListener::bind((Ipv4Addr::LOCALHOST, first)).ok()?;
+            Some(Block { _first: held, next: first + 1, end: first + Self::SIZE })
+        })
+    }
 }
