@@ -114,7 +114,7 @@ impl Core {
             decoder: Decoder::new(),
             encoder: Encoder::new(),
             output: Output::default(),
-            meter: Meter::new(limits),
+            meter: Meter::new(role, limits),
             send_window: i64::from(frame::WINDOW),
             receive_window: i64::from(frame::WINDOW),
             credit: 0,
@@ -528,8 +528,16 @@ impl Core {
         self.consumed(bytes);
     }
 
-    /// Whoever reads a body is done with so many bytes, which were delivered. A client gave them back to the window of
-    /// the connection when they arrived: a caller that reads slowly holds up its own stream, not everybody's.
+    /// So many bytes came for a stream. A client gives them back to the window of the connection at once: a caller that
+    /// reads slowly holds up its own stream, not everybody's.
+    pub(super) fn delivered(&mut self, bytes: usize) {
+        if self.role == Role::Client {
+            self.release_connection(bytes);
+        }
+    }
+
+    /// Whoever reads is done with so many of the bytes that were delivered. Only now a server gives them back: what all
+    /// streams of a connection hold stays within its window.
     pub(super) fn consumed(&mut self, bytes: usize) {
         if self.role == Role::Server && bytes > 0 {
             self.release_connection(bytes);

@@ -9,11 +9,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::core::Role;
 use super::frame::{self, Header};
 use crate::limits::{Limits, Malformed};
 
 /// The counts of one connection.
 pub(super) struct Meter {
+    /// Which end counts.
+    role: Role,
     control_max: u32,
     resets_max: u32,
     errors_max: u32,
@@ -47,8 +50,9 @@ const EMPTY_MAX: u32 = 100;
 // === impl Meter ===
 
 impl Meter {
-    pub(super) fn new(limits: &Limits) -> Meter {
+    pub(super) fn new(role: Role, limits: &Limits) -> Meter {
         Meter {
+            role,
             control_max: limits.h2_control_frames,
             resets_max: limits.h2_resets,
             errors_max: u32::try_from(limits.h2_error_resets).unwrap_or(u32::MAX),
@@ -81,7 +85,8 @@ impl Meter {
                 window.streams += 1;
                 return None;
             }
-            frame::RST_STREAM => {
+            // A server may end a call early that it has answered: to a client a reset is a frame like any other.
+            frame::RST_STREAM if self.role == Role::Server => {
                 window.resets += 1;
                 let allowed = self.resets_max.saturating_add(window.streams / 5);
                 return window.exceeds(window.resets > allowed).then_some(Malformed::ResetFlood);
@@ -131,7 +136,7 @@ mod tests {
     use super::*;
 
     fn meter() -> Meter {
-        Meter { control_max: 5, resets_max: 2, errors_max: 3, window: Window::default() }
+        Meter { role: Role::Server, control_max: 5, resets_max: 2, errors_max: 3, window: Window::default() }
     }
 
     fn header(kind: u8, length: usize) -> Header {
@@ -157,6 +162,13 @@ mod tests {
         assert!((0..10).all(|_| meter.frame(header(frame::HEADERS, 4)).is_none()));
         assert!((0..4).all(|_| meter.frame(header(frame::RST_STREAM, 4)).is_none()));
         assert_eq!(meter.frame(header(frame::RST_STREAM, 4)), Some(Malformed::ResetFlood));
+    }
+
+    #[test]
+    fn to_a_client_a_reset_is_a_frame_like_any_other() {
+        let mut meter = Meter { role: Role::Client, ..meter() };
+        assert!((0..5).all(|_| meter.frame(header(frame::RST_STREAM, 4)).is_none()));
+        assert_eq!(meter.frame(header(frame::RST_STREAM, 4)), Some(Malformed::ControlFlood));
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Feed {
     /// Makes room for the rest of a frame.
     fn expect(&mut self, bytes: usize) {
         if self.bytes.capacity() - self.at < bytes {
-            self.bytes.advance(std::mem::take(&mut self.at));
+            self.forget_read();
             self.bytes.reserve(bytes - self.bytes.len());
         }
     }
@@ -212,12 +212,7 @@ impl Core {
                         return Ok(None);
                     }
                     self.inbound.state = State::Frame;
-                    // What ends a stream of ours early is the server's right: a call may be answered before it is read.
-                    let frame = match (self.role, header.kind) {
-                        (Role::Client, frame::RST_STREAM) => self.meter.swallowed(),
-                        _ => self.meter.frame(header),
-                    };
-                    calm(frame)?;
+                    calm(self.meter.frame(header))?;
                     if let Some(accepted) = self.frame(header, feed)? {
                         return Ok(Some(accepted));
                     }
@@ -291,10 +286,8 @@ impl Core {
         if padded > 0
             && let Some(key) = self.streams.find(id)
         {
+            self.delivered(padded);
             self.release(key, padded);
-            if self.role == Role::Client {
-                self.release_connection(padded);
-            }
         }
         self.inbound.state = State::Data { id, left: payload, padding, end };
         Ok(())
@@ -349,9 +342,7 @@ impl Core {
         }
         let waker = receive.waker.take();
         self.wakers.extend(waker);
-        if self.role == Role::Client {
-            self.release_connection(length);
-        }
+        self.delivered(length);
     }
 
     fn body_ended(&mut self, id: u32) {

@@ -112,11 +112,7 @@ impl Incoming {
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        let unreleased = self.unreleased;
-        self.stream.with(|core, key| {
-            core.consumed(unreleased);
-            core.unwanted(key);
-        });
+        unwanted(&self.stream, self.unreleased);
     }
 }
 
@@ -244,12 +240,16 @@ impl Pipe {
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        let unreleased = self.unreleased;
-        self.stream.with(|core, key| {
-            core.consumed(unreleased);
-            core.unwanted(key);
-        });
+        unwanted(&self.stream, self.unreleased);
     }
+}
+
+/// Nobody reads what else comes, nor is done later with the last piece, of so many bytes.
+fn unwanted(stream: &StreamRef, unreleased: usize) {
+    stream.with(|core, key| {
+        core.consumed(unreleased);
+        core.unwanted(key);
+    });
 }
 
 /// What the end of a stream before its time means.
