@@ -30,7 +30,6 @@ use leno_runtime::threads::control;
 use leno_xds::client::{ClientOptions, Event, Update, client};
 use leno_xds::node::NodeInfo;
 use leno_xds::transport::GrpcServers;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Services that each proxy uses.
@@ -56,7 +55,7 @@ const BURST_PORT: u16 = 21_000;
 #[test]
 #[cfg_attr(debug_assertions, ignore = "needs --profile quick-release")]
 fn an_endpoint_change_is_in_effect_on_a_thousand_subscribers_and_twenty_proxies_in_time() {
-    raise_descriptors();
+    leno_net::limits::raise_descriptors().unwrap();
     let mesh = Mesh::new();
     let _server = mesh.server();
     for service in 0..USED {
@@ -212,12 +211,6 @@ fn until_shown(proxies: &[(Process, SocketAddr)], changes: Vec<(Change, Instant)
         waiting.is_empty()
     });
     took
-}
-
-/// As many descriptors as there may be, for this process and its children.
-fn raise_descriptors() {
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 // === impl Change ===
