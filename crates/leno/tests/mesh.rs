@@ -5,14 +5,14 @@
 
 mod kit;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use kit::free_address;
-use kit::mesh::{Mesh, Process, get, get_until};
+use kit::mesh::{Mesh, Process, get, get_path, get_until, proxy_of};
+use kit::{figures, free_address};
 
 /// An application that answers every request with its name; ends with the test's process.
 fn application(name: &'static str) -> SocketAddr {
@@ -271,7 +271,7 @@ fn a_proxy_that_dies_under_run_is_replaced_and_the_program_goes_on() {
     command.env("PATH", std::env::var("PATH").unwrap()).stdin(std::process::Stdio::null());
     let mut run = command.spawn().unwrap();
     get_until(outbound, "cart", (200, "cart"), Duration::from_secs(20));
-    let proxy = child_proxy(run.id());
+    let proxy = proxy_of(run.id());
     rustix::process::kill_process(proxy, rustix::process::Signal::KILL).unwrap();
     get_until(outbound, "cart", (200, "cart"), Duration::from_secs(1));
     assert!(run.try_wait().unwrap().is_none(), "the supervisor lives as long as the program");
@@ -327,13 +327,50 @@ fn a_server_stops_at_once_although_proxies_and_a_dashboard_are_connected() {
     drop(proxies);
 }
 
-/// The proxy among the children of a supervisor.
-fn child_proxy(supervisor: u32) -> rustix::process::Pid {
-    let children = std::fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();
-    let is_proxy = |pid: &&str| {
-        let arguments = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        arguments.split('\0').any(|argument| argument == "proxy")
-    };
-    let pid = children.split_whitespace().find(is_proxy).expect("a supervisor has a proxy");
-    rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap()
+/// Names asked for at once, and how many times.
+const NAMES_AT_ONCE: usize = 1000;
+const ROUNDS_OF_NAMES: usize = 10;
+
+#[test]
+fn ten_thousand_names_that_do_not_exist_grow_nothing() {
+    let mesh = Mesh::new();
+    let _server = mesh.server();
+    let _cart = mesh.sidecar("cart.shop", application("cart"));
+    let (outbound, admin) = (free_address(), free_address());
+    let front = mesh.caller_with(outbound, "front", &["--admin-listen", &admin.to_string()]);
+    get_until(outbound, "cart", (200, "cart"), Duration::from_secs(10));
+    let lines = || get_path(admin, &admin.to_string(), "/metrics").unwrap().1.lines().count();
+
+    // The first half takes what so many connections need; a name that cost 200 bytes for good would show in the second.
+    let mut seen = Vec::new();
+    for round in 0..ROUNDS_OF_NAMES {
+        let mut asking: Vec<TcpStream> = (0..NAMES_AT_ONCE)
+            .map(|number| {
+                let mut stream = TcpStream::connect(outbound).unwrap();
+                let name = format!("unknown-{round}-{number}.shop.mesh");
+                write!(stream, "GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n").unwrap();
+                stream
+            })
+            .collect();
+        assert_eq!(
+            get(outbound, "cart"),
+            Some((200, "cart".to_owned())),
+            "a name that exists waits for those that do not"
+        );
+        for stream in &mut asking {
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 404 ") || answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        }
+        seen.push((front.memory_mb(), lines()));
+    }
+    let ((memory, lines), (memory_after, lines_after)) = (seen[ROUNDS_OF_NAMES / 2 - 1], seen[ROUNDS_OF_NAMES - 1]);
+    figures(format_args!(
+        "{} unknown names: memory {memory:.1} MB after the first half, {memory_after:.1} MB after all; {lines} and \
+         {lines_after} lines of metrics",
+        ROUNDS_OF_NAMES * NAMES_AT_ONCE
+    ));
+    assert!(memory_after < memory + 1.0 && lines_after == lines, "{seen:?}");
+    let (_, services) = mesh.api().call("GET", "/api/v1/services", "").unwrap();
+    assert!(!services.to_string().contains("unknown-"), "{services}");
 }

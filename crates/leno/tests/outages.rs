@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use kit::application::{self, Application};
 use kit::load::{CHANGE_FIELD, Kind, Load};
-use kit::mesh::{Mesh, Process, exchange_whole, get, get_path, wait_until};
+use kit::mesh::{Mesh, Process, exchange_whole, get, get_path, proxy_of, wait_until};
 use kit::{figures, free_address};
 
 const MS: Duration = Duration::from_millis(1);
@@ -274,18 +274,15 @@ fn kill_instance(mesh: &Mesh, outbound: SocketAddr, kind: Kind, with_proxy: bool
     let name = format!("{service}.shop");
     let (mut proxy, _other) = (mesh.sidecar(&name, dying.address), mesh.sidecar(&name, staying.address));
     assert!(wait_until(5 * SECOND, || get(outbound, &service).is_some_and(|(status, _)| status == 200)).is_some());
-    let kinds: &'static [Kind] = Kind::ALL.iter().position(|one| *one == kind).map(|at| &KINDS[at..=at]).unwrap();
-    let load = Load::start(outbound, &service, kinds, KILL_RATE);
+    let load = Load::start(outbound, &service, &[kind], KILL_RATE);
     load.go_on_for(200);
 
     let killed_from = Instant::now();
-    let open_inside = if with_proxy {
+    if with_proxy {
         // First the proxy, so that the application's last words do not save what was open on the instance.
         proxy.kill();
-        dying.kill()
-    } else {
-        dying.kill()
-    };
+    }
+    let open_inside = dying.kill();
     let killed_until = Instant::now();
     load.go_on_for(600);
     let tally = load.end();
@@ -315,8 +312,6 @@ fn kill_instance(mesh: &Mesh, outbound: SocketAddr, kind: Kind, with_proxy: bool
     assert!(!dying.log().answered.is_empty(), "the instance that was killed had no traffic");
     what
 }
-
-const KINDS: [Kind; 4] = Kind::ALL;
 
 // === the proxy of a program is killed ===
 
@@ -374,7 +369,7 @@ fn a_killed_proxy_is_back_within_a_second_and_the_program_does_not_notice() {
 
     let mut back = Vec::new();
     for round in 0..3 {
-        let proxy = child_proxy(run.child.id());
+        let proxy = proxy_of(run.child.id());
         let killed = Instant::now();
         rustix::process::kill_process(proxy, rustix::process::Signal::KILL).unwrap();
         let inbound = wait_until(10 * SECOND, || asked("/").is_some()).map(|_| killed.elapsed());
@@ -396,22 +391,6 @@ fn a_killed_proxy_is_back_within_a_second_and_the_program_does_not_notice() {
     let supervisor = rustix::process::Pid::from_child(&run.child);
     rustix::process::kill_process(supervisor, rustix::process::Signal::TERM).unwrap();
     run.child.wait().unwrap();
-}
-
-/// The proxy among the children of a supervisor.
-fn child_proxy(supervisor: u32) -> rustix::process::Pid {
-    let is_proxy = |pid: &&str| {
-        let arguments = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        arguments.split('\0').any(|argument| argument == "proxy")
-    };
-    let mut found = None;
-    let there = wait_until(5 * SECOND, || {
-        let children = std::fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();
-        found = children.split_whitespace().find(is_proxy).and_then(|pid| pid.parse().ok());
-        found.is_some()
-    });
-    assert!(there.is_some(), "a supervisor has a proxy");
-    rustix::process::Pid::from_raw(found.unwrap()).unwrap()
 }
 
 // === everything changes ===

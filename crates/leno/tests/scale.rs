@@ -354,7 +354,7 @@ impl Weighed {
         let applied_in = started.elapsed();
         let mut weights: Vec<f64> = (0..WEIGHED).map(|index| weigh(&mesh, index)).collect();
         weights.sort_by(f64::total_cmp);
-        Self { proxy_mb: weights[WEIGHED / 2], server_mb: memory_mb(&server), applied_in }
+        Self { proxy_mb: weights[WEIGHED / 2], server_mb: server.memory_mb(), applied_in }
     }
 }
 
@@ -369,7 +369,7 @@ fn weigh(mesh: &Mesh, index: usize) -> f64 {
         load.go_on_for(100);
         assert_eq!(load.end().failed().count(), 0);
     }
-    memory_mb(&proxy)
+    proxy.memory_mb()
 }
 
 /// Puts services in force that all lead to one application, as many at once as are taken.
@@ -391,11 +391,4 @@ fn resources(services: Range<usize>, application: SocketAddr) -> String {
         .unwrap();
     }
     text
-}
-
-/// The resident memory of a process.
-fn memory_mb(process: &Process) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.child.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
 }

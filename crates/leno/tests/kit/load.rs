@@ -105,10 +105,11 @@ impl Kind {
 
 impl Load {
     /// Asks `host` through the outbound port of a proxy, `rate` times a second, the kinds in turn.
-    pub fn start(to: SocketAddr, host: &str, kinds: &'static [Kind], rate: u32) -> Self {
+    pub fn start(to: SocketAddr, host: &str, kinds: &[Kind], rate: u32) -> Self {
         let (stop, answered, failed) =
             (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
-        let (host, stopped, answers, failures) = (host.to_owned(), stop.clone(), answered.clone(), failed.clone());
+        let (host, kinds) = (host.to_owned(), kinds.to_vec());
+        let (stopped, answers, failures) = (stop.clone(), answered.clone(), failed.clone());
         let thread = std::thread::spawn(move || {
             let asking = Asking {
                 to,
@@ -120,7 +121,7 @@ impl Load {
                 answered: answers,
                 failed: failures,
             };
-            leno_runtime::threads::control(generate(Rc::new(asking), kinds, rate, &stopped)).unwrap()
+            leno_runtime::threads::control(generate(Rc::new(asking), &kinds, rate, &stopped)).unwrap()
         });
         Self { stop, answered, failed, thread }
     }

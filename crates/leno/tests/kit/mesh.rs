@@ -78,6 +78,13 @@ impl Process {
         self.child.wait().unwrap();
     }
 
+    /// Its resident memory in MB.
+    pub fn memory_mb(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+    }
+
     /// `kill`, and its status.
     pub fn terminate(mut self) -> i32 {
         let pid = rustix::process::Pid::from_child(&self.child);
@@ -236,4 +243,20 @@ pub fn wait_until(within: Duration, mut holds: impl FnMut() -> bool) -> Option<D
         }
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The proxy that a supervisor keeps, once there is one.
+pub fn proxy_of(supervisor: u32) -> rustix::process::Pid {
+    let is_proxy = |pid: &&str| {
+        let arguments = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        arguments.split('\0').any(|argument| argument == "proxy")
+    };
+    let mut found = None;
+    let there = wait_until(Duration::from_secs(5), || {
+        let children = std::fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();
+        found = children.split_whitespace().find(is_proxy).and_then(|pid| pid.parse().ok());
+        found.is_some()
+    });
+    assert!(there.is_some(), "a supervisor has a proxy");
+    rustix::process::Pid::from_raw(found.unwrap()).unwrap()
 }
