@@ -34,6 +34,8 @@ pub(crate) enum Case {
     Http1,
     /// HTTP/2 with prior knowledge: 8 connections of 16 streams.
     Http2,
+    /// HTTP/1.1: bodies of 10 MB over 8 keep-alive connections.
+    Large,
     /// Memory: after 1,000 requests, and of each idle keep-alive connection.
     Idle,
     /// From the start of the process to its first answer.
@@ -123,9 +125,10 @@ fn measure(options: &Options, contestant: &Contestant, place: &Place) -> Result<
             sample.insert("bytes_per_connection", grown / held.len() as f64);
             sample.insert("rss_mb", before);
         }
-        Case::Tcp | Case::Http1 | Case::Http2 | Case::Mesh => {
+        Case::Tcp | Case::Http1 | Case::Http2 | Case::Large | Case::Mesh => {
             let load = |seconds| match options.case {
                 Case::Http2 => load::http2(port, seconds, place),
+                Case::Large => load::large(port, seconds),
                 Case::Mesh => load::steady(port, seconds, place),
                 _ => load::http1(port, seconds),
             };
@@ -133,8 +136,14 @@ fn measure(options: &Options, contestant: &Contestant, place: &Place) -> Result<
             let before = running.cpu_seconds()?;
             let answered = load(options.seconds)?;
             let used = running.cpu_seconds()? - before;
-            sample.insert("cpu_us_per_request", used * 1e6 / answered.requests as f64);
-            sample.insert("rps", answered.rps);
+            if options.case == Case::Large {
+                let megabytes = answered.requests as f64 * contestant::LARGE_BYTES as f64 / 1e6;
+                sample.insert("cpu_us_per_megabyte", used * 1e6 / megabytes);
+                sample.insert("mb_per_second", megabytes / options.seconds as f64);
+            } else {
+                sample.insert("cpu_us_per_request", used * 1e6 / answered.requests as f64);
+                sample.insert("rps", answered.rps);
+            }
             sample.insert("p50_ms", answered.p50_ms);
             sample.insert("p99_ms", answered.p99_ms);
             sample.insert("rss_mb", running.rss_mb()?);

@@ -18,6 +18,8 @@ use crate::process::{below, free_port, root, scratch, signal, which};
 
 /// Longest wait for a proxy's first answer.
 const START_DEADLINE: Duration = Duration::from_secs(20);
+/// What `/large` of the upstream has.
+pub(crate) const LARGE_BYTES: u64 = 10_000_000;
 /// Linux reports CPU time in hundredths of a second, whatever its own clock.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -55,7 +57,7 @@ struct Recipe {
 /// Who takes part in a case.
 pub(crate) fn of_case(case: Case) -> Vec<Contestant> {
     let names: &[&'static str] = match case {
-        Case::Http1 => &["leno", "tcp-copy", "haproxy", "nginx", "envoy"],
+        Case::Http1 | Case::Large => &["leno", "tcp-copy", "haproxy", "nginx", "envoy"],
         Case::Mesh => &["direct", "leno", "haproxy", "nginx", "envoy"],
         _ => &["leno", "haproxy", "nginx", "envoy"],
     };
@@ -94,7 +96,7 @@ fn recipe(name: &str, case: Case, place: &Place) -> Result<Recipe> {
     let template = match case {
         Case::Tcp => tcp,
         Case::Http2 => http2,
-        Case::Http1 | Case::Idle | Case::Start | Case::Mesh => http1,
+        Case::Http1 | Case::Large | Case::Idle | Case::Start | Case::Mesh => http1,
     };
     Ok(Recipe { program, arguments, template })
 }
@@ -164,6 +166,7 @@ impl Place {
         let (upstream1, upstream2) = (free_port()?, free_port()?);
         let folder = scratch("bench")?;
         let mut place = Place { folder, leno, upstream1, upstream2, _upstreams: Vec::new() };
+        fs::File::create(place.folder().join("large"))?.set_len(LARGE_BYTES)?;
         let conf = place.fill("upstream/http1.conf", upstream1, 0)?;
         let nginx = which("nginx").context("nginx is not installed")?;
         let nghttpd = which("nghttpd").context("nghttpd is not installed")?;

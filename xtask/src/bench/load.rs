@@ -26,11 +26,20 @@ pub(crate) struct Answered {
 
 /// 64 keep-alive connections, as fast as they go.
 pub(crate) fn http1(port: u16, seconds: u64) -> Result<Answered> {
-    let text = output(
-        Command::new("taskset")
-            .args(["-c", "1", "wrk", "-t1", "-c64", "--latency", "-H", "Host: up"])
-            .args([format!("-d{seconds}"), format!("http://127.0.0.1:{port}/x")]),
-    )?;
+    wrk(port, seconds, 64, "x")
+}
+
+/// 8 keep-alive connections that each take one large body after the other.
+pub(crate) fn large(port: u16, seconds: u64) -> Result<Answered> {
+    wrk(port, seconds, 8, "large")
+}
+
+fn wrk(port: u16, seconds: u64, connections: usize, path: &str) -> Result<Answered> {
+    let text = output(Command::new("taskset").args(["-c", "1", "wrk", "-t1", "--latency", "-H", "Host: up"]).args([
+        format!("-c{connections}"),
+        format!("-d{seconds}"),
+        format!("http://127.0.0.1:{port}/{path}"),
+    ]))?;
     if let Some(line) = text.lines().find(|line| line.contains("Non-2xx") || line.contains("Socket errors")) {
         bail!("wrk: {}", line.trim());
     }

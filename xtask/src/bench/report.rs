@@ -26,7 +26,9 @@ pub(crate) struct Figures {
 /// Order and heading of the columns.
 const COLUMNS: &[(&str, &str)] = &[
     ("cpu_us_per_request", "CPU µs/request"),
+    ("cpu_us_per_megabyte", "CPU µs/MB"),
     ("rps", "requests/s"),
+    ("mb_per_second", "MB/s"),
     ("p50_ms", "p50 ms"),
     ("p99_ms", "p99 ms"),
     ("added_p99_ms", "added p99 ms"),
@@ -123,6 +125,7 @@ impl Figures {
         let key = match self.case {
             Case::Idle => "bytes_per_connection",
             Case::Start => "start_ms",
+            Case::Large => "cpu_us_per_megabyte",
             Case::Tcp | Case::Http1 | Case::Http2 | Case::Mesh => "cpu_us_per_request",
         };
         let pairs = self.of("leno")?.iter().zip(self.of(name).filter(|_| name != "leno" && name != "direct")?);
