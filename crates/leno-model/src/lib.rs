@@ -14,6 +14,7 @@ pub mod fault;
 pub mod identity;
 pub mod instance;
 pub mod name;
+pub mod path;
 pub mod resource;
 pub mod seam;
 pub mod snapshot;

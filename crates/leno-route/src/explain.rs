@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use leno_model::path::without_parameters;
 use leno_model::snapshot::{HostPattern, Name, Origin};
 
 use crate::host::{self, FoundBy};
@@ -132,9 +133,10 @@ impl Group {
 
 impl CompiledRule {
     fn misses(&self, request: &RequestView<'_>) -> Vec<Miss> {
+        let bare = without_parameters(request.path).filter(|_| !self.literal);
         let path = self
             .path
-            .matches(request.path)
+            .matches(bare.as_deref().unwrap_or(request.path))
             .is_none()
             .then(|| Miss::Path { wanted: self.path.to_string(), path: request.path.to_owned() });
         let method = self

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Pure: no IO, no clock, no randomness of its own. The proxy routes with it, control checks with it and `leno explain`
-//! explains with it, so that all three say the same. Absent on purpose: normalising of paths (the proxy decides what a
-//! path is before it asks) and anything that needs a cluster or an endpoint.
+//! explains with it, so that all three say the same. Absent on purpose: normalising of paths (`leno_model::path`, before
+//! anybody asks) and anything that needs a cluster or an endpoint.
 
 #![warn(missing_docs)]
 

@@ -1,8 +1,12 @@
 //! Conditions on paths and changes of paths, as the Gateway API defines them.
 //!
 //! A prefix is of whole segments and its final slash does not count: `/a` and `/a/` both match `/a`, `/a/` and `/a/b`,
-//! not `/ab`. Paths are compared as sent: with case, without decoding. In: the path without its query.
+//! not `/ab`. Paths are compared in their canonical spelling (`leno_model::path`), to which what a rule says is brought
+//! too, and without their parameters, since some programs do not see those. In: the path without its query.
 
+use std::borrow::Cow;
+
+use leno_model::path::{EscapedSlashes, canonical};
 use leno_model::snapshot::{Name, PathMatch, PathRewrite};
 
 use crate::pattern::{Pattern, PatternError};
@@ -43,10 +47,19 @@ pub fn rewrite_path(rewrite: &PathRewrite, target: &str, prefix_len: usize) -> S
 impl PathCondition {
     pub(crate) fn compile(written: &PathMatch) -> Result<Self, PatternError> {
         Ok(match written {
-            PathMatch::Exact(path) => Self::Exact(path.clone()),
-            PathMatch::Prefix(prefix) => Self::Prefix(trim_prefix(prefix).into()),
+            PathMatch::Exact(path) => Self::Exact(respelt(path).into_owned().into()),
+            PathMatch::Prefix(prefix) => Self::Prefix(trim_prefix(&respelt(prefix)).into()),
             PathMatch::Regex(text) => Self::Pattern(Pattern::compile(text)?),
         })
+    }
+
+    /// Whether it speaks of parameters, and so has to see them.
+    pub(crate) fn has_parameters(&self) -> bool {
+        match self {
+            Self::Exact(path) => path.contains(';'),
+            Self::Prefix(prefix) => prefix.contains(';'),
+            Self::Pattern(pattern) => pattern.text().contains(';'),
+        }
     }
 
     /// How many bytes of the path matched; none when it does not.
@@ -60,6 +73,14 @@ impl PathCondition {
             }
             Self::Pattern(pattern) => pattern.matches(path.as_bytes()).then_some(path.len()),
         }
+    }
+}
+
+/// A path of a rule as requests spell theirs. One that no request can have stays as it is, and matches nothing.
+fn respelt(path: &str) -> Cow<'_, str> {
+    match canonical(path.as_bytes(), EscapedSlashes::Keep) {
+        Ok(Some(respelt)) => respelt.into(),
+        _ => path.into(),
     }
 }
 
@@ -90,6 +111,13 @@ mod tests {
                 assert_eq!(matched(PathMatch::Prefix(prefix.into()), path), len, "{prefix} {path}");
             }
         }
+    }
+
+    #[test]
+    fn what_a_rule_says_is_brought_to_the_canonical_spelling() {
+        assert_eq!(matched(PathMatch::Exact("/caf%c3%a9".into()), "/caf%C3%A9"), Some(10));
+        assert_eq!(matched(PathMatch::Prefix("/%61//b/".into()), "/a/b/c"), Some(4));
+        assert_eq!(matched(PathMatch::Prefix("/a/../..".into()), "/"), None);
     }
 
     #[test]

@@ -5,12 +5,14 @@
 //! prefix, the ascending list of its rules; a request then tries the lists of its path, of the beginnings of its path
 //! and of the regular expressions, and the smallest number that matches wins, which is what the loop would have found.
 //!
-//! Hot path: no locks held, no allocations (but for values over 256 bytes that must be decoded or joined).
+//! Hot path: no locks held, no allocations (but for values over 256 bytes that must be decoded or joined, and for paths
+//! with parameters).
 
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
+use leno_model::path::{literal_len, without_parameters};
 use leno_model::snapshot::{Match, Name, Origin, RouteConfig};
 
 use crate::host::HostMap;
@@ -31,7 +33,7 @@ pub struct RequestView<'a> {
     pub host: &'a str,
     /// The method as sent.
     pub method: &'a str,
-    /// The path without query.
+    /// The path without query, in its canonical spelling (`leno_model::path`).
     pub path: &'a str,
     /// What follows the `?`; empty if nothing does.
     pub query: &'a str,
@@ -55,7 +57,8 @@ pub struct RuleIndex(u32);
 pub struct Matched {
     /// Which.
     pub rule: RuleIndex,
-    /// How many bytes of the path its prefix matched (without a final slash); the whole path for other conditions.
+    /// How many bytes of the path its prefix matched (without a final slash and parameters); the whole path for other
+    /// conditions.
     pub prefix_len: usize,
 }
 
@@ -110,6 +113,8 @@ pub(crate) struct Group {
 pub(crate) struct CompiledRule {
     pub(crate) origin: Origin,
     pub(crate) path: PathCondition,
+    /// Its path has parameters, so that those of requests count.
+    pub(crate) literal: bool,
     pub(crate) method: Option<Name>,
     pub(crate) headers: Box<[KeyCondition]>,
     pub(crate) query: Box<[KeyCondition]>,
@@ -159,9 +164,18 @@ impl Router {
     /// The rule that the request takes; none when no host or no rule matches (404).
     pub fn route(&self, request: &RequestView<'_>) -> Option<Matched> {
         let group = &self.groups[*self.hosts.get(request.host)? as usize];
+        let Some(bare) = without_parameters(request.path) else { return self.find(group, request, request.path) };
+        let found = self.find(group, &RequestView { path: &bare, ..*request }, request.path)?;
+        let literal = self.rules[found.rule.index()].literal;
+        let prefix_len = if literal { found.prefix_len } else { literal_len(request.path, found.prefix_len) };
+        Some(Matched { prefix_len, ..found })
+    }
+
+    /// The rule for a request whose path has no parameters; with them it is `literal`.
+    fn find(&self, group: &Group, request: &RequestView<'_>, literal: &str) -> Option<Matched> {
         match &group.index {
-            None => self.first_of(group.start..group.end, request),
-            Some(index) => index.first(self, request),
+            None => self.first_of(group.start..group.end, request, literal),
+            Some(index) => index.first(self, request, literal),
         }
     }
 
@@ -176,9 +190,14 @@ impl Router {
     }
 
     /// The first rule of an ascending list that matches.
-    fn first_of(&self, list: impl IntoIterator<Item = u32>, request: &RequestView<'_>) -> Option<Matched> {
+    fn first_of(
+        &self,
+        list: impl IntoIterator<Item = u32>,
+        request: &RequestView<'_>,
+        literal: &str,
+    ) -> Option<Matched> {
         list.into_iter().find_map(|rule| {
-            let prefix_len = self.rules[rule as usize].matches(request)?;
+            let prefix_len = self.rules[rule as usize].matches(request, literal)?;
             Some(Matched { rule: RuleIndex(rule), prefix_len })
         })
     }
@@ -214,9 +233,11 @@ impl CompiledRule {
                 .map(|key| KeyCondition::compile(key).map_err(|cause| refuse(format!("{kind} {}", key.name), cause)))
                 .collect::<Result<Box<[_]>, _>>()
         };
+        let path = PathCondition::compile(&when.path).map_err(|cause| refuse("path".to_owned(), cause))?;
         Ok(Self {
             origin: origin.clone(),
-            path: PathCondition::compile(&when.path).map_err(|cause| refuse("path".to_owned(), cause))?,
+            literal: path.has_parameters(),
+            path,
             method: when.method.clone(),
             headers: keys(&when.headers, "header")?,
             query: keys(&when.query, "query parameter")?,
@@ -224,8 +245,8 @@ impl CompiledRule {
     }
 
     /// The length of the matched prefix, when all conditions hold.
-    fn matches(&self, request: &RequestView<'_>) -> Option<usize> {
-        let prefix_len = self.path.matches(request.path)?;
+    fn matches(&self, request: &RequestView<'_>, literal: &str) -> Option<usize> {
+        let prefix_len = self.path.matches(if self.literal { literal } else { request.path })?;
         let holds = self.method.as_deref().is_none_or(|method| method == request.method)
             && self.headers.iter().all(|header| header.matches_field(request.fields))
             && self.query.iter().all(|parameter| parameter.matches_query(request.query));
@@ -243,6 +264,8 @@ impl PathIndex {
         let mut index = Self::default();
         for rule in range {
             match &rules[rule as usize].path {
+                // Its list is the one that is tried for every path.
+                _ if rules[rule as usize].literal => index.patterns.push(rule),
                 PathCondition::Exact(path) => index.exact.entry((**path).into()).or_default().push(rule),
                 PathCondition::Prefix(prefix) => {
                     index.depth = index.depth.max(prefix.matches('/').count());
@@ -254,7 +277,7 @@ impl PathIndex {
         Some(index)
     }
 
-    fn first(&self, router: &Router, request: &RequestView<'_>) -> Option<Matched> {
+    fn first(&self, router: &Router, request: &RequestView<'_>, literal: &str) -> Option<Matched> {
         let path = request.path;
         // A prefix of d slashes ends before the slash number d + 1 of the path, or with the path.
         let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]).take(self.depth + 1);
@@ -265,7 +288,7 @@ impl PathIndex {
         lists.fold(None, |best: Option<Matched>, list| {
             let limit = best.map_or(u32::MAX, |best| best.rule.0);
             let better = list.iter().copied().take_while(|rule| *rule < limit);
-            router.first_of(better, request).or(best)
+            router.first_of(better, request, literal).or(best)
         })
     }
 }
