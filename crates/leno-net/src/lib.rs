@@ -13,6 +13,7 @@
 #![warn(missing_docs)]
 
 pub mod address;
+pub mod places;
 pub mod stream;
 
 pub mod listen;

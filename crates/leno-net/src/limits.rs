@@ -14,6 +14,9 @@ pub struct Descriptors {
     pub now: u64,
 }
 
+/// Descriptors that are kept back from connections, for everything else that a process has open.
+pub const RESERVE: usize = 512;
+
 /// The soft limit before it was raised, for [`original_descriptors`].
 static BEFORE: OnceLock<u64> = OnceLock::new();
 
@@ -24,6 +27,14 @@ pub fn raise_descriptors() -> io::Result<Descriptors> {
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
     let _ = BEFORE.set(before);
     Ok(Descriptors { before, now: limit.maximum.unwrap_or(u64::MAX) })
+}
+
+/// The descriptors that connections may hold when nobody says: the soft limit less [`RESERVE`], or half of a limit that
+/// is too small for that.
+pub fn connections_max() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    limit.saturating_sub(RESERVE).max(limit / 2)
 }
 
 /// The soft limit that programs started by leno get: the one leno itself was given. A program that still uses `select`

@@ -7,11 +7,13 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 
+use crate::places::Places;
 use crate::stream::Stream;
 
 /// A connection that was accepted.
@@ -53,19 +55,45 @@ pub fn attach(listener: std::net::TcpListener) -> io::Result<TcpListener> {
 }
 
 /// Waits for the next connection. Never fails: a connection that broke in the queue is skipped, and while descriptors or
-/// memory are short, accepting pauses 50 ms at a time.
+/// memory are short, accepting pauses 50 ms at a time and what comes waits in the kernel's queue.
 pub async fn accept(listener: &TcpListener) -> Accepted {
-    let mut pauses = 0u32;
+    static ANY: OnceLock<Places> = OnceLock::new();
+    accept_within(listener, ANY.get_or_init(Places::default)).await
+}
+
+/// As [`accept`], for connections that `places` has room for; the others are reset at once.
+pub async fn accept_within(listener: &TcpListener, places: &Places) -> Accepted {
     loop {
-        match listener.accept().await {
-            Ok((socket, peer)) => return Accepted { stream: socket.into(), peer },
+        let (socket, peer) = until_accepted(places, async || listener.accept().await).await;
+        let stream = Stream::from(socket);
+        match places.admit(Some(peer.ip())) {
+            Ok(place) => return Accepted { stream: stream.with_place(place), peer },
+            Err(_) => stream.reset_on_close(),
+        }
+    }
+}
+
+/// As [`accept_within`], for a Unix socket.
+pub async fn accept_unix_within(listener: &UnixListener, places: &Places) -> Stream {
+    loop {
+        let (socket, _) = until_accepted(places, async || listener.accept().await).await;
+        if let Ok(place) = places.admit(None) {
+            return Stream::from(socket).with_place(place);
+        }
+    }
+}
+
+async fn until_accepted<T>(places: &Places, accept: impl AsyncFn() -> io::Result<T>) -> T {
+    let mut is_short = false;
+    loop {
+        match accept().await {
+            Ok(accepted) => return accepted,
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                // Said once for each shortage, not 20 times a second.
-                if pauses == 0 {
-                    tracing::warn!(error = %error, "accepting connections pauses");
+                // One shortage is one pause, however often it is looked at.
+                if !std::mem::replace(&mut is_short, true) {
+                    places.paused(&error);
                 }
-                pauses = pauses.saturating_add(1);
                 tokio::time::sleep(PAUSE).await;
             }
         }

@@ -22,11 +22,14 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::address::Peer;
+use crate::places::Place;
 
 /// A connected stream of bytes.
 #[derive(Debug)]
 pub struct Stream {
     socket: Socket,
+    /// Given back once the socket is closed, which is why it stands after it.
+    place: Option<Place>,
 }
 
 #[derive(Debug)]
@@ -39,6 +42,7 @@ enum Socket {
 #[derive(Debug)]
 pub struct Detached {
     socket: DetachedSocket,
+    place: Option<Place>,
 }
 
 #[derive(Debug)]
@@ -176,13 +180,20 @@ impl Stream {
         )
     }
 
+    /// Has the stream hold a place for as long as its descriptor is open.
+    #[must_use]
+    pub fn with_place(mut self, place: Place) -> Self {
+        self.place = Some(place);
+        self
+    }
+
     /// Takes the stream off this thread's runtime, so that another thread can [`Detached::attach`] it to its own.
     pub fn detach(self) -> io::Result<Detached> {
         let socket = match self.socket {
             Socket::Tcp(socket) => DetachedSocket::Tcp(socket.into_std()?),
             Socket::Unix(socket) => DetachedSocket::Unix(socket.into_std()?),
         };
-        Ok(Detached { socket })
+        Ok(Detached { socket, place: self.place })
     }
 
     fn try_read_uninit(&self, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
@@ -234,13 +245,13 @@ impl From<TcpStream> for Stream {
     fn from(socket: TcpStream) -> Self {
         // Fails only on a socket that is already gone, which the first read will tell.
         let _ = socket.set_nodelay(true);
-        Stream { socket: Socket::Tcp(socket) }
+        Stream { socket: Socket::Tcp(socket), place: None }
     }
 }
 
 impl From<UnixStream> for Stream {
     fn from(socket: UnixStream) -> Self {
-        Stream { socket: Socket::Unix(socket) }
+        Stream { socket: Socket::Unix(socket), place: None }
     }
 }
 
@@ -308,7 +319,7 @@ impl Detached {
             DetachedSocket::Tcp(socket) => Socket::Tcp(TcpStream::from_std(socket)?),
             DetachedSocket::Unix(socket) => Socket::Unix(UnixStream::from_std(socket)?),
         };
-        Ok(Stream { socket })
+        Ok(Stream { socket, place: self.place })
     }
 }
 

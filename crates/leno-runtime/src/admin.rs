@@ -26,6 +26,9 @@ use crate::serve::Serve;
 
 /// The largest body of a request.
 pub const BODY_MAX: usize = 64 * 1024;
+/// Connections at a time. They are of the descriptors that are kept back from all others, so that whoever looks after a
+/// role reaches it while a cap strikes.
+const CONNECTIONS_MAX: usize = 128;
 
 /// Paths that need no credential, for the options of the guard.
 pub const PUBLIC_PATHS: [&str; 3] = ["/live", "/ready", "/metrics"];
@@ -114,7 +117,8 @@ impl Admin {
     /// Serves it until the drain starts.
     pub async fn serve(self, listener: TcpListener, drain: DrainWatch) {
         let admin = Rc::new(self);
-        Serve::named("admin-connection").run(listener, drain, |_| admin.clone()).await;
+        let serve = Serve { connections_max: CONNECTIONS_MAX, ..Serve::named("admin-connection") };
+        serve.run(listener, drain, |_| admin.clone()).await;
     }
 
     fn route<F: Future<Output = Answer> + 'static>(

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use leno_http::{Handler, ServerOptions, Spawn, serve_connection};
-use leno_net::listen::{Accepted, accept};
+use leno_net::listen::{Accepted, accept_within};
+use leno_net::places::Places;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -34,15 +35,17 @@ pub struct Serve {
     pub options: Rc<ServerOptions>,
     /// Connections at a time; at that many, new ones wait in the kernel's queue.
     pub connections_max: usize,
+    /// The places that its connections take; those that find none are reset.
+    pub places: Places,
 }
 
 // === impl Serve ===
 
 impl Serve {
-    /// With the default limits, and 1,024 connections.
+    /// With the default limits, 1,024 connections, and places without end.
     pub fn named(task: &'static str) -> Self {
         let options = Rc::new(ServerOptions { spawn: Rc::new(NamedTasks), ..ServerOptions::default() });
-        Serve { task, options, connections_max: 1024 }
+        Serve { task, options, connections_max: 1024, places: Places::default() }
     }
 
     /// Serves connections to `listener` until the drain starts; those that are open then hold it up until they are done.
@@ -53,20 +56,20 @@ impl Serve {
         mut drain: DrainWatch,
         handler: impl Fn(SocketAddr) -> Rc<H>,
     ) {
-        let places = Arc::new(Semaphore::new(self.connections_max));
+        let turns = Arc::new(Semaphore::new(self.connections_max));
         loop {
             let next = async {
                 // The semaphore is never closed.
-                let place = Arc::clone(&places).acquire_owned().await.ok();
-                (place, accept(&listener).await)
+                let turn = Arc::clone(&turns).acquire_owned().await.ok();
+                (turn, accept_within(&listener, &self.places).await)
             };
-            let (place, Accepted { stream, peer }) = tokio::select! {
+            let (turn, Accepted { stream, peer }) = tokio::select! {
                 accepted = next => accepted,
                 () = drain.draining() => return,
             };
             let (options, handler, watch) = (self.options.clone(), handler(peer), drain.clone());
             drop(task::spawn(self.task, async move {
-                let (_place, _guard) = (place, watch.guard());
+                let (_turn, _guard) = (turn, watch.guard());
                 let serving = serve_connection(stream, Bytes::new(), &options, handler, watch.when_draining());
                 let mut watch = watch.clone();
                 tokio::select! {
