@@ -2,6 +2,8 @@
 //!
 //! The control thread binds ([`leno_net::listen::bind_group`]) and hands one socket of each group to every worker by a
 //! [`Command`]; listeners come and go while the proxy runs (a gateway's, the ports of a program that has just started).
+//!
+//! accepted → a place for it, else it is reset (`leno_net::places`) → the worker that serves it (`spread`) → its purpose.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -13,13 +15,16 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use leno_model::snapshot::Name;
 use leno_net::{Stream, listen};
+use leno_runtime::DrainGuard;
 use leno_runtime::task::{self, AbortOnDrop};
+use leno_telemetry::Registry;
 use leno_telemetry::access::Direction;
 use tokio::sync::mpsc;
 
 use crate::connection::{self, HttpConnection, Where};
 use crate::inbound;
 use crate::outbound;
+use crate::spread::{Counted, Loads, Passed, Spread, spread};
 use crate::table::Destination;
 use crate::worker::{PoolOwner, Worker};
 
@@ -76,10 +81,15 @@ pub enum Command {
 #[derive(Clone)]
 pub struct Commands {
     workers: Vec<mpsc::Sender<Command>>,
+    loads: Loads,
 }
 
 /// A worker's end.
-pub type Commanded = mpsc::Receiver<Command>;
+pub struct Commanded {
+    commands: mpsc::Receiver<Command>,
+    spread: Spread,
+    passed: mpsc::Receiver<Passed>,
+}
 
 /// Why a listener could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -95,8 +105,18 @@ pub struct ListenError {
 impl Commands {
     /// The ends for `workers` workers.
     pub fn new(workers: usize) -> (Self, Vec<Commanded>) {
-        let (workers, commanded) = (0..workers).map(|_| mpsc::channel(COMMANDS_MAX)).unzip();
-        (Self { workers }, commanded)
+        let (loads, ends) = spread(workers);
+        let end = |(spread, passed)| {
+            let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
+            (commands, Commanded { commands: commanded, spread, passed })
+        };
+        let (workers, commanded) = ends.into_iter().map(end).unzip();
+        (Self { workers, loads }, commanded)
+    }
+
+    /// Shows how many connections each worker serves.
+    pub fn measure(&self, metrics: &Registry) {
+        self.loads.measure(metrics);
     }
 
     /// Binds `address` and has every worker accept there. The address that was bound, with its port.
@@ -151,7 +171,9 @@ impl Commands {
 }
 
 /// A worker's life: accepts as it is told, until it shall drain and all commands' senders are gone.
-pub async fn run(worker: Rc<Worker>, mut commands: Commanded) {
+pub async fn run(worker: Rc<Worker>, commanded: Commanded) {
+    let Commanded { mut commands, spread, mut passed } = commanded;
+    let spread = Rc::new(spread);
     let mut accepting: HashMap<Key, AbortOnDrop<()>> = HashMap::new();
     let mut owners: HashMap<Key, PoolOwner> = HashMap::new();
     let mut sweep = tokio::time::interval(SWEEP);
@@ -163,7 +185,7 @@ pub async fn run(worker: Rc<Worker>, mut commands: Commanded) {
                     if let Purpose::Inbound(destination) = &purpose {
                         owners.extend(destination.clusters().flat_map(|c| c.endpoints.first()).map(|e| (key.clone(), PoolOwner(e.state.key))));
                     }
-                    let task = task::spawn("accept", accept(worker.clone(), purpose, socket));
+                    let task = task::spawn("accept", accept(worker.clone(), spread.clone(), purpose, socket));
                     accepting.insert(key, task.abort_on_drop());
                 }
                 Some(Command::Close(key)) => {
@@ -172,6 +194,7 @@ pub async fn run(worker: Rc<Worker>, mut commands: Commanded) {
                 }
                 None => return,
             },
+            Some(passed) = passed.recv() => take(&worker, passed),
             _ = sweep.tick() => {
                 let owners: Vec<PoolOwner> = owners.values().copied().collect();
                 worker.sweep(&owners);
@@ -181,10 +204,20 @@ pub async fn run(worker: Rc<Worker>, mut commands: Commanded) {
     }
     // Dropping them closes the sockets.
     drop(accepting);
-    drain.stopping().await;
+    // What another worker has accepted before may still be on its way here.
+    let taking = async {
+        while let Some(passed) = passed.recv().await {
+            take(&worker, passed);
+        }
+    };
+    tokio::select! {
+        () = taking => {}
+        () = drain.stopping() => {}
+    }
 }
 
-async fn accept(worker: Rc<Worker>, purpose: Purpose, socket: Socket) {
+async fn accept(worker: Rc<Worker>, spread: Rc<Spread>, purpose: Purpose, socket: Socket) {
+    let places = worker.shared.places.clone();
     match socket {
         Socket::Tcp(socket) => {
             let listener = match listen::attach(socket) {
@@ -192,8 +225,8 @@ async fn accept(worker: Rc<Worker>, purpose: Purpose, socket: Socket) {
                 Err(error) => return tracing::error!(%error, "listener lost"),
             };
             loop {
-                let accepted = listen::accept(&listener).await;
-                serve(&worker, &purpose, accepted.stream);
+                let accepted = listen::accept_within(&listener, &places).await;
+                assign(&worker, &spread, &purpose, accepted.stream);
             }
         }
         Socket::Unix(socket) => {
@@ -203,31 +236,57 @@ async fn accept(worker: Rc<Worker>, purpose: Purpose, socket: Socket) {
                 Err(error) => return tracing::error!(%error, "listener lost"),
             };
             loop {
-                match listener.accept().await {
-                    Ok((stream, _)) => serve(&worker, &purpose, Stream::from(stream)),
-                    // Out of descriptors, most likely: waiting is all that helps.
-                    Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-                }
+                let stream = listen::accept_unix_within(&listener, &places).await;
+                assign(&worker, &spread, &purpose, stream);
             }
         }
     }
 }
 
-fn serve(worker: &Rc<Worker>, purpose: &Purpose, stream: Stream) {
+/// Serves a connection that was accepted here, or passes it on.
+fn assign(worker: &Rc<Worker>, spread: &Spread, purpose: &Purpose, stream: Stream) {
+    // Taken before it is passed on, so that no drain ends while it is on its way.
+    let guard = worker.shared.drain.guard();
+    let (counted, to) = spread.assign();
+    let Some(to) = to else { return serve(worker, purpose.clone(), stream, (guard, counted)) };
+    // A socket that cannot be taken off the runtime is broken.
+    let Ok(stream) = stream.detach() else { return };
+    if let Err(back) = spread.pass(to, Passed { purpose: purpose.clone(), stream, guard, counted }) {
+        take(worker, Passed { counted: spread.keep(), ..back });
+    }
+}
+
+/// Serves a connection that was passed on to this worker, or did not get through to another.
+fn take(worker: &Rc<Worker>, passed: Passed) {
+    let Passed { purpose, stream, guard, counted } = passed;
+    match stream.attach() {
+        Ok(stream) => serve(worker, purpose, stream, (guard, counted)),
+        Err(error) => tracing::debug!(%error, "connection lost on its way to a worker"),
+    }
+}
+
+fn serve(worker: &Rc<Worker>, purpose: Purpose, stream: Stream, held: Held) {
     let here = worker.clone();
-    match purpose.clone() {
-        Purpose::Outbound => spawn(worker, "outbound", outbound::receive(here, stream)),
-        Purpose::To(name) => spawn(worker, "outbound-to", outbound::receive_to(here, name, stream)),
-        Purpose::Inbound(application) => spawn(worker, "inbound", inbound::receive(here, application, stream)),
-        Purpose::Gateway(destination) => spawn(worker, "gateway", async move {
+    match purpose {
+        Purpose::Outbound => spawn(worker, "outbound", held, outbound::receive(here, stream)),
+        Purpose::To(name) => spawn(worker, "outbound-to", held, outbound::receive_to(here, name, stream)),
+        Purpose::Inbound(application) => spawn(worker, "inbound", held, inbound::receive(here, application, stream)),
+        Purpose::Gateway(destination) => spawn(worker, "gateway", held, async move {
             let to = Where::Named(destination);
             connection::receive(&here, Direction::Gateway, to, stream, Bytes::new()).await
         }),
     }
 }
 
-/// Serves what is received on a task of its own, which holds the drain up.
-fn spawn(worker: &Worker, name: &'static str, received: impl Future<Output = Option<HttpConnection>> + 'static) {
-    let guard = worker.shared.drain.guard();
-    worker.spawn(name, connection::serve(received).map(move |()| drop(guard)));
+/// What a connection holds while it is served: the drain up, and its number among those of its worker.
+type Held = (DrainGuard, Counted);
+
+/// Serves what is received on a task of its own.
+fn spawn(
+    worker: &Worker,
+    name: &'static str,
+    held: Held,
+    received: impl Future<Output = Option<HttpConnection>> + 'static,
+) {
+    worker.spawn(name, connection::serve(received).map(move |()| drop(held)));
 }

@@ -124,6 +124,7 @@ pub(crate) async fn pass(worker: &Worker, to: SocketAddr, stream: Stream, first:
     let address = leno_net::Address::Tcp(to);
     match worker.dial.connect(&address, PASS_CONNECT).await {
         Ok(upstream) => {
+            let upstream = upstream.with_place(worker.shared.places.count());
             let relayed = relay(stream, upstream, first, PASS_IDLE).await;
             record.received = relayed.a_to_b;
             record.sent = relayed.b_to_a;

@@ -49,7 +49,8 @@ pub(crate) async fn connect(
 /// A fresh byte stream to an endpoint.
 pub(crate) async fn dial(worker: &Worker, endpoint: &Endpoint, timeout: Duration) -> Result<Stream, Error> {
     let dial = if endpoint.state.is_application { &worker.application_dial } else { &worker.dial };
-    dial.connect(&endpoint.state.address, timeout).await.map_err(Error::connect)
+    let stream = dial.connect(&endpoint.state.address, timeout).await.map_err(Error::connect)?;
+    Ok(stream.with_place(worker.shared.places.count()))
 }
 
 /// HTTP over a stream that was dialled.

@@ -14,6 +14,7 @@ use leno_model::name::ServiceName;
 use leno_model::seam::{Clock, Random};
 use leno_model::snapshot::Name;
 use leno_net::dial::Dial;
+use leno_net::places::Places;
 use leno_runtime::serve::NamedTasks;
 use leno_runtime::{DrainWatch, SystemRandom, task};
 use leno_telemetry::{AccessLog, Edge, EdgeKey, Registry};
@@ -60,6 +61,8 @@ pub struct Shared {
     pub limits: Limits,
     /// Where strikes against limits are counted.
     pub strikes: Arc<Strikes>,
+    /// The places that connections take, upstream ones too.
+    pub places: Places,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Where lines go, if anywhere.

@@ -177,6 +177,7 @@ impl Builder {
             gateway: false,
             limits: Default::default(),
             strikes: Default::default(),
+            places: Default::default(),
             clock: Arc::new(SystemClock),
             access: None,
             metrics: metrics.clone(),

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use leno_net::places::PlacesMax;
 
 /// leno, a service mesh in one binary: put it beside any program and it gets discovery, balancing, routing, retries,
 /// metrics and central control without a library.
@@ -194,9 +195,41 @@ pub struct ServerArgs {
     /// Host names, beside localhost and addresses of loopback, under which the API may be called. Repeatable.
     #[arg(long = "allow-host", env = "LENO_ALLOW_HOST", value_delimiter = ',', value_name = "NAME")]
     pub allow_hosts: Vec<String>,
+    /// Caps on connections.
+    #[command(flatten)]
+    pub connections: ConnectionArgs,
     /// How long a stop waits for open requests.
     #[arg(long, env = "LENO_DRAIN_TIMEOUT", default_value = "10s", value_parser = parse_duration, value_name = "TIME")]
     pub drain_timeout: Duration,
+}
+
+/// How many connections there may be; the same for `server` and `proxy`.
+#[derive(Debug, Clone, Args)]
+pub struct ConnectionArgs {
+    /// Descriptors that connections may hold: an HTTP connection 1, a tunnel 2, each connection to an endpoint 1. What
+    /// is accepted beyond is reset at once. Default: the limit on descriptors less 512.
+    #[arg(long, env = "LENO_CONNECTIONS_MAX", value_name = "N", value_parser = parse_count)]
+    pub connections_max: Option<usize>,
+    /// Connections that one source may have open at a server or gateway; an IPv6 source is its /64, and loopback is not
+    /// counted.
+    #[arg(long, env = "LENO_CONNECTIONS_SOURCE_MAX", default_value = "1024", value_name = "N", value_parser = parse_count)]
+    pub connections_source_max: usize,
+}
+
+// === impl ConnectionArgs ===
+
+impl ConnectionArgs {
+    /// The caps of a process, which counts by source where strangers connect.
+    pub fn max(&self, by_source: bool) -> PlacesMax {
+        PlacesMax {
+            all: self.connections_max.unwrap_or_else(leno_net::limits::connections_max),
+            of_source: by_source.then_some(self.connections_source_max),
+        }
+    }
+}
+
+fn parse_count(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| format!("{text:?} is no number from 1 on"))
 }
 
 /// What a proxy is for.
@@ -315,6 +348,9 @@ pub struct ProxyArgs {
     /// Where the last good state is kept, from which the proxy starts when no server answers. Default: not kept.
     #[arg(long, env = "LENO_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Caps on connections.
+    #[command(flatten)]
+    pub connections: ConnectionArgs,
     /// How long a stop waits for open requests.
     #[arg(long, env = "LENO_DRAIN_TIMEOUT", default_value = "30s", value_parser = parse_duration, value_name = "TIME")]
     pub drain_timeout: Duration,
@@ -325,6 +361,7 @@ pub struct ProxyArgs {
 
 const LIMITS_HELP: &str = "\
 Limits, on by default:
+  descriptors of connections: the limit of the process less 512; 1024 connections of one source at a gateway
   request head 64 KiB in 100 fields, request line 8 KiB, complete within 10 s
   idle keep-alive connection 1 h, a message that does not move 5 min, connect 5 s
   HTTP/2: 100 streams, windows of 64 KiB and 1 MiB, field list 64 KiB

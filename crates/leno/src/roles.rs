@@ -2,8 +2,11 @@
 
 use std::process::ExitCode;
 
+use leno_net::places::{Full, Places};
+use leno_telemetry::Registry;
 use leno_telemetry::lines::{LineQueue, Target};
 use leno_telemetry::log::{self, LogLevel};
+use leno_telemetry::metric::Kind;
 
 use crate::args::LogFormat;
 
@@ -25,6 +28,27 @@ pub fn start_log(level: &str, format: LogFormat) -> anyhow::Result<LogLevel> {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let queue = LineQueue::start("log", &Target::Stderr)?;
     Ok(log::init(&log::Options { format, level: level.to_owned(), colour }, queue)?)
+}
+
+/// Shows the places of connections, and how often a cap on them struck.
+pub fn measure_places(metrics: &Registry, places: &Places) {
+    let places = places.clone();
+    metrics.collector(move |out| {
+        for (name, help, value) in [
+            ("leno_connections_held", "Descriptors that connections hold.", places.taken()),
+            ("leno_connections_max", "Descriptors that connections may hold: --connections-max.", places.max().all),
+        ] {
+            out.family(name, help, Kind::Gauge);
+            out.sample(name, &[], value as f64);
+        }
+        let name = "leno_connections_refused_total";
+        out.family(name, "Connections closed because of a cap: of all, or of their source.", Kind::Counter);
+        out.sample(name, &[("cap", "all")], places.refused(Full::All) as f64);
+        out.sample(name, &[("cap", "source")], places.refused(Full::Source) as f64);
+        let name = "leno_accept_pauses_total";
+        out.family(name, "Times that accepting paused for want of descriptors or memory.", Kind::Counter);
+        out.sample(name, &[], places.pauses() as f64);
+    });
 }
 
 /// Runs a role on the control thread; its error is one line with the fix.

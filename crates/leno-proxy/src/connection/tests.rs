@@ -16,6 +16,7 @@ fn worker() -> Rc<Worker> {
         gateway: false,
         limits: Default::default(),
         strikes: Default::default(),
+        places: Default::default(),
         clock: Arc::new(SystemClock),
         access: None,
         unrouted: metrics.edge(&EdgeKey::default()),

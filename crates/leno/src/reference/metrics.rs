@@ -11,6 +11,7 @@ use leno_dns::resolver::{Answer, Names, Resolver, Verdict};
 use leno_dns::upstream::{ResolvConf, Upstream};
 use leno_model::name::ServiceName;
 use leno_model::seam::{Clock, Timestamp};
+use leno_net::places::Places;
 use leno_runtime::{SystemClock, SystemRandom};
 use leno_store::SqliteStore;
 use leno_telemetry::access::{AccessLog, Format};
@@ -52,6 +53,8 @@ fn the_page_of_metrics_is_what_processes_print() {
 fn proxy() -> String {
     let registry = Registry::new(1, Limits::default());
     leno_telemetry::process::register(&registry, "0.0.0", Timestamp(0));
+    crate::roles::measure_places(&registry, &Places::default());
+    leno_proxy::Commands::new(1).0.measure(&registry);
     let edge = |protocol| {
         let (source, destination) = ("web.shop".parse().unwrap(), "cart.shop".parse().unwrap());
         registry.edge(&EdgeKey { source, destination, protocol, ..EdgeKey::default() })
@@ -69,6 +72,7 @@ fn proxy() -> String {
 fn server() -> String {
     let registry = Registry::new(0, Limits::default());
     leno_telemetry::process::register(&registry, "0.0.0", Timestamp(0));
+    crate::roles::measure_places(&registry, &Places::default());
     let folder = tempfile::tempdir().unwrap();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let store = SqliteStore::open(&folder.path().join("state.db"), clock.clone(), Default::default()).unwrap();

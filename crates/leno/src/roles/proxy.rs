@@ -18,6 +18,7 @@ use leno_model::seam::{Clock, Random};
 use leno_model::snapshot::Name;
 use leno_net::Address;
 use leno_net::dial::{Dial, HostDial, NamespaceDial};
+use leno_net::places::Places;
 use leno_proxy::held::Held;
 use leno_proxy::listener::{self, Key, Purpose};
 use leno_proxy::subscribe::{self, Subscriber};
@@ -131,6 +132,8 @@ async fn start(
     let count = workers_of(&args);
     let metrics = Arc::new(Registry::new(count + 1, Default::default()));
     leno_telemetry::process::register(&metrics, env!("CARGO_PKG_VERSION"), clock.wall());
+    let places = Places::new(args.connections.max(args.role == ProxyRole::Gateway));
+    super::measure_places(&metrics, &places);
     let drain = Drain::new();
     let ready = Ready::new();
 
@@ -152,6 +155,7 @@ async fn start(
         gateway: args.role == ProxyRole::Gateway,
         limits: mesh_limits(),
         strikes: Default::default(),
+        places: places.clone(),
         clock: clock.clone(),
         access: access.clone(),
         metrics: metrics.clone(),
@@ -167,6 +171,7 @@ async fn start(
 
     let channels = supervision.as_ref().map(|supervision| supervision.channels(count)).transpose()?;
     let (commands, workers) = start_workers(&shared, count, channels)?;
+    commands.measure(&metrics);
     let edge = EdgeKey { source, source_version: args.enrol.version.as_deref().map(Into::into), ..EdgeKey::default() };
     let builder = Builder::new(edge, SystemRandom.next_u64(), metrics.clone());
     let sync_gate = ready.gate("configuration", "no server has answered and nothing is on disk");

@@ -25,6 +25,7 @@ use leno_model::identity::Role;
 use leno_model::seam::Clock;
 use leno_net::dial::HostDial;
 use leno_net::listen;
+use leno_net::places::Places;
 use leno_registry::health::Prober;
 use leno_registry::{Options as RegistryOptions, Registry};
 use leno_runtime::guard::{
@@ -72,6 +73,7 @@ pub(super) struct Parts {
     pub(super) settings: Vec<Setting>,
     pub(super) log_level: LogLevel,
     pub(super) started: Duration,
+    pub(super) places: Places,
 }
 
 /// Runs a server until it is told to stop.
@@ -95,6 +97,8 @@ pub async fn run(args: ServerArgs, settings: Vec<Setting>, log_level: LogLevel) 
     let metrics = Arc::new(Metrics::new(1, Default::default()));
     leno_telemetry::process::register(&metrics, env!("CARGO_PKG_VERSION"), clock.wall());
     measure(&metrics, status.clone(), registry.clone(), sqlite.clone());
+    let places = Places::new(args.connections.max(true));
+    super::measure_places(&metrics, &places);
     let collector = Arc::new(Mutex::new(Collector::new(Default::default())));
     let started = clock.monotonic();
     let parts = Arc::new(Parts {
@@ -108,6 +112,7 @@ pub async fn run(args: ServerArgs, settings: Vec<Setting>, log_level: LogLevel) 
         settings,
         log_level,
         started,
+        places,
     });
 
     let drain = Drain::new();
@@ -266,6 +271,7 @@ async fn serve_grpc(
             ..leno_http::ServerOptions::default()
         }),
         connections_max: PROXIES_MAX,
+        places: parts.places.clone(),
     };
     drop(task::spawn("grpc", async move {
         serve.run(listener, watch, |peer| Rc::new(proxy_services(&xds, &parts, peer))).await;
@@ -317,10 +323,10 @@ async fn serve_http(
     }));
     let _ = links.set(guard.clone());
     let router = routes.into_router(Some(audit));
-    let watch = drain.watch();
+    let (watch, places) = (drain.watch(), parts.places.clone());
     drop(task::spawn("audit", refused));
     drop(task::spawn("http", async move {
-        let serve = Serve::named("api-connection");
+        let serve = Serve { places, ..Serve::named("api-connection") };
         serve
             .run(listener, watch, |peer| {
                 let guarded = Guarded::new(guard.clone(), router.clone());
