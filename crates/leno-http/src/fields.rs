@@ -13,7 +13,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-pub use hop::{ProtectedNominated, Upgrades, is_hop_by_hop, is_protected};
+pub use hop::{ProtectedNominated, Upgrades, is_hop_by_hop, is_protected, is_usual_trailer};
 
 /// Ordered fields with the spelling of their names kept.
 #[derive(Clone, Default)]

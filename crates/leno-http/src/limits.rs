@@ -1,9 +1,10 @@
-//! The limits of every connection, what is counted when a peer breaks one, and the reasons for refusing a message.
+//! The limits of every connection, what its peer is believed, what is counted when a limit is broken, and the reasons for
+//! refusing a message.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How much of anything a peer may make this crate hold or do. Defaults are those of an edge.
+/// How much of anything a peer may make this crate hold or do, and what it is believed. Defaults are those of an edge.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Bytes of a head, start line included.
@@ -40,6 +41,12 @@ pub struct Limits {
     pub informationals: usize,
     /// Take a bare LF as end of a line in start lines and fields.
     pub lenient_lf: bool,
+    /// What becomes of fields whose names have an underscore; for who passes requests on.
+    pub underscored_names: UnderscoredNames,
+    /// Pass `%2F` and `%5C` in paths on instead of refusing them; for who passes requests on.
+    pub keep_escaped_slashes: bool,
+    /// Proxies in front of an edge that are believed what they say of the client in `X-Forwarded-For` and the like.
+    pub trusted_hops: u8,
     /// HTTP/2: streams open at a time.
     pub h2_streams: u32,
     /// HTTP/2: receive window of a stream.
@@ -56,6 +63,19 @@ pub struct Limits {
     pub h2_control_frames: u32,
     /// HTTP/2: resets by the peer per 10 seconds, beyond a fifth of its streams.
     pub h2_resets: u32,
+}
+
+/// What becomes of fields whose names have an underscore (`X_User_Id`), which programs that put names into variables
+/// cannot tell from those with a dash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UnderscoredNames {
+    /// They are dropped.
+    #[default]
+    Drop,
+    /// They are passed on.
+    Keep,
+    /// The request is refused.
+    Refuse,
 }
 
 /// Why a message was refused. Each is counted, and is the reason written into the answer.
@@ -162,6 +182,9 @@ impl Default for Limits {
             buffer_bytes: 32 * 1024,
             informationals: 16,
             lenient_lf: false,
+            underscored_names: UnderscoredNames::Drop,
+            keep_escaped_slashes: false,
+            trusted_hops: 0,
             h2_streams: 100,
             h2_stream_window: 64 * 1024,
             h2_connection_window: 1024 * 1024,

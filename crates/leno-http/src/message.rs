@@ -327,9 +327,9 @@ impl RequestHead {
     }
 }
 
-/// Whether every byte may stand in a request target.
+/// Whether every byte may stand in a request target: visible ASCII, and no fragment.
 pub(crate) fn valid_target(target: &[u8]) -> bool {
-    !target.iter().fold(false, |bad, b| bad | (*b <= b' ') | (*b == 0x7f) | (*b == b'#'))
+    !target.iter().fold(false, |bad, b| bad | (*b <= b' ') | (*b >= 0x7f) | (*b == b'#'))
 }
 
 /// Whether it is a host and perhaps a port, and nothing else: no user, no list, no path.
@@ -343,13 +343,11 @@ pub(crate) fn valid_authority(bytes: &[u8]) -> bool {
     host_ok && port.is_none_or(|port| port.is_empty() || parse_port(port).is_some())
 }
 
-/// Unreserved characters, percent, and the delimiters but for the comma, which would make two hosts of one.
+/// Unreserved characters, and the delimiters but for the comma, which would make two hosts of one. No escapes: no name
+/// of DNS has any, and not everybody would decode them.
 fn is_host_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric()
-        || matches!(
-            b,
-            b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'='
-        )
+        || matches!(b, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=')
 }
 
 /// The port, if one is given.

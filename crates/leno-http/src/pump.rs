@@ -45,8 +45,9 @@ pub async fn pump<S: Sink>(body: &mut Body, sink: S) -> Result<Pumped> {
     pump_with(body, sink, |_| {}).await
 }
 
-/// As [`pump`], and `on_trailers` sees the trailers (the status of gRPC is there) before they are written.
-pub async fn pump_with<S: Sink>(body: &mut Body, mut sink: S, on_trailers: impl FnOnce(&Fields)) -> Result<Pumped> {
+/// As [`pump`], and `on_trailers` sees the trailers (the status of gRPC is there) before they are written, and may change
+/// them.
+pub async fn pump_with<S: Sink>(body: &mut Body, mut sink: S, on_trailers: impl FnOnce(&mut Fields)) -> Result<Pumped> {
     let mut pumped = Pumped::default();
     loop {
         // A look without waiting first: only a source that has nothing makes a flush worth its write.
@@ -66,9 +67,9 @@ pub async fn pump_with<S: Sink>(body: &mut Body, mut sink: S, on_trailers: impl 
                 pumped.bytes += data.len() as u64;
                 sink.data(data).await?;
             }
-            Some(Ok(Frame::Trailers(trailers))) => {
+            Some(Ok(Frame::Trailers(mut trailers))) => {
                 pumped.trailers = true;
-                on_trailers(&trailers);
+                on_trailers(&mut trailers);
                 // Boxed, because it is larger than all the rest of this future.
                 Box::pin(sink.trailers(trailers)).await?;
                 return Ok(pumped);

@@ -205,6 +205,7 @@ fn start_lines_targets_and_hosts_have_one_form() {
         ("GET / HTTP/1.1\r\nHost: a.test:8x\r\n\r\n", 400, "host"),
         ("GET / HTTP/1.1\r\nHost: a.test,b.test\r\n\r\n", 400, "host"),
         ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400, "host"),
+        ("GET / HTTP/1.1\r\nHost: a%2eb\r\n\r\n", 400, "host"),
         ("GET / HTTP/1.1\r\nHost: [::1\r\n\r\n", 400, "host"),
         ("GET / HTTP/1.1\r\nHost:\r\n\r\n", 400, "host"),
         ("GET / HTTP/1.1\r\nHost: x\r\nExpect: 200-maybe\r\n\r\n", 417, "expectation"),
@@ -214,6 +215,7 @@ fn start_lines_targets_and_hosts_have_one_form() {
             assert_eq!(refused(request.as_bytes(), *status).await, *reason, "{request:?}");
         }
         assert_eq!(refused(b"GET /\xc0\xaf HTTP/1.1\r\nHost: x\r\n\r\n", 400).await, "target");
+        assert_eq!(refused("GET /\u{fc} HTTP/1.1\r\nHost: x\r\n\r\n".as_bytes(), 400).await, "target");
     });
 }
 

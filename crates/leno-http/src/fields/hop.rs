@@ -83,6 +83,13 @@ impl Fields {
         self.retain_entries(|fields, e| e.known == Known::Other && !is_protected(fields.name(e)));
     }
 
+    /// Whether a name has an underscore. Programs that put names into variables take it for a dash.
+    pub fn has_underscored_names(&self) -> bool {
+        // One look at the whole head, which mostly has none anywhere, before one at each name.
+        let possible = [&self.block[..], &self.own].iter().any(|bytes| memchr::memchr(b'_', bytes).is_some());
+        possible && self.entries().iter().any(|e| self.name(e).contains(&b'_'))
+    }
+
     /// The tokens of `Upgrade` without `h2c`; `None` when nothing is left.
     pub fn upgrade_tokens(&self) -> Option<Vec<u8>> {
         let tokens: Vec<&[u8]> = self
@@ -130,6 +137,13 @@ pub fn is_protected(name: &[u8]) -> bool {
     const PREFIXES: [&str; 5] = ["x-leno-", "x-forwarded-", "x-envoy-", "x-b3-", ":"];
     NAMES.iter().any(|n| name.eq_ignore_ascii_case(n.as_bytes()))
         || PREFIXES.iter().any(|p| name.len() >= p.len() && name[..p.len()].eq_ignore_ascii_case(p.as_bytes()))
+}
+
+/// Whether the field of this name may stand in trailers of any message; beside these there are those of gRPC.
+pub fn is_usual_trailer(name: &[u8]) -> bool {
+    const NAMES: [&str; 7] =
+        ["content-digest", "digest", "etag", "repr-digest", "server-timing", "signature", "signature-input"];
+    NAMES.iter().any(|n| name.eq_ignore_ascii_case(n.as_bytes()))
 }
 
 /// Options of a connection that are not names of fields.

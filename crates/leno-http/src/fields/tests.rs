@@ -61,3 +61,9 @@ fn connection_may_not_name_what_others_rely_upon() {
         assert_eq!(f.strip_hop_by_hop(Upgrades::Drop), Err(ProtectedNominated), "{name}");
     }
 }
+
+#[test]
+fn underscores_are_found_in_names_alone() {
+    let with = |name: &str, value: &str| [(name, value)].into_iter().collect::<Fields>().has_underscored_names();
+    assert!(with("X_User_Id", "1") && with("_", "") && !with("X-User-Id", "a_b") && !with("X-A", ""));
+}

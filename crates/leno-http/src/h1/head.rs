@@ -98,6 +98,8 @@ struct Facts {
     close: bool,
     keep_alive: bool,
     keep_timeout: Option<u64>,
+    /// `Expect` is there; of HTTP/1.0 it asks nothing.
+    expects: bool,
     expects_continue: bool,
     host: Option<Range<usize>>,
 }
@@ -233,7 +235,7 @@ impl HeadParser {
             return Err(Malformed::UnexpectedBody);
         }
         let mut fields = Fields::from_block(self.list, block);
-        if facts.expects_continue {
+        if facts.expects {
             fields.remove_known(Known::Expect);
         }
         Ok(Request {
@@ -438,6 +440,7 @@ impl Facts {
                     if !value.eq_ignore_ascii_case(b"100-continue") {
                         return Err(Malformed::Expectation);
                     }
+                    facts.expects = true;
                     facts.expects_continue = version != Version::Http10;
                 }
                 _ => {}

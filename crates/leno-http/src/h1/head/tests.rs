@@ -37,7 +37,7 @@ fn targets_come_in_four_forms() {
     let connect = head("CONNECT [::1]:443 HTTP/1.1");
     assert_eq!((connect.form, connect.host(), &*connect.path), (TargetForm::Authority, "[::1]:443", ""));
     assert_eq!(head("OPTIONS * HTTP/1.1").form, TargetForm::Asterisk);
-    assert_eq!(head("GET /ü HTTP/1.1").path_only(), "/ü");
+    assert!(parse("GET /ü HTTP/1.1\r\nHost: h\r\n\r\n".as_bytes(), &[usize::MAX]).is_err());
 }
 
 #[test]
