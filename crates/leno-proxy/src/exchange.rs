@@ -15,6 +15,7 @@
 mod admission;
 mod answer;
 mod forward;
+mod forwarded;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -54,6 +55,8 @@ struct Plan<'d> {
     cluster: &'d Cluster,
     cors: Option<CorsFields>,
     deadline: Option<(Instant, Duration)>,
+    /// It goes outside the mesh.
+    outside: bool,
 }
 
 impl<'a> Exchange<'a> {
@@ -101,6 +104,9 @@ impl<'a> Exchange<'a> {
     async fn go(&mut self, destination: &Destination) -> Result<(), Failure> {
         let source = self.source();
         self.admit()?;
+        if !destination.outside {
+            self.read_in_one_way()?;
+        }
         let (rule, matched) = self.route(destination)?;
         let cors = match filter::cors(&rule.rule.filters, &self.head) {
             CorsVerdict::Forward => None,
@@ -131,9 +137,8 @@ impl<'a> Exchange<'a> {
         let _open = edge.open();
         filter::change_request(&rule.rule.filters, &mut self.head, matched.prefix_len);
         filter::change_request(&target.filters, &mut self.head, matched.prefix_len);
-        self.own_fields();
         self.prepare_payload(rule, target, cluster);
         let deadline = self.deadline(rule.rule.request_timeout);
-        self.forward(&Plan { rule, target, cluster, cors, deadline }).await
+        self.forward(&Plan { rule, target, cluster, cors, deadline, outside: destination.outside }).await
     }
 }

@@ -77,9 +77,12 @@ pub(crate) enum Failure {
     /// Too many proxies on the way.
     #[error("the request has passed {0} proxies: it goes round in a circle")]
     Loop(u32),
-    /// A field that no hop may drop is named by `Connection`.
+    /// Its path or fields may be read in more than one way, or have this hop drop what must arrive.
     #[error("{0}")]
     BadRequest(String),
+    /// CONNECT at a gateway: a tunnel would carry requests past its rules.
+    #[error("CONNECT is not served at a gateway")]
+    NoTunnel,
     /// The name of an outside host did not resolve.
     #[error("{0} does not resolve")]
     Resolve(String),
@@ -93,7 +96,7 @@ impl Failure {
         match self {
             Self::NoService(_) => Flag::NoCluster,
             Self::NotSynced { .. } => Flag::NotSynced,
-            Self::NoHost | Self::BadRequest(_) => Flag::BadRequest,
+            Self::NoHost | Self::BadRequest(_) | Self::NoTunnel => Flag::BadRequest,
             Self::Denied(_) => Flag::DestinationDenied,
             Self::NoRoute(_) => Flag::NoRoute,
             Self::Refused(..) | Self::Unresolved(_) => Flag::UnresolvedReference,
@@ -114,6 +117,7 @@ impl Failure {
         match self {
             Self::NoService(_) | Self::NoRoute(_) => 404,
             Self::NoHost | Self::BadRequest(_) => 400,
+            Self::NoTunnel => 501,
             Self::Denied(_) => 403,
             Self::Refused(status, _) => *status,
             Self::Unresolved(_) => 500,
@@ -135,7 +139,7 @@ impl Failure {
         match self {
             Self::NoHost | Self::BadRequest(_) => Code::Internal,
             Self::Denied(_) => Code::PermissionDenied,
-            Self::NoRoute(_) => Code::Unimplemented,
+            Self::NoRoute(_) | Self::NoTunnel => Code::Unimplemented,
             Self::Timeout(_) | Self::TryTimeout(_) => Code::DeadlineExceeded,
             Self::Upstream { cause, .. } if cause.is_timeout() => Code::DeadlineExceeded,
             Self::Upstream { cause, .. } if cause.malformed().is_some() => Code::Internal,

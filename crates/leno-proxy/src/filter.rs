@@ -4,6 +4,7 @@
 //! the rule and after them those of the chosen backend, then leno's own fields. For answers: field changes as written,
 //! then CORS, so that a filter cannot widen what CORS allows. Mirrors are in `mirror.rs`.
 
+use leno_http::fields::is_usual_trailer;
 use leno_http::{Fields, RequestHead, ResponseHead, Text};
 use leno_model::snapshot::{Rewrite, RouteFilter};
 use leno_route::change;
@@ -60,6 +61,13 @@ pub(crate) fn change_response(filters: &[RouteFilter], head: &mut ResponseHead) 
         if let RouteFilter::ResponseHeaders(headers) = filter {
             change::apply(headers, &mut Changed(&mut head.fields));
         }
+    }
+}
+
+/// Leaves of trailers what may stand there whatever the message is; with `all`, as for gRPC, what its parties agreed upon.
+pub(crate) fn change_trailers(trailers: &mut Fields, all: bool) {
+    if !all {
+        trailers.retain(|name, _| is_usual_trailer(name));
     }
 }
 

@@ -9,11 +9,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use leno_http::body::Source;
-use leno_http::{Body, BodyLength, Frame, RequestHead, pump};
+use leno_http::{Body, BodyLength, Frame, RequestHead, grpc, pump_with};
 use leno_model::snapshot::Mirror;
 use tokio::sync::mpsc;
 
 use crate::cluster::Cluster;
+use crate::filter;
 use crate::upstream;
 use crate::worker::Worker;
 
@@ -68,10 +69,13 @@ async fn copy(worker: &Worker, cluster: &Cluster, mut head: RequestHead, mut bod
     let endpoint = &cluster.endpoints[picked];
     head.fields.remove("upgrade");
     head.fields.remove("connection");
-    let http2 = upstream::speaks_http2(cluster, head.version);
+    let (http2, is_grpc) = (upstream::speaks_http2(cluster, head.version), grpc::is_grpc(&head.fields));
     let Ok(connection) = upstream::connect(worker, cluster, endpoint, http2).await else { return };
     let Ok((sink, answer)) = connection.send(&head, body.length()).await else { return };
-    let (_, answered) = tokio::join!(pump(&mut body, sink), answer.response());
+    let (_, answered) = tokio::join!(
+        pump_with(&mut body, sink, |trailers| filter::change_trailers(trailers, is_grpc)),
+        answer.response()
+    );
     if let Ok(response) = answered {
         // Only read so that the connection can be used again.
         let _ = response.body.collect(ANSWER_MAX).await;

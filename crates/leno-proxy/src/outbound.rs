@@ -157,7 +157,9 @@ pub(crate) fn passthrough(worker: &Worker, authority: &Text, port: u16, addresse
     let edges = Edges { http: edge.clone(), grpc: edge.clone(), tcp: edge.clone() };
     let state = |address: &SocketAddr| (*address, EndpointState::new(Address::Tcp(*address), false));
     let endpoints = addresses.iter().map(state).collect();
-    local(authority.as_str().into(), None, port, endpoints, Protocol::Detect, edges)
+    let mut destination = local(authority.as_str().into(), None, port, endpoints, Protocol::Detect, edges);
+    destination.outside = true;
+    destination
 }
 
 /// A destination of known addresses.

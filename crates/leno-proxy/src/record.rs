@@ -83,6 +83,13 @@ impl<'a> Record<'a> {
         self.began
     }
 
+    /// The path as it is spelt from now on.
+    pub(crate) fn path(&mut self, path: &Text) {
+        if let Some(log) = &mut self.log {
+            log.path = path.clone();
+        }
+    }
+
     /// Where the request went.
     pub(crate) fn to(&mut self, edge: &Arc<Edge>, cluster: &str, route: &str) {
         if let Some(log) = &mut self.log {

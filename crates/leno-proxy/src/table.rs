@@ -46,6 +46,8 @@ pub struct Destination {
     pub tcp: Box<[Target]>,
     /// Where TLS goes by its server name.
     pub tls: HostMap<Box<[Target]>>,
+    /// Outside the mesh: it is asked as if there were no proxy, for what was sent.
+    pub outside: bool,
     learnt: Arc<Learnt>,
 }
 
@@ -208,6 +210,7 @@ pub fn single(cluster: Cluster, listener: Listener) -> Destination {
         http: Some(Routes { router, config, rules: Box::new(rules) }),
         tcp: Box::new([target]),
         tls: HostMap::new(),
+        outside: false,
         learnt: Arc::default(),
     }
 }
@@ -324,6 +327,7 @@ impl Builder {
             http: listener.http.as_ref().and_then(|name| self.routes(name)),
             tcp: self.targets(&listener.tcp),
             tls,
+            outside: false,
             learnt,
         })
     }

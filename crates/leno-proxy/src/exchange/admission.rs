@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use leno_http::{Fields, ResponseHead, TargetForm, Text, Upgrades, grpc};
+use leno_http::{Fields, Method, ResponseHead, TargetForm, Text, UnderscoredNames, Upgrades, Version, grpc};
+use leno_model::path::{EscapedSlashes, canonical};
 use leno_model::snapshot::{Action, Redirect};
 use leno_route::cors::CorsFields;
 use leno_route::{FieldLookup, Matched, Redirected, RequestView, redirect_location, weighted};
 use leno_telemetry::access::Direction;
 use tokio::time::Instant;
 
-use super::Exchange;
+use super::{Exchange, forwarded};
 use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::filter;
@@ -44,15 +45,46 @@ impl Exchange<'_> {
         if hops > HOPS_MAX {
             return Err(Failure::Loop(hops));
         }
-        head.fields.strip_hop_by_hop(Upgrades::Keep).map_err(|error| Failure::BadRequest(error.to_string()))?;
+        // HTTP/1.0 has no upgrades (RFC 9110, section 7.8).
+        let upgrades = if head.version == Version::Http10 { Upgrades::Drop } else { Upgrades::Keep };
+        head.fields.strip_hop_by_hop(upgrades).map_err(|error| Failure::BadRequest(error.to_string()))?;
         if head.form == TargetForm::Absolute {
             // An origin is asked with the path alone (RFC 9112, section 3.2.1).
             head.form = TargetForm::Origin;
+        }
+        if self.direction == Direction::Gateway {
+            if head.method == Method::Connect {
+                return Err(Failure::NoTunnel);
+            }
+            forwarded::write(head, self.downstream, self.worker.shared.limits.trusted_hops);
         }
         filter::strip_own(&mut head.fields);
         if self.direction != Direction::Inbound {
             head.fields.append(filter::HOPS_FIELD, itoa::Buffer::new().format(hops + 1));
         }
+        Ok(())
+    }
+
+    /// Leaves one spelling of the path, in which it is matched, logged and forwarded, and no two fields that a program
+    /// may take for one.
+    pub(super) fn read_in_one_way(&mut self) -> Result<(), Failure> {
+        let (head, limits) = (&mut self.head, &self.worker.shared.limits);
+        let slashes = if limits.keep_escaped_slashes { EscapedSlashes::Keep } else { EscapedSlashes::Refuse };
+        // CONNECT has no path, and that of OPTIONS may be an asterisk.
+        if !matches!(head.path.as_bytes(), b"" | b"*")
+            && let Some(path) =
+                canonical(head.path.as_bytes(), slashes).map_err(|fault| Failure::BadRequest(fault.to_string()))?
+        {
+            head.path = path.into();
+            self.record.path(&head.path);
+        }
+        if limits.underscored_names == UnderscoredNames::Keep || !head.fields.has_underscored_names() {
+            return Ok(());
+        }
+        if limits.underscored_names == UnderscoredNames::Refuse {
+            return Err(Failure::BadRequest("the name of a field has an underscore".to_owned()));
+        }
+        head.fields.retain(|name, _| !name.contains(&b'_'));
         Ok(())
     }
 
@@ -123,22 +155,6 @@ impl Exchange<'_> {
         let Some(reply) = self.reply.take() else { return };
         if let Err(error) = reply.respond(head, Bytes::new()).await {
             self.record.broken(&Failure::Downstream(error));
-        }
-    }
-
-    /// Fields that leno adds on the way out, to whomever it goes.
-    pub(super) fn own_fields(&mut self) {
-        let head = &mut self.head;
-        match self.direction {
-            Direction::Outbound | Direction::Inbound => {}
-            Direction::Gateway => {
-                head.fields.set("x-forwarded-proto", head.scheme.as_str());
-                head.fields.remove("forwarded");
-                match self.downstream {
-                    Some(address) => head.fields.set("x-forwarded-for", address.ip().to_string()),
-                    None => head.fields.remove("x-forwarded-for"),
-                };
-            }
         }
     }
 

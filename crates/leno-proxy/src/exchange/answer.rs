@@ -54,8 +54,11 @@ impl Exchange<'_> {
 
     /// Sends the body of the answer on, while the rest of the request is still going up.
     pub(super) async fn relay(&mut self, plan: &Plan<'_>, mut body: Body, sink: ReplyBody, upload: Option<Upload>) {
-        let trailer_status = Cell::new(None);
-        let download = pin!(pump_with(&mut body, sink, |trailers| trailer_status.set(status_in(trailers))));
+        let (trailer_status, all_trailers) = (Cell::new(None), self.is_grpc || plan.outside);
+        let download = pin!(pump_with(&mut body, sink, |trailers| {
+            trailer_status.set(status_in(trailers));
+            filter::change_trailers(trailers, all_trailers);
+        }));
         let downloaded = match (upload, plan.deadline) {
             (None, None) => download.await,
             (upload, None) => Box::pin(with_upload(download, upload, &mut self.record)).await,

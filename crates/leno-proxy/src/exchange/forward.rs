@@ -6,7 +6,7 @@ use std::task::{self, Poll, ready};
 use std::time::Duration;
 
 use leno_http::client::Answer;
-use leno_http::{BodyLength, Error, Processed, Reply, Response, ResponseFuture, Retry, Side, pump};
+use leno_http::{BodyLength, Error, Processed, Reply, Response, ResponseFuture, Retry, Side, pump_with};
 use leno_runtime::SystemRandom;
 use leno_telemetry::flag::REASON_FIELD;
 use leno_traffic::{Backoff, Outcome};
@@ -140,7 +140,7 @@ impl Exchange<'_> {
             let now = worker.now();
             open.finish(now, now.saturating_sub(began), Outcome::Failed);
         };
-        let (mut answer, mut upload) = match self.send(cluster, endpoint, tried.len()).await {
+        let (mut answer, mut upload) = match self.send(plan, endpoint, tried.len()).await {
             Ok(sent) => sent,
             Err(unanswered) => {
                 failed(open);
@@ -172,10 +172,11 @@ impl Exchange<'_> {
     /// Sends head and, beside it, the body.
     async fn send(
         &mut self,
-        cluster: &Cluster,
+        plan: &Plan<'_>,
         endpoint: &Endpoint,
         tried: usize,
     ) -> Result<(ResponseFuture, Option<Upload>), Unanswered> {
+        let cluster = plan.cluster;
         let http2 = upstream::speaks_http2(cluster, self.head.version);
         let connection = upstream::connect(self.worker, cluster, endpoint, http2).await.map_err(|cause| {
             let (to, cluster) = (endpoint.state.address.to_string(), cluster.spec.name.to_string());
@@ -195,7 +196,11 @@ impl Exchange<'_> {
             return Ok((answer, None));
         }
         let mut body = self.payload.take();
-        let upload = async move { pump(&mut body, request_body).await.map(|pumped| pumped.bytes) };
+        let all_trailers = self.is_grpc || plan.outside;
+        let upload = async move {
+            let pumped = pump_with(&mut body, request_body, |trailers| filter::change_trailers(trailers, all_trailers));
+            pumped.await.map(|pumped| pumped.bytes)
+        };
         Ok((answer, Some(Box::pin(upload))))
     }
 

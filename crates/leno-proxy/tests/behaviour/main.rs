@@ -4,6 +4,7 @@
 
 mod failures;
 mod outside;
+mod readings;
 mod requests;
 mod rules;
 mod streams;
