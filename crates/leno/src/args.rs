@@ -290,6 +290,37 @@ pub struct EnrolArgs {
     pub weight: u32,
 }
 
+/// What becomes of `%2F` and `%5C` in paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EscapedSlashes {
+    /// The request is refused.
+    Refuse,
+    /// They are passed on as they are.
+    Keep,
+}
+
+/// What becomes of fields whose names have an underscore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum UnderscoredNames {
+    /// They are dropped.
+    Drop,
+    /// They are passed on.
+    Keep,
+    /// The request is refused.
+    Refuse,
+}
+
+/// What is done about requests that programs read in different ways; the same for `proxy` and `run`.
+#[derive(Debug, Clone, Args)]
+pub struct ReadingArgs {
+    /// What becomes of `%2F` and `%5C` in paths, which some programs take for slashes.
+    #[arg(long, env = "LENO_ESCAPED_SLASHES", default_value = "refuse")]
+    pub escaped_slashes: EscapedSlashes,
+    /// What becomes of fields like `X_User_Id`, which some programs take for `X-User-Id`.
+    #[arg(long, env = "LENO_UNDERSCORED_NAMES", default_value = "drop")]
+    pub underscored_names: UnderscoredNames,
+}
+
 /// `leno proxy`
 #[derive(Debug, Clone, Args)]
 #[command(after_help = LIMITS_HELP)]
@@ -339,6 +370,12 @@ pub struct ProxyArgs {
     /// What becomes of destinations that the mesh does not know.
     #[arg(long, env = "LENO_OUTBOUND_DEFAULT", default_value = "allow")]
     pub outbound_default: AllowDeny,
+    /// How requests are read.
+    #[command(flatten)]
+    pub reading: ReadingArgs,
+    /// Proxies in front of a gateway that are believed what `X-Forwarded-For` and `X-Forwarded-Proto` say.
+    #[arg(long, env = "LENO_TRUSTED_HOPS", default_value_t = 0, value_name = "N")]
+    pub trusted_hops: u8,
     /// A line for each request and connection, on standard output.
     #[arg(long, env = "LENO_ACCESS_LOG", default_value = "off")]
     pub access_log: AccessLogFormat,
@@ -360,10 +397,13 @@ pub struct ProxyArgs {
 }
 
 const LIMITS_HELP: &str = "\
+Paths are matched and forwarded in one spelling: dot segments followed, slashes merged, escapes decoded where RFC 3986
+says that they mean nothing; what has no one reading is answered with 400.
+
 Limits, on by default:
   descriptors of connections: the limit of the process less 512; 1024 connections of one source at a gateway
   request head 64 KiB in 100 fields, request line 8 KiB, complete within 10 s
-  idle keep-alive connection 1 h, a message that does not move 5 min, connect 5 s
+  idle keep-alive connection 1 h, 75 s at a gateway; a message that does not move 5 min, connect 5 s
   HTTP/2: 100 streams, windows of 64 KiB and 1 MiB, field list 64 KiB
   buffers 32 KiB per direction of a stream; bodies stream without a limit
   retries of what was not processed: 2, within 20 % of requests (3 a second in any case), bodies up to 64 KiB
@@ -387,6 +427,9 @@ pub struct RunArgs {
     /// The instance and its server.
     #[command(flatten)]
     pub enrol: EnrolArgs,
+    /// How requests are read.
+    #[command(flatten)]
+    pub reading: ReadingArgs,
     /// How long the program may take until it listens.
     #[arg(long, env = "LENO_READY_TIMEOUT", default_value = "60s", value_parser = parse_duration, value_name = "TIME")]
     pub ready_timeout: Duration,

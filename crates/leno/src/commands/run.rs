@@ -14,6 +14,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use leno_model::instance::Protocol;
 use leno_net::namespace::{self, Capture, CaptureError, Captured, Ended, Program};
 use leno_net::sockets;
@@ -201,6 +203,9 @@ fn proxy_arguments(args: &RunArgs, log_level: &str) -> Vec<OsString> {
         AccessLogFormat::Json => "json",
     };
     add("--access-log", access_log.to_owned());
+    let spelt = |value: Option<PossibleValue>| value.map_or_else(String::new, |value| value.get_name().to_owned());
+    add("--escaped-slashes", spelt(args.reading.escaped_slashes.to_possible_value()));
+    add("--underscored-names", spelt(args.reading.underscored_names.to_possible_value()));
     add("--weight", args.enrol.weight.to_string());
     add("--admin-listen", args.admin_listen.to_string());
     for listen in ["--metrics-listen", "--outbound-listen", "--inbound-listen"] {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use leno_http::Limits;
 use leno_model::instance::{Instance, InstancePort, InstanceStatus, Visibility};
 use leno_model::name::{DEFAULT_NAMESPACE, ServiceName};
 use leno_model::seam::{Clock, Random};
@@ -42,7 +43,7 @@ use leno_xds::transport::GrpcServers;
 use tokio::sync::mpsc;
 
 use super::control_plane;
-use crate::args::{AccessLogFormat, AllowDeny, ProxyArgs, ProxyRole};
+use crate::args::{AccessLogFormat, AllowDeny, EscapedSlashes, ProxyArgs, ProxyRole, UnderscoredNames};
 use crate::settings::Setting;
 
 mod supervision;
@@ -153,7 +154,7 @@ async fn start(
             AllowDeny::Deny => OutboundDefault::Deny,
         },
         gateway: args.role == ProxyRole::Gateway,
-        limits: mesh_limits(),
+        limits: limits_of(&args),
         strikes: Default::default(),
         places: places.clone(),
         clock: clock.clone(),
@@ -265,9 +266,22 @@ fn workers_of(args: &ProxyArgs) -> usize {
     }
 }
 
-/// Inside the mesh connections are kept long; everything else is as at an edge.
-fn mesh_limits() -> leno_http::Limits {
-    leno_http::Limits { idle_timeout: Duration::from_secs(3600), ..leno_http::Limits::default() }
+/// Inside the mesh connections are kept long and nobody is hurried; everything else is as at an edge.
+fn limits_of(args: &ProxyArgs) -> Limits {
+    let limits = match args.role {
+        ProxyRole::Gateway => Limits::default(),
+        ProxyRole::Sidecar => Limits::mesh(),
+    };
+    Limits {
+        keep_escaped_slashes: args.reading.escaped_slashes == EscapedSlashes::Keep,
+        underscored_names: match args.reading.underscored_names {
+            UnderscoredNames::Drop => leno_http::UnderscoredNames::Drop,
+            UnderscoredNames::Keep => leno_http::UnderscoredNames::Keep,
+            UnderscoredNames::Refuse => leno_http::UnderscoredNames::Refuse,
+        },
+        trusted_hops: args.trusted_hops,
+        ..limits
+    }
 }
 
 fn access_log(args: &ProxyArgs) -> anyhow::Result<Option<AccessLog>> {
