@@ -13,6 +13,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use crate::buffer;
+
 pub use hop::{ProtectedNominated, Upgrades, is_hop_by_hop, is_protected, is_usual_trailer};
 
 /// Ordered fields with the spelling of their names kept.
@@ -115,6 +117,7 @@ impl Fields {
     /// dropped. A name that is not a token, or a length no head may have, adds nothing and answers false.
     pub fn append(&mut self, name: &str, value: impl AsRef<[u8]>) -> bool {
         let Some(entry) = self.write(name.as_bytes(), value.as_ref()) else { return false };
+        buffer::take_list(&mut self.list);
         self.list.push(entry);
         true
     }
@@ -206,6 +209,8 @@ impl Fields {
     pub(crate) fn append_valid(&mut self, name: &[u8], value: &[u8]) {
         debug_assert!(valid_name(name) && valid_value(value));
         let known = Known::of(name);
+        buffer::take_list(&mut self.list);
+        buffer::take_text(&mut self.own);
         let name_at = self.own.len() as u32 | OWN;
         self.own.extend_from_slice(name);
         let value_at = self.own.len() as u32 | OWN;
@@ -241,6 +246,7 @@ impl Fields {
         if !valid_name(name) || name.len() > u16::MAX as usize || total >= OWN as usize {
             return None;
         }
+        buffer::take_text(&mut self.own);
         self.own.reserve(name.len() + value.len());
         let name_at = self.own.len();
         self.own.extend_from_slice(name);
@@ -256,6 +262,13 @@ impl Fields {
             name_len: name.len() as u16,
             known: Known::of(name),
         })
+    }
+}
+
+impl Drop for Fields {
+    /// The next message of this thread finds the room.
+    fn drop(&mut self) {
+        buffer::give_fields(&mut self.list, &mut self.own);
     }
 }
 

@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::buffer;
 use crate::fields::{Entry, Fields, Known, elements, is_protected, is_token_byte, valid_name, valid_value};
 use crate::limits::{Limits, Malformed};
 use crate::message::{
@@ -189,9 +190,7 @@ impl HeadParser {
         if self.list.len() >= limits.head_fields {
             return Err(Malformed::TooManyFields);
         }
-        if self.list.capacity() == 0 {
-            self.list.reserve(16);
-        }
+        buffer::take_list(&mut self.list);
         let start = at + colon + 1 + (value.as_ptr() as usize - raw.as_ptr() as usize);
         self.list.push(Entry::in_block(at..at + colon, start..start + value.len(), Known::of(&line[..colon])));
         Ok(())
