@@ -38,6 +38,8 @@ pub(crate) enum Case {
     Large,
     /// Memory: after 1,000 requests, and of each idle keep-alive connection.
     Idle,
+    /// Memory of each idle connection of HTTP/2 with prior knowledge.
+    IdleHttp2,
     /// From the start of the process to its first answer.
     Start,
     /// Two proxies in a row at 1,000 requests a second over 16 connections.
@@ -115,11 +117,18 @@ fn measure(options: &Options, contestant: &Contestant, place: &Place) -> Result<
             sample.insert("start_ms", start_ms);
             sample.insert("rss_mb", running.rss_mb()?);
         }
-        Case::Idle => {
-            load::some_requests(port, 1_000)?;
+        Case::Idle | Case::IdleHttp2 => {
+            match options.case {
+                Case::Idle => load::some_requests(port, 1_000)?,
+                // Closed again: what the first connection takes is not the price of each.
+                _ => drop(load::hold_http2(port, 10)?),
+            }
             std::thread::sleep(Duration::from_secs(options.seconds));
             let before = running.rss_mb()?;
-            let held = load::hold(port, load::IDLE_CONNECTIONS)?;
+            let held = match options.case {
+                Case::Idle => load::hold(port, load::IDLE_CONNECTIONS)?,
+                _ => load::hold_http2(port, load::IDLE_CONNECTIONS)?,
+            };
             std::thread::sleep(Duration::from_secs(1));
             let grown = (running.rss_mb()? - before).max(0.0) * 1024.0 * 1024.0;
             sample.insert("bytes_per_connection", grown / held.len() as f64);

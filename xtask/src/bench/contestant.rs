@@ -95,7 +95,7 @@ fn recipe(name: &str, case: Case, place: &Place) -> Result<Recipe> {
     };
     let template = match case {
         Case::Tcp => tcp,
-        Case::Http2 => http2,
+        Case::Http2 | Case::IdleHttp2 => http2,
         Case::Http1 | Case::Large | Case::Idle | Case::Start | Case::Mesh => http1,
     };
     Ok(Recipe { program, arguments, template })
@@ -140,7 +140,7 @@ impl Contestant {
 fn wait_for_answer(case: Case, port: u16, until: Instant, processes: &mut [Ended]) -> Result<()> {
     loop {
         let answered = match case {
-            Case::Http2 => TcpStream::connect(("127.0.0.1", port)).is_ok(),
+            Case::Http2 | Case::IdleHttp2 => TcpStream::connect(("127.0.0.1", port)).is_ok(),
             _ => load::one_request(port).is_ok(),
         };
         if answered {
@@ -187,7 +187,7 @@ impl Place {
     }
 
     fn upstream(&self, case: Case) -> u16 {
-        if case == Case::Http2 { self.upstream2 } else { self.upstream1 }
+        if matches!(case, Case::Http2 | Case::IdleHttp2) { self.upstream2 } else { self.upstream1 }
     }
 
     /// A template of `bench/` with its places filled in.

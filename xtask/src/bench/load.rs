@@ -1,8 +1,10 @@
 //! Who asks: wrk and h2load on core 1, and a plain client of our own that holds idle connections.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -13,6 +15,7 @@ use crate::process::output;
 
 /// Idle keep-alive connections held open for the idle case.
 pub(crate) const IDLE_CONNECTIONS: usize = 4_000;
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// Requests a second and connections of the mesh case.
 const STEADY_RPS: usize = 1_000;
 const STEADY_CONNECTIONS: usize = 16;
@@ -118,6 +121,41 @@ pub(crate) fn hold(port: u16, count: usize) -> Result<Vec<TcpStream>> {
         held.push(client.into_stream());
     }
     Ok(held)
+}
+
+/// The same over HTTP/2.
+pub(crate) fn hold_http2(port: u16, count: usize) -> Result<Vec<TcpStream>> {
+    let one = |index| answered_http2(port).with_context(|| format!("connection {index}"));
+    (0..count).map(one).collect()
+}
+
+/// A connection with prior knowledge on which one GET was answered.
+fn answered_http2(port: u16) -> Result<TcpStream> {
+    const SETTINGS: u8 = 4;
+    const END_STREAM: u8 = 1;
+    const ACK: &[u8] = &[0, 0, 0, SETTINGS, 1, 0, 0, 0, 0];
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(ANSWER_DEADLINE))?;
+    // Preface, empty SETTINGS, then HEADERS of stream 1 with END_STREAM and END_HEADERS: GET, http, `/x`, authority `up`.
+    let mut asked = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    let head = b"\x82\x86\x04\x02/x\x41\x02up";
+    asked.extend_from_slice(&[0, 0, head.len() as u8, 1, 5, 0, 0, 0, 1]);
+    asked.extend_from_slice(head);
+    stream.write_all(&asked)?;
+    loop {
+        let mut frame = [0; 9];
+        stream.read_exact(&mut frame)?;
+        let [a, b, c, kind, flags, .., id] = frame;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        stream.read_exact(&mut payload)?;
+        match kind {
+            SETTINGS if flags & 1 == 0 => stream.write_all(ACK)?,
+            // DATA or HEADERS.
+            0 | 1 if id == 1 && flags & END_STREAM != 0 => return Ok(stream),
+            3 | 7 => bail!("the answer was frame {kind}: {payload:?}"),
+            _ => {}
+        }
+    }
 }
 
 /// As many descriptors as we may have; the proxies inherit the limit.

@@ -123,7 +123,7 @@ impl Figures {
     /// leno's main figure over the contestant's, round by round.
     fn ratio(&self, name: &str) -> Option<Spread> {
         let key = match self.case {
-            Case::Idle => "bytes_per_connection",
+            Case::Idle | Case::IdleHttp2 => "bytes_per_connection",
             Case::Start => "start_ms",
             Case::Large => "cpu_us_per_megabyte",
             Case::Tcp | Case::Http1 | Case::Http2 | Case::Mesh => "cpu_us_per_request",
