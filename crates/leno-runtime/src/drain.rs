@@ -2,6 +2,10 @@
 //!
 //! One [`Drain`] belongs to a role; listeners, connections and streams hold a [`DrainWatch`], and a [`DrainGuard`] while
 //! they have something open. Works across threads.
+//!
+//! A role whose successor has taken over its listeners leaves first: what is open ends by itself, and a connection on
+//! which nothing is asked waits for one more request, whose answer says that it is the last. To close it at once, as a
+//! drain does, would cut off the request that is on its way.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -25,7 +29,8 @@ pub struct DrainWatch {
     state: Arc<State>,
 }
 
-/// Ready when the drain starts. Connections poll it whenever they are polled, which is several times for each request.
+/// Ready when the drain starts, or when the role leaves and the connection may end. Connections poll it whenever they are
+/// polled, which is several times for each request.
 #[derive(Debug)]
 pub struct WhenDraining {
     state: Arc<State>,
@@ -48,10 +53,12 @@ pub struct DrainGuard {
 /// How far the end is; before, a role takes new work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
+    /// Accepts nothing more; a successor does.
+    Leaving = 1,
     /// Finishes what is open and takes nothing new.
-    Draining = 1,
+    Draining = 2,
     /// Gives up what is still open.
-    Stopping = 2,
+    Stopping = 3,
 }
 
 /// What all of them share.
@@ -82,6 +89,19 @@ impl Drain {
     /// How many guards are held.
     pub fn open(&self) -> usize {
         self.state.open.load(Ordering::Acquire)
+    }
+
+    /// Leaves to a successor: nothing more is accepted, and what is open ends by itself. Waits until nothing is open, at
+    /// most `deadline` long or until the drain starts meanwhile. Returns how many were still open.
+    pub async fn leave(&self, deadline: Duration) -> usize {
+        self.advance(Phase::Leaving);
+        let mut watch = self.watch();
+        tokio::select! {
+            () = self.none_open() => {}
+            () = watch.draining() => {}
+            () = tokio::time::sleep(deadline) => {}
+        }
+        self.open()
     }
 
     /// Says that the end is near. Again changes nothing.
@@ -146,25 +166,36 @@ impl Future for WhenDraining {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = &mut *self;
+        self.poll_reaches(cx, Phase::Draining)
+    }
+}
+
+impl WhenDraining {
+    /// As [`Future::poll`]; with `may_leave` it is ready as soon as the role leaves.
+    pub fn poll_leaving(&mut self, cx: &mut Context<'_>, may_leave: bool) -> Poll<()> {
+        self.poll_reaches(cx, if may_leave { Phase::Leaving } else { Phase::Draining })
+    }
+
+    fn poll_reaches(&mut self, cx: &mut Context<'_>, phase: Phase) -> Poll<()> {
         loop {
-            if this.waiting.as_ref().is_some_and(|waiting| !waiting.waker.will_wake(cx.waker())) {
-                this.waiting = None;
+            if self.waiting.as_ref().is_some_and(|waiting| !waiting.waker.will_wake(cx.waker())) {
+                self.waiting = None;
             }
             // Before the look at the phase, so that no change of it is missed.
-            let is_new = this.waiting.is_none();
-            let waiting = this.waiting.get_or_insert_with(|| Waiting {
+            let is_new = self.waiting.is_none();
+            let waiting = self.waiting.get_or_insert_with(|| Waiting {
                 waker: cx.waker().clone(),
-                moved: Box::pin(this.state.moved.clone().notified_owned()),
+                moved: Box::pin(self.state.moved.clone().notified_owned()),
             });
-            if this.state.has_reached(Phase::Draining) {
+            let reached = self.state.phase.load(Ordering::Acquire);
+            if reached >= phase as u8 {
                 return Poll::Ready(());
             }
-            // Who waits with this waker need not say so again.
-            if !is_new || waiting.moved.as_mut().poll(cx).is_pending() {
+            // Who waits with this waker need not say so again, unless the wait is over because of an earlier phase.
+            if !is_new && reached == 0 || waiting.moved.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            this.waiting = None;
+            self.waiting = None;
         }
     }
 }
@@ -175,6 +206,16 @@ impl DrainWatch {
     /// Whether nothing new is taken any more.
     pub fn is_draining(&self) -> bool {
         self.state.has_reached(Phase::Draining)
+    }
+
+    /// Whether a successor accepts, and what comes on an open connection is the last.
+    pub fn is_leaving(&self) -> bool {
+        self.state.has_reached(Phase::Leaving)
+    }
+
+    /// Waits until nothing more is to be accepted.
+    pub async fn leaving(&mut self) {
+        self.reaches(Phase::Leaving).await;
     }
 
     /// Waits until the drain starts.
@@ -229,6 +270,8 @@ impl Drop for DrainGuard {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);
@@ -281,6 +324,35 @@ mod tests {
             drain.start();
         };
         tokio::join!(waiting, start);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_leaves_waits_for_what_is_open_and_drains_nothing() {
+        let drain = Drain::new();
+        let (mut watch, mut idle) = (drain.watch(), drain.watch().when_draining());
+        let guard = watch.guard();
+        let work = async {
+            watch.leaving().await;
+            let drains = poll_fn(|cx| Poll::Ready(idle.poll_leaving(cx, false).is_ready())).await;
+            poll_fn(|cx| idle.poll_leaving(cx, true)).await;
+            drop(guard);
+            drains
+        };
+        assert_eq!(tokio::join!(drain.leave(MINUTE), work), (0, false));
+        assert!(watch.is_leaving() && !watch.is_draining());
+    }
+
+    #[tokio::test(flavor = "local")]
+    async fn a_connection_that_waits_on_while_its_role_leaves_is_woken_by_the_drain() {
+        let drain = Drain::new();
+        let mut idle = drain.watch().when_draining();
+        let ends = async {
+            tokio::task::yield_now().await;
+            assert_eq!(drain.leave(Duration::ZERO).await, 0);
+            tokio::task::yield_now().await;
+            drain.start();
+        };
+        tokio::join!(ends, crate::task::spawn("test-idle", poll_fn(move |cx| idle.poll_leaving(cx, false))));
     }
 
     #[tokio::test]

@@ -37,5 +37,5 @@ pub use guard::Guard;
 pub use random::SystemRandom;
 pub use ready::Ready;
 pub use serve::Serve;
-pub use signal::{Shutdown, Signals};
+pub use signal::{Shutdown, Signals, Told};
 pub use threads::{WorkerIndex, Workers};
