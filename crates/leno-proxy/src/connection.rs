@@ -6,15 +6,19 @@
 //! pool, where its first request finds it.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use leno_http::{Body, Method, Reply, RequestHead, Served, Side, Tunnel, serve_connection};
+use leno_http::{Body, Method, Reply, RequestHead, Served, Side, Tunnel, Version, serve_connection};
 use leno_model::instance::Protocol;
 use leno_net::Stream;
+use leno_runtime::drain::WhenDraining;
 use leno_telemetry::access::Direction;
 
 use crate::exchange::Exchange;
@@ -47,6 +51,15 @@ pub(crate) struct Http {
     pub(crate) direction: Direction,
     pub(crate) downstream: Option<std::net::SocketAddr>,
     pub(crate) to: Where,
+    /// Whether it may end as soon as the proxy leaves: HTTP/2 says so at any time (GOAWAY), HTTP/1 only with an answer that
+    /// has not begun, and so with the first request that comes after.
+    may_leave: Cell<bool>,
+}
+
+/// Ready when a connection shall finish.
+struct Leave {
+    when: WhenDraining,
+    http: Rc<Http>,
 }
 
 /// A connection on which HTTP is spoken.
@@ -101,17 +114,31 @@ impl HttpConnection {
     /// Not an async function, because its argument would have a place in the future for as long as the connection lives.
     fn serve(self) -> impl Future<Output = Served> {
         let Self { worker, direction, to, stream, first } = self;
-        let (options, drain) = (worker.server_options.clone(), worker.shared.drain.when_draining());
-        let handler = Rc::new(Http { downstream: downstream(&stream), worker, direction, to });
-        serve_connection(stream, first, &options, handler, drain)
+        let (options, when) = (worker.server_options.clone(), worker.shared.drain.when_draining());
+        let handler =
+            Rc::new(Http { downstream: downstream(&stream), worker, direction, to, may_leave: Cell::new(false) });
+        let leave = Leave { when, http: handler.clone() };
+        serve_connection(stream, first, &options, handler, leave)
     }
 }
 
-// === impl Http ===
+// === impl Leave, Http ===
+
+impl Future for Leave {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let may_leave = self.http.may_leave.get();
+        self.when.poll_leaving(cx, may_leave)
+    }
+}
 
 impl leno_http::Handler for Http {
     /// Not an async function: the request goes into its exchange at once, and has no place of its own in the future.
     fn handle(&self, head: RequestHead, body: Body, reply: Reply) -> impl Future<Output = ()> {
+        if head.version == Version::Http2 || self.worker.shared.drain.is_leaving() {
+            self.may_leave.set(true);
+        }
         let mut exchange = Exchange::begin(&self.worker, self.direction, self.downstream, head, body, reply);
         async move {
             let found = match &self.to {

@@ -6,9 +6,11 @@
 //! accepted → a place for it, else it is reset (`leno_net::places`) → the worker that serves it (`spread`) → its purpose.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,11 +21,13 @@ use leno_runtime::DrainGuard;
 use leno_runtime::task::{self, AbortOnDrop};
 use leno_telemetry::Registry;
 use leno_telemetry::access::Direction;
-use tokio::sync::mpsc;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
 
 use crate::connection::{self, HttpConnection, Where};
 use crate::inbound;
 use crate::outbound;
+use crate::sockets::Sockets;
 use crate::spread::{Counted, Loads, Passed, Spread, spread};
 use crate::table::Destination;
 use crate::worker::{PoolOwner, Worker};
@@ -33,8 +37,9 @@ const COMMANDS_MAX: usize = 256;
 /// How often pools are swept.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// Names a listener of this proxy.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// Names a listener of this proxy, to a successor as well.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Key {
     /// The outbound port.
     Outbound,
@@ -46,6 +51,8 @@ pub enum Key {
     Inbound(u16),
     /// A gateway's listener.
     Gateway(Name),
+    /// One that the control thread accepts from: admin, metrics, that of hand-overs.
+    Control(String),
 }
 
 /// What connections to a listener get.
@@ -66,7 +73,7 @@ pub enum Socket {
     /// TCP.
     Tcp(std::net::TcpListener),
     /// A Unix socket.
-    Unix(std::os::unix::net::UnixListener),
+    Unix(UnixListener),
 }
 
 /// What the control thread tells a worker.
@@ -82,11 +89,15 @@ pub enum Command {
 pub struct Commands {
     workers: Vec<mpsc::Sender<Command>>,
     loads: Loads,
+    sockets: Arc<Mutex<Sockets>>,
+    /// Whether connections are accepted.
+    begun: Arc<watch::Sender<bool>>,
 }
 
 /// A worker's end.
 pub struct Commanded {
     commands: mpsc::Receiver<Command>,
+    begun: watch::Receiver<bool>,
     spread: Spread,
     passed: mpsc::Receiver<Passed>,
 }
@@ -106,12 +117,13 @@ impl Commands {
     /// The ends for `workers` workers.
     pub fn new(workers: usize) -> (Self, Vec<Commanded>) {
         let (loads, ends) = spread(workers);
+        let begun = Arc::new(watch::Sender::new(true));
         let end = |(spread, passed)| {
             let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
-            (commands, Commanded { commands: commanded, spread, passed })
+            (commands, Commanded { commands: commanded, begun: begun.subscribe(), spread, passed })
         };
         let (workers, commanded) = ends.into_iter().map(end).unzip();
-        (Self { workers, loads }, commanded)
+        (Self { workers, loads, sockets: Arc::default(), begun }, commanded)
     }
 
     /// Shows how many connections each worker serves.
@@ -119,7 +131,8 @@ impl Commands {
         self.loads.measure(metrics);
     }
 
-    /// Binds `address` and has every worker accept there. The address that was bound, with its port.
+    /// Binds `address` and has every worker accept there, unless its sockets were handed over. The address that was bound,
+    /// with its port.
     pub async fn listen(
         &self,
         key: Key,
@@ -127,16 +140,32 @@ impl Commands {
         address: std::net::SocketAddr,
     ) -> Result<std::net::SocketAddr, ListenError> {
         let failed = |cause| ListenError { address: address.to_string(), cause };
-        let sockets = listen::bind_group(address, self.workers.len()).map_err(failed)?;
+        let given = self.sockets().take_tcp(&key, address);
+        let sockets = given.map_or_else(|| listen::bind_group(address, self.workers.len()), Ok).map_err(failed)?;
         let bound = sockets[0].local_addr().map_err(failed)?;
-        for (worker, socket) in self.workers.iter().zip(sockets) {
-            // A worker that has ended accepts nothing more, which is what its end means.
-            let _ = worker.send(Command::Listen(key.clone(), purpose.clone(), Socket::Tcp(socket))).await;
-        }
+        self.sockets().keep(&key, &sockets).map_err(failed)?;
+        let duplicate = |socket: &std::net::TcpListener| Ok(Socket::Tcp(socket.try_clone()?));
+        self.share(&key, &purpose, &sockets, duplicate).await.map_err(failed)?;
         Ok(bound)
     }
 
-    /// Has every worker accept from a socket that was made elsewhere, each from a duplicate of it.
+    /// A socket at `address` for the control thread to accept from, once accepting has [begun](Self::begun).
+    pub fn control(&self, name: &str, address: std::net::SocketAddr) -> Result<std::net::TcpListener, ListenError> {
+        let failed = |cause| ListenError { address: address.to_string(), cause };
+        let key = Key::Control(name.to_owned());
+        let given = self.sockets().take_tcp(&key, address).and_then(|mut given| given.pop());
+        let socket = given.map_or_else(|| listen::bind_one(address), Ok).map_err(failed)?;
+        self.sockets().keep(&key, std::slice::from_ref(&socket)).map_err(failed)?;
+        Ok(socket)
+    }
+
+    /// As [`Commands::control`], for a Unix socket.
+    pub fn control_unix(&self, name: &str, path: &Path) -> Result<UnixListener, ListenError> {
+        self.bind_unix(&Key::Control(name.to_owned()), path)
+    }
+
+    /// Has every worker accept from a socket that was made elsewhere, each from a duplicate of it. Whoever made it hands it
+    /// over.
     pub async fn adopt(&self, key: Key, purpose: Purpose, socket: std::net::TcpListener) -> std::io::Result<()> {
         for worker in &self.workers {
             let socket = Socket::Tcp(socket.try_clone()?);
@@ -148,45 +177,124 @@ impl Commands {
     /// Makes a Unix socket; one that nobody listens on any more is replaced.
     pub async fn listen_unix(&self, key: Key, purpose: Purpose, path: PathBuf) -> Result<(), ListenError> {
         let failed = |cause| ListenError { address: path.display().to_string(), cause };
-        if std::os::unix::net::UnixStream::connect(&path).is_err() {
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-                _ => {}
-            }
-        }
-        let socket = std::os::unix::net::UnixListener::bind(&path).map_err(failed)?;
+        let socket = self.bind_unix(&key, &path)?;
+        let duplicate = |socket: &UnixListener| Ok(Socket::Unix(socket.try_clone()?));
+        self.share(&key, &purpose, std::slice::from_ref(&socket), duplicate).await.map_err(failed)
+    }
+
+    /// Closes a listener on every worker.
+    pub async fn close(&self, key: &Key) {
+        self.sockets().forget(key);
         for worker in &self.workers {
-            let socket = Socket::Unix(socket.try_clone().map_err(failed)?);
+            let _ = worker.send(Command::Close(key.clone())).await;
+        }
+    }
+
+    fn bind_unix(&self, key: &Key, path: &Path) -> Result<UnixListener, ListenError> {
+        let failed = |cause| ListenError { address: path.display().to_string(), cause };
+        let given = self.sockets().take_unix(key, path);
+        let socket = given.map_or_else(|| replace_unix(path), Ok).map_err(failed)?;
+        self.sockets().keep(key, std::slice::from_ref(&socket)).map_err(failed)?;
+        Ok(socket)
+    }
+
+    /// Gives every socket to a worker and every worker a socket: where there are more workers, some share one.
+    async fn share<S>(
+        &self,
+        key: &Key,
+        purpose: &Purpose,
+        sockets: &[S],
+        duplicate: impl Fn(&S) -> std::io::Result<Socket>,
+    ) -> std::io::Result<()> {
+        for index in 0..sockets.len().max(self.workers.len()) {
+            let socket = duplicate(&sockets[index % sockets.len()])?;
+            let worker = &self.workers[index % self.workers.len()];
+            // A worker that has ended accepts nothing more, which is what its end means.
             let _ = worker.send(Command::Listen(key.clone(), purpose.clone(), socket)).await;
         }
         Ok(())
     }
 
-    /// Closes a listener on every worker.
-    pub async fn close(&self, key: &Key) {
-        for worker in &self.workers {
-            let _ = worker.send(Command::Close(key.clone())).await;
-        }
+    fn sockets(&self) -> MutexGuard<'_, Sockets> {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A worker's life: accepts as it is told, until it shall drain and all commands' senders are gone.
+// Hand-over.
+impl Commands {
+    /// Takes sockets over from the process before, for the listeners that ask for them. Until [`Commands::begin`] nothing
+    /// is accepted, for that process still does.
+    pub fn take_over(&self, sockets: Vec<(Key, OwnedFd)>) {
+        self.begun.send_replace(false);
+        self.sockets().give(sockets);
+    }
+
+    /// Where a listener was in the process before, if its sockets were handed over.
+    pub fn given_address(&self, key: &Key) -> Option<std::net::SocketAddr> {
+        self.sockets().given_address(key)
+    }
+
+    /// Accepts from now on, and closes what was handed over for listeners that there are no more.
+    pub fn begin(&self) {
+        self.begun.send_replace(true);
+        for key in self.sockets().refuse_rest() {
+            tracing::info!(listener = ?key, "listener of the process before is closed");
+        }
+    }
+
+    /// Ends when connections may be accepted.
+    pub fn begun(&self) -> impl Future<Output = ()> + use<> {
+        may_accept(self.begun.subscribe())
+    }
+
+    /// Every listening socket, for the process after.
+    pub fn to_hand_over(&self) -> std::io::Result<Vec<(Key, OwnedFd)>> {
+        self.sockets().to_hand_over()
+    }
+
+    /// Lets go of all listening sockets: they are closed as soon as the workers do not accept any more.
+    pub fn let_go(&self) {
+        self.sockets().forget_all();
+    }
+}
+
+async fn may_accept(mut begun: watch::Receiver<bool>) {
+    // Whoever said when is gone, and so is what would be accepted.
+    let _ = begun.wait_for(|begun| *begun).await;
+}
+
+/// A Unix socket, in place of one that nobody listens on any more.
+fn replace_unix(path: &Path) -> std::io::Result<UnixListener> {
+    if std::os::unix::net::UnixStream::connect(path).is_err() {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    UnixListener::bind(path)
+}
+
+/// A worker's life: accepts as it is told until it leaves or drains, and serves until it shall stop or all commands' senders
+/// are gone.
 pub async fn run(worker: Rc<Worker>, commanded: Commanded) {
-    let Commanded { mut commands, spread, mut passed } = commanded;
+    let Commanded { mut commands, begun, spread, mut passed } = commanded;
     let spread = Rc::new(spread);
-    let mut accepting: HashMap<Key, AbortOnDrop<()>> = HashMap::new();
+    let mut accepting: HashMap<Key, Vec<AbortOnDrop<()>>> = HashMap::new();
     let mut owners: HashMap<Key, PoolOwner> = HashMap::new();
     let mut sweep = tokio::time::interval(SWEEP);
-    let mut drain = worker.shared.drain.clone();
+    let (mut leave, mut drain) = (worker.shared.drain.clone(), worker.shared.drain.clone());
+    // No drain is over while something may still be accepted.
+    let mut accepts = Some(drain.guard());
     loop {
         tokio::select! {
             command = commands.recv() => match command {
+                Some(Command::Listen(..)) if accepts.is_none() => {}
                 Some(Command::Listen(key, purpose, socket)) => {
                     if let Purpose::Inbound(destination) = &purpose {
                         owners.extend(destination.clusters().flat_map(|c| c.endpoints.first()).map(|e| (key.clone(), PoolOwner(e.state.key))));
                     }
-                    let task = task::spawn("accept", accept(worker.clone(), spread.clone(), purpose, socket));
-                    accepting.insert(key, task.abort_on_drop());
+                    let accept = accept(worker.clone(), spread.clone(), begun.clone(), purpose, socket);
+                    accepting.entry(key).or_default().push(task::spawn("accept", accept).abort_on_drop());
                 }
                 Some(Command::Close(key)) => {
                     owners.remove(&key);
@@ -199,11 +307,15 @@ pub async fn run(worker: Rc<Worker>, commanded: Commanded) {
                 let owners: Vec<PoolOwner> = owners.values().copied().collect();
                 worker.sweep(&owners);
             }
+            () = leave.leaving(), if accepts.is_some() => {
+                // Dropping them closes the sockets, or this process's duplicates of what was handed over.
+                accepting.clear();
+                accepts = None;
+            }
             () = drain.draining() => break,
         }
     }
-    // Dropping them closes the sockets.
-    drop(accepting);
+    drop((accepting, accepts));
     // What another worker has accepted before may still be on its way here.
     let taking = async {
         while let Some(passed) = passed.recv().await {
@@ -216,7 +328,14 @@ pub async fn run(worker: Rc<Worker>, commanded: Commanded) {
     }
 }
 
-async fn accept(worker: Rc<Worker>, spread: Rc<Spread>, purpose: Purpose, socket: Socket) {
+async fn accept(
+    worker: Rc<Worker>,
+    spread: Rc<Spread>,
+    begun: watch::Receiver<bool>,
+    purpose: Purpose,
+    socket: Socket,
+) {
+    may_accept(begun).await;
     let places = worker.shared.places.clone();
     match socket {
         Socket::Tcp(socket) => {

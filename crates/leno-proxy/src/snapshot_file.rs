@@ -57,13 +57,14 @@ pub fn read(path: &Path) -> Result<Held, SnapshotError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Held::default()),
         Err(error) => return Err(error.into()),
     };
-    parse(&bytes).inspect_err(|_| {
+    decode(&bytes).inspect_err(|_| {
         // Kept for whoever wants to know; the next write must not find it in its way.
         let _ = std::fs::rename(path, path.with_extension("bad"));
     })
 }
 
-fn parse(bytes: &[u8]) -> Result<Held, SnapshotError> {
+/// What [`encode`] wrote.
+pub fn decode(bytes: &[u8]) -> Result<Held, SnapshotError> {
     let file: File = serde_json::from_slice(bytes)?;
     if file.format != FORMAT {
         return Err(SnapshotError::Format(file.format));
@@ -88,8 +89,8 @@ fn named<T: DeserializeOwned>(
     received.map(|received| (name(&received.resource), received)).collect()
 }
 
-/// Replaces the file.
-pub(crate) async fn write(path: &Path, held: &Held) -> Result<(), SnapshotError> {
+/// The content of a file, for a disk or for another process.
+pub fn encode(held: &Held) -> Result<Vec<u8>, SnapshotError> {
     let content = serde_json::to_string(&Content {
         listeners: parts(&held.listeners),
         routes: parts(&held.routes),
@@ -97,7 +98,12 @@ pub(crate) async fn write(path: &Path, held: &Held) -> Result<(), SnapshotError>
         endpoints: parts(&held.endpoints),
     })?;
     let file = File { format: FORMAT, sha256: checksum(&content), content: RawValue::from_string(content)? };
-    let bytes = serde_json::to_vec(&file)?;
+    Ok(serde_json::to_vec(&file)?)
+}
+
+/// Replaces the file.
+pub(crate) async fn write(path: &Path, held: &Held) -> Result<(), SnapshotError> {
+    let bytes = encode(held)?;
     let path = path.to_owned();
     let written = tokio::task::spawn_blocking(move || replace(&path, &bytes)).await;
     written.unwrap_or_else(|error| Err(io::Error::other(error)))?;

@@ -17,7 +17,7 @@ use leno_model::seam::Clock;
 use leno_model::snapshot::{Listener, Name};
 use leno_xds::client::{Event, Subscriptions, Update};
 use leno_xds::kind::Kind;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::held::Held;
 use crate::lookup::Tables;
@@ -66,6 +66,13 @@ pub struct Subscriber {
     dirty_disk: bool,
     sync: watch::Sender<Sync>,
     bound: watch::Sender<Vec<Arc<Listener>>>,
+    copies: (Copies, mpsc::Receiver<oneshot::Sender<Held>>),
+}
+
+/// Asks for copies of what a subscriber holds.
+#[derive(Clone)]
+pub struct Copies {
+    ask: mpsc::Sender<oneshot::Sender<Held>>,
 }
 
 /// What a subscriber needs to know.
@@ -105,6 +112,7 @@ impl Subscriber {
             dirty_disk: false,
             sync: watch::Sender::new(sync),
             bound: watch::Sender::new(Vec::new()),
+            copies: copies(),
         };
         subscriber.subscribe();
         subscriber.swap();
@@ -121,6 +129,11 @@ impl Subscriber {
         self.bound.subscribe()
     }
 
+    /// The way to what it holds, while it runs.
+    pub fn copies(&self) -> Copies {
+        self.copies.0.clone()
+    }
+
     /// Runs until the events end.
     pub async fn run(mut self, mut events: mpsc::Receiver<Event>) {
         let mut second = tokio::time::interval(Duration::from_secs(1));
@@ -132,6 +145,8 @@ impl Subscriber {
                     None => return,
                 },
                 Some(name) = self.tables.asked.recv() => self.want(name),
+                // Whoever asked may have gone.
+                Some(asked) = self.copies.1.recv() => drop(asked.send(self.held.clone())),
                 _ = second.tick() => self.each_second(),
                 _ = persist.tick(), if self.dirty_disk => self.persist().await,
             }
@@ -267,6 +282,22 @@ impl Subscriber {
         if let Err(error) = snapshot_file::write(file, &self.held).await {
             tracing::warn!(file = %file.display(), %error, "last good state not kept: a restart will need a server");
         }
+    }
+}
+
+fn copies() -> (Copies, mpsc::Receiver<oneshot::Sender<Held>>) {
+    let (ask, asked) = mpsc::channel(1);
+    (Copies { ask }, asked)
+}
+
+// === impl Copies ===
+
+impl Copies {
+    /// What it holds now; none when it runs no more.
+    pub async fn take(&self) -> Option<Held> {
+        let (answer, answered) = oneshot::channel();
+        self.ask.send(answer).await.ok()?;
+        answered.await.ok()
     }
 }
 
