@@ -391,6 +391,16 @@ pub struct ProxyArgs {
     /// How long a stop waits for open requests.
     #[arg(long, env = "LENO_DRAIN_TIMEOUT", default_value = "30s", value_parser = parse_duration, value_name = "TIME")]
     pub drain_timeout: Duration,
+    /// Take the listening sockets over from the proxy that runs, which then ends what it has open and leaves.
+    #[arg(long, conflicts_with = "supervised")]
+    pub take_over: bool,
+    /// The Unix socket at which a successor asks for the listening sockets. Default: take-over.sock in --data-dir; without
+    /// either, only SIGUSR2 hands over.
+    #[arg(long, env = "LENO_TAKE_OVER_SOCKET", value_name = "PATH")]
+    pub take_over_socket: Option<PathBuf>,
+    /// Standard input is the proxy to take over from.
+    #[arg(long, hide = true, conflicts_with = "supervised")]
+    pub take_over_stdin: bool,
     /// Standard input is the supervisor of `leno run`.
     #[arg(long, hide = true)]
     pub supervised: bool,

@@ -10,6 +10,7 @@ use clap::{CommandFactory, FromArgMatches};
 mod args;
 mod client;
 mod commands;
+mod line;
 mod output;
 #[cfg(test)]
 mod reference;

@@ -19,14 +19,15 @@ use clap::builder::PossibleValue;
 use leno_model::instance::Protocol;
 use leno_net::namespace::{self, Capture, CaptureError, Captured, Ended, Program};
 use leno_net::sockets;
-use leno_runtime::signal::{Shutdown, Signals};
+use leno_runtime::signal::{Shutdown, Signals, Told};
 use leno_runtime::task;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use crate::args::{AccessLogFormat, RunArgs};
+use crate::line::Line;
 use crate::roles::proxy::own_id;
-use crate::supervised::{Handed, Line, Message, ProgramPort};
+use crate::supervised::{Handed, Message, ProgramPort};
 
 /// The status of leno's own failures.
 const OWN_FAILURE: i32 = 125;
@@ -91,7 +92,7 @@ struct Proxy {
     handed: Vec<(Handed, OwnedFd)>,
     ports: Vec<(ProgramPort, TcpListener)>,
     child: Child,
-    line: Line,
+    line: Line<Message>,
     stage: Stage,
     /// How many have ended one after another without having run for long.
     short: u32,
@@ -151,7 +152,11 @@ async fn supervise(args: RunArgs, log_level: String) -> Result<i32, Failure> {
                 proxy.serve(ports).await?;
             },
             event = proxy.next(), if !stopping => proxy.on(event).await,
-            asked = signals.next() => {
+            told = signals.told() => {
+                let Told::End(asked) = told else {
+                    eprintln!("leno run: SIGUSR2 is not for `leno run`: its proxy is replaced when it ends, and the program keeps this one");
+                    continue;
+                };
                 if stopping || asked.shutdown == Shutdown::Now {
                     program.signal(SIGKILL).await?;
                 } else {
@@ -356,7 +361,7 @@ impl Proxy {
 }
 
 /// A proxy with one end of a line as its standard input, in a process group of its own: Ctrl-C is for the program.
-fn spawn(arguments: &[OsString]) -> Result<(Child, Line), Failure> {
+fn spawn(arguments: &[OsString]) -> Result<(Child, Line<Message>), Failure> {
     let (line, theirs) = Line::pair()?;
     let child = Command::new("/proc/self/exe")
         .arg0("leno")

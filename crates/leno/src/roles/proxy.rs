@@ -3,6 +3,7 @@
 //! ```text
 //! start: log ─► table from disk ─► workers ─► listeners ─► subscription ─► registration ─► ready
 //! stop:  draining in the registry ─► listeners closed ─► open requests ─► deregistered
+//! hand-over (SIGUSR2, --take-over): listeners given to a new process ─► open requests; it stays registered
 //! ```
 
 use std::net::{IpAddr, SocketAddr};
@@ -28,7 +29,7 @@ use leno_proxy::{Application, Commands, OutboundDefault, Shared, Worker, lookup,
 use leno_runtime::admin::{Admin, Answer, PUBLIC_PATHS};
 use leno_runtime::guard::{Guard, GuardOptions, Hosts};
 use leno_runtime::serve::NamedTasks;
-use leno_runtime::signal::{Shutdown, Signals};
+use leno_runtime::signal::{Shutdown, Signals, Told};
 use leno_runtime::{Drain, Ready, SystemClock, SystemRandom, Workers, task};
 use leno_telemetry::access::{AccessLog, Format};
 use leno_telemetry::edge::Peer;
@@ -46,47 +47,57 @@ use super::control_plane;
 use crate::args::{AccessLogFormat, AllowDeny, EscapedSlashes, ProxyArgs, ProxyRole, UnderscoredNames};
 use crate::settings::Setting;
 
+mod handover;
 mod supervision;
 
+use handover::{HandOver, Successor, Taking};
 use supervision::{Supervised, Supervision};
 
 /// How long the last access lines may take to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long until a gateway's listener that could not be opened is tried again.
+const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 /// How long an edge is shown after its last request.
 const EDGE_IDLE: Duration = Duration::from_secs(3600);
 
-/// Runs a proxy until it is told to stop.
-pub async fn run(args: ProxyArgs, settings: Vec<Setting>, log_level: LogLevel) -> anyhow::Result<()> {
+/// How long connections may take to close after a hand-over, once nothing is asked on them any more.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Runs a proxy until it is told to stop or another process has taken over.
+pub async fn run(mut args: ProxyArgs, settings: Vec<Setting>, log_level: LogLevel) -> anyhow::Result<()> {
     let mut signals = Signals::catch()?;
     let supervision = if args.supervised { Some(Supervision::begin().await?) } else { None };
-    let mut started = start(args, settings, log_level, supervision).await?;
-    let mut ended = started.workers;
-    let mut supervised = started.supervised.take();
-    match &supervised {
-        Some(_) => {}
-        None => {
-            started.ready.wait().await;
-            tracing::info!(proxy = %started.node.id, "ready");
-            if let Err(error) = leno_net::text::release() {
-                tracing::debug!(error = %error, "the code of the start stays resident");
-            }
-        }
+    let taking = Taking::begin(&args).await?;
+    if let Some(taking) = &taking {
+        // The same instance, unless it was given another name.
+        args.enrol.instance.get_or_insert_with(|| taking.instance.clone());
     }
-    tokio::select! {
-        asked = signals.next() => tracing::info!(signal = asked.signal, "stopping"),
-        Some(worker) = ended.ended() => anyhow::bail!("worker {} ended: {}", worker.worker.0, worker.panic.unwrap_or_default()),
-        () = supervision::follow(&mut supervised), if supervised.is_some() => {}
-    }
-    let enrolment = match &mut supervised {
+    let mut started = start(args, settings, log_level, supervision, taking).await?;
+    let end = live(&mut started, &mut signals).await?;
+    let enrolment = match &mut started.supervised {
         Some(supervised) => supervised.enrolment.take(),
         None => started.enrolment.take(),
+    };
+    let enrolment = match &end {
+        End::BeforeItBegan => return Ok(()),
+        // Whoever took over keeps it registered.
+        End::HandedOver(successor) if successor.is_same => None,
+        End::HandedOver(_) | End::Stopped => enrolment,
     };
     if let Some(enrolled) = &enrolment {
         enrolled.drain().await;
     }
+    started.commands.let_go();
+    let drain_timeout = match end {
+        End::HandedOver(_) => {
+            leave(&started, &mut signals).await;
+            LEAVE_TIMEOUT
+        }
+        _ => started.drain_timeout,
+    };
     started.drain.start();
     tokio::select! {
-        left = started.drain.finish(started.drain_timeout) => {
+        left = started.drain.finish(drain_timeout) => {
             if left > 0 {
                 tracing::warn!(left, "time is over: open requests are cut off");
             }
@@ -95,18 +106,91 @@ pub async fn run(args: ProxyArgs, settings: Vec<Setting>, log_level: LogLevel) -
         () = async { while signals.next().await.shutdown != Shutdown::Now {} } => {}
     }
     started.drain.stop();
-    if let Some(supervised) = &supervised {
+    if let Some(supervised) = &started.supervised {
         supervised.say_drained().await;
     }
     if let Some(enrolled) = enrolment {
         enrolled.leave().await;
     }
-    ended.all_ended().await;
+    started.workers.all_ended().await;
     // Lines are gathered before they are written; the last ones are still in the queue.
     if started.access.is_some_and(|access| !access.queue().flush(FLUSH_TIMEOUT)) {
         tracing::warn!("the last access lines were not written in time");
     }
     Ok(())
+}
+
+/// Why a proxy ends.
+enum End {
+    /// It was told to.
+    Stopped,
+    /// It was told to while another process still has everything.
+    BeforeItBegan,
+    /// Another process has everything.
+    HandedOver(Successor),
+}
+
+/// Serves, and hands over to whoever asks, until it ends.
+async fn live(started: &mut Started, signals: &mut Signals) -> anyhow::Result<End> {
+    let Started { node, workers, ready, commands, supervised, hand_over, taking, .. } = started;
+    let mut begins = taking.is_none();
+    let mut ready = Box::pin(begin(node, ready, commands, taking.take()));
+    let (mut is_ready, is_supervised) = (supervised.is_some(), supervised.is_some());
+    type Giving<'a> = std::pin::Pin<Box<dyn Future<Output = anyhow::Result<Successor>> + 'a>>;
+    let mut giving: Option<Giving<'_>> = None;
+    loop {
+        tokio::select! {
+            told = signals.told() => match told {
+                Told::End(asked) => {
+                    tracing::info!(signal = asked.signal, "stopping");
+                    return Ok(if begins { End::Stopped } else { End::BeforeItBegan });
+                }
+                Told::HandOver if giving.is_some() => tracing::warn!("SIGUSR2 ignored: a hand-over is on its way"),
+                Told::HandOver => giving = Some(Box::pin(hand_over.to_new())),
+            },
+            Some(worker) = workers.ended() => {
+                anyhow::bail!("worker {} ended: {}", worker.worker.0, worker.panic.unwrap_or_default())
+            }
+            () = supervision::follow(supervised), if is_supervised => return Ok(End::Stopped),
+            begun = &mut ready, if !is_ready => {
+                begun?;
+                (is_ready, begins) = (true, true);
+            }
+            line = hand_over.asked(), if giving.is_none() => giving = Some(Box::pin(hand_over.to(line))),
+            given = async { giving.as_mut().expect("there is one").await }, if giving.is_some() => {
+                giving = None;
+                match given {
+                    Ok(successor) => return Ok(End::HandedOver(successor)),
+                    Err(error) => tracing::error!(error = %format!("{error:#}"), "no hand-over: this process goes on"),
+                }
+            }
+        }
+    }
+}
+
+/// Waits until everything is ready, and takes the place of the process before, if there is one.
+async fn begin(node: &NodeInfo, ready: &Ready, commands: &Commands, taking: Option<Taking>) -> anyhow::Result<()> {
+    ready.wait().await;
+    if let Some(taking) = taking {
+        taking.finish(&node.id, commands).await.context("taking over")?;
+    }
+    tracing::info!(proxy = %node.id, "ready");
+    if let Err(error) = leno_net::text::release() {
+        tracing::debug!(error = %error, "the code of the start stays resident");
+    }
+    Ok(())
+}
+
+/// After a hand-over: ends what is open, each connection with an answer that says so.
+async fn leave(started: &Started, signals: &mut Signals) {
+    tracing::info!(open = started.drain.open(), "handed over, leaving");
+    started.control_drain.start();
+    tokio::select! {
+        left = started.drain.leave(started.drain_timeout) => if left > 0 {
+            tracing::info!(left, "connections that are still open are closed");
+        },
+        _ = signals.next() => {}
+    }
 }
 
 /// A proxy that has started.
@@ -119,7 +203,11 @@ struct Started {
     enrolment: Option<control_plane::Enrolment>,
     supervised: Option<Supervised>,
     access: Option<AccessLog>,
-    _commands: Commands,
+    commands: Commands,
+    hand_over: HandOver,
+    taking: Option<Taking>,
+    /// Of the listeners that the control thread serves, which go on while the proxy drains.
+    control_drain: Drain,
 }
 
 async fn start(
@@ -127,6 +215,7 @@ async fn start(
     settings: Vec<Setting>,
     log_level: LogLevel,
     supervision: Option<Supervision>,
+    mut taking: Option<Taking>,
 ) -> anyhow::Result<Started> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let node = node_of(&args);
@@ -139,7 +228,10 @@ async fn start(
     let ready = Ready::new();
 
     let file = args.data_dir.as_ref().map(|directory| directory.join("proxy-snapshot.json"));
-    let held = read_held(args.data_dir.as_deref(), file.as_deref())?;
+    let held = match taking.as_mut().and_then(|taking| taking.held.take()) {
+        Some(held) => held,
+        None => read_held(args.data_dir.as_deref(), file.as_deref())?,
+    };
     supervision.iter().for_each(|supervision| supervision.remember(&held));
     let (lookup, tables) = lookup::tables();
     let source = Peer::from(args.service.clone());
@@ -173,6 +265,7 @@ async fn start(
     let channels = supervision.as_ref().map(|supervision| supervision.channels(count)).transpose()?;
     let (commands, workers) = start_workers(&shared, count, channels)?;
     commands.measure(&metrics);
+    taking.iter_mut().for_each(|taking| taking.share(&commands));
     let edge = EdgeKey { source, source_version: args.enrol.version.as_deref().map(Into::into), ..EdgeKey::default() };
     let builder = Builder::new(edge, SystemRandom.next_u64(), metrics.clone());
     let sync_gate = ready.gate("configuration", "no server has answered and nothing is on disk");
@@ -184,6 +277,7 @@ async fn start(
         clock: clock.clone(),
     };
     let subscriber = Subscriber::new(options, subscriptions, tables, builder, held);
+    let copies = subscriber.copies();
     watch_sync(subscriber.sync(), sync_gate);
     if args.role == ProxyRole::Gateway {
         watch_bound(
@@ -203,7 +297,16 @@ async fn start(
         Some(supervision) => Some(supervision.serve(&args, &node, &commands, &shared).await?),
         None => None,
     };
-    admin(&args, &shared, &metrics, &ready, settings, log_level).await?;
+    let control_drain = Drain::new();
+    let control = Control { commands: &commands, drain: &control_drain };
+    admin(&args, control, &shared, &metrics, &ready, settings, log_level)?;
+    let hand_over = HandOver {
+        socket: if args.supervised { None } else { handover::listen(&args, &commands)? },
+        commands: commands.clone(),
+        copies,
+        node: node.id.clone(),
+        refused: args.supervised.then_some("the supervisor of `leno run` replaces this proxy when it ends"),
+    };
     Ok(Started {
         node,
         workers,
@@ -213,7 +316,10 @@ async fn start(
         enrolment,
         supervised,
         access,
-        _commands: commands,
+        commands,
+        hand_over,
+        taking,
+        control_drain,
     })
 }
 
@@ -410,8 +516,9 @@ fn watch_bound(
 ) {
     drop(task::spawn("gateway-listeners", async move {
         let mut open: std::collections::BTreeMap<Name, u16> = Default::default();
-        let mut swaps = shared.lookup.swaps();
+        let (mut swaps, mut drain) = (shared.lookup.swaps(), shared.drain.clone());
         loop {
+            let mut failed = false;
             let wanted: Vec<_> = bound.borrow_and_update().clone();
             let gone: Vec<Name> = open
                 .iter()
@@ -438,13 +545,19 @@ fn watch_bound(
                         open.insert(listener.name.clone(), listener.port);
                         gate.open();
                     }
-                    Err(error) => tracing::error!(%error, listener = %listener.name, "gateway listener not open"),
+                    Err(error) => {
+                        failed = true;
+                        tracing::error!(%error, listener = %listener.name, "gateway listener not open");
+                    }
                 }
             }
             tokio::select! {
                 changed = bound.changed() => if changed.is_err() { return },
                 // A listener whose clusters had not arrived may be complete now.
                 changed = swaps.changed() => if changed.is_err() { return },
+                // Whoever has the port may let it go.
+                () = tokio::time::sleep(LISTEN_AGAIN), if failed => {}
+                () = drain.leaving() => return,
             }
         }
     }));
@@ -505,6 +618,9 @@ async fn open_inbound(
     let key = Key::Inbound(port.port);
     if is_first || first.port() == 0 {
         return commands.listen(key, purpose, first).await.with_context(|| port_hint("inbound"));
+    }
+    if let Some(before) = commands.given_address(&key).filter(|before| before.ip() == first.ip()) {
+        return commands.listen(key, purpose, before).await.with_context(|| port_hint("inbound"));
     }
     for number in first.port() + 1..first.port().saturating_add(1000) {
         let address = SocketAddr::new(first.ip(), number);
@@ -614,8 +730,16 @@ fn report(args: &ProxyArgs, node: &NodeInfo, metrics: &Arc<Registry>, clock: Arc
 
 // === the admin listeners ===
 
-async fn admin(
+/// What a listener of the control thread needs.
+#[derive(Clone, Copy)]
+struct Control<'a> {
+    commands: &'a Commands,
+    drain: &'a Drain,
+}
+
+fn admin(
     args: &ProxyArgs,
+    control: Control<'_>,
     shared: &Arc<Shared>,
     metrics: &Arc<Registry>,
     ready: &Ready,
@@ -625,7 +749,7 @@ async fn admin(
     if let Some(address) = args.metrics_listen.address() {
         let metrics = metrics.clone();
         let admin = Admin::new(guard(shared, Hosts::any()), ready.clone()).metrics(move || metrics.render());
-        serve_admin("metrics", address, admin).await?;
+        serve_admin("metrics", address, admin, control)?;
     }
     let Some(address) = args.admin_listen.address() else { return Ok(()) };
     let (table, endpoints, level, levels) = (shared.clone(), shared.clone(), log_level.clone(), log_level);
@@ -657,7 +781,7 @@ async fn admin(
             };
             async move { answer }
         });
-    serve_admin("admin", address, admin).await
+    serve_admin("admin", address, admin, control)
 }
 
 fn guard(shared: &Shared, hosts: Hosts) -> Arc<Guard> {
@@ -665,12 +789,15 @@ fn guard(shared: &Shared, hosts: Hosts) -> Arc<Guard> {
     Arc::new(Guard::new(GuardOptions { tokens: None, hosts, public, audit: None, clock: shared.clock.clone() }))
 }
 
-async fn serve_admin(name: &'static str, address: SocketAddr, admin: Admin) -> anyhow::Result<()> {
-    let listener = leno_net::listen::bind_one(address).and_then(leno_net::listen::attach);
-    let listener = listener.with_context(|| format!("listen on {address}: {}", port_hint(name)))?;
+fn serve_admin(name: &'static str, address: SocketAddr, admin: Admin, control: Control<'_>) -> anyhow::Result<()> {
+    let socket = control.commands.control(name, address).with_context(|| port_hint(name))?;
+    let listener = leno_net::listen::attach(socket)?;
     tracing::info!(address = %listener.local_addr()?, listener = name, "listening");
-    // Readiness and metrics are asked for while the proxy drains: this drain never starts.
-    let forever = Drain::new();
-    drop(task::spawn(name, async move { admin.serve(listener, forever.watch()).await }));
+    // Readiness and metrics are asked for while the proxy drains: their drain starts only when another process answers.
+    let (begun, drain) = (control.commands.begun(), control.drain.watch());
+    drop(task::spawn(name, async move {
+        begun.await;
+        admin.serve(listener, drain).await;
+    }));
     Ok(())
 }

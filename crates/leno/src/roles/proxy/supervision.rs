@@ -22,22 +22,23 @@ use leno_xds::node::NodeInfo;
 
 use super::{control_plane, enrol_at};
 use crate::args::ProxyArgs;
+use crate::line::Line;
 use crate::settings::ApplicationPort;
-use crate::supervised::{Handed, Line, Message, ProgramPort};
+use crate::supervised::{Handed, Message, ProgramPort};
 
 /// Seconds for which a program may remember a virtual address.
 const TTL: u32 = 60;
 
 /// What the supervisor handed over, before the workers start.
 pub(super) struct Supervision {
-    line: Line,
+    line: Line<Message>,
     handed: Vec<(Handed, OwnedFd)>,
     addresses: Arc<VirtualAddresses>,
 }
 
 /// A supervised proxy that runs.
 pub(super) struct Supervised {
-    line: Line,
+    line: Line<Message>,
     args: ProxyArgs,
     node: NodeInfo,
     commands: Commands,
@@ -55,12 +56,6 @@ impl Supervision {
         let Some((Message::Take(names), fds)) = line.next().await? else {
             anyhow::bail!("--supervised: the supervisor handed over nothing; use `leno run`");
         };
-        anyhow::ensure!(
-            names.len() == fds.len(),
-            "the supervisor handed over {} of {} sockets",
-            fds.len(),
-            names.len()
-        );
         let handed = names.into_iter().zip(fds).collect();
         Ok(Self { line, handed, addresses: Arc::new(VirtualAddresses::new()) })
     }
