@@ -52,6 +52,7 @@ const fn apt(name: &'static str, proof: &'static str, uses: &'static [Use]) -> P
 const PACKAGES: &[Package] = &[
     apt("nftables", "nft", &[Use::Capture, Use::Interop]),
     apt("iproute2", "ip", &[Use::Capture, Use::Interop]),
+    apt("slowhttptest", "slowhttptest", &[Use::Interop]),
     apt("curl", "curl", &[Use::Interop]),
     apt("gcc", "cc", &[Use::Interop]),
     apt("libcurl4-openssl-dev", "/usr/include/x86_64-linux-gnu/curl/curl.h", &[Use::Interop]),
