@@ -193,7 +193,7 @@ impl Decoder {
                 _ => return Err(Malformed::ChunkSize),
             },
             State::Extension { size, length } => match byte {
-                b'\r' => State::SizeLf { size },
+                b'\r' if length > 0 => State::SizeLf { size },
                 b if !crate::fields::is_value_byte(b) => return Err(Malformed::ChunkExtension),
                 _ => {
                     self.extensions += 1;

@@ -49,8 +49,8 @@ impl Exchange<'_> {
         let upgrades = if head.version == Version::Http10 { Upgrades::Drop } else { Upgrades::Keep };
         head.fields.strip_hop_by_hop(upgrades).map_err(|error| Failure::BadRequest(error.to_string()))?;
         if head.form == TargetForm::Absolute {
-            // An origin is asked with the path alone (RFC 9112, section 3.2.1).
-            head.form = TargetForm::Origin;
+            // An origin is asked with the path alone, or with an asterisk (RFC 9112, sections 3.2.1 and 3.2.4).
+            head.form = if head.path.as_bytes() == b"*" { TargetForm::Asterisk } else { TargetForm::Origin };
         }
         if self.direction == Direction::Gateway {
             if head.method == Method::Connect {

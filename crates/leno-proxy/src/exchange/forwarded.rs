@@ -17,8 +17,8 @@ const PROTO: &str = "x-forwarded-proto";
 pub(super) fn write(head: &mut RequestHead, client: Option<SocketAddr>, trusted_hops: u8) {
     let client = client.map(|address| address.ip().to_canonical());
     let said = if trusted_hops == 0 { Vec::new() } else { last_elements(head, trusted_hops.into()) };
-    let proto = head.fields.get_str(PROTO).filter(|proto| trusted_hops > 0 && matches!(*proto, "http" | "https"));
-    let is_https = proto.map_or(head.scheme.as_str() == "https", |proto| proto == "https");
+    // No gateway ends TLS yet: what a target says of its scheme is a claim like any other.
+    let is_https = trusted_hops > 0 && head.fields.get(PROTO) == Some(b"https");
     if head.fields.iter().any(|(name, _)| is_dropped(name, trusted_hops)) {
         head.fields.retain(|name, _| !is_dropped(name, trusted_hops));
     }
