@@ -121,6 +121,11 @@ const BUILT: &[Built] = &[
         command: &["go", "build", "-o", "OUT", "google.golang.org/grpc/interop/server"],
     },
     Built {
+        name: "h2spec",
+        folder: "interop/programs/h2spec",
+        command: &["go", "build", "-o", "OUT", "github.com/summerwind/h2spec/cmd/h2spec"],
+    },
+    Built {
         name: "c-client",
         folder: "interop/programs/c",
         command: &["cc", "-O1", "-Wall", "-Werror", "-o", "OUT", "client.c", "-lcurl"],

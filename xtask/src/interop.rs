@@ -6,6 +6,7 @@
 
 mod converse;
 mod envoy;
+mod h2spec;
 mod mesh;
 mod place;
 mod programs;
@@ -25,6 +26,8 @@ use room::Room;
 
 /// The scenario in which Envoy is driven, beside the conversations.
 const ENVOY: &str = "envoy";
+/// The one in which a client breaks HTTP/2 in every way that it knows. It has no twin: what it judges is leno.
+const H2SPEC: &str = "h2spec";
 /// The conversation whose time is compared between the ways, and how much longer its median may take through leno.
 const CONNECTS: &str = "connects";
 const CONNECT_MS_MORE: f64 = 5.0;
@@ -63,19 +66,28 @@ pub(crate) fn through_leno(only: &[String], binary: Option<PathBuf>) -> Result<C
         Some(binary) => binary,
         None => quick_release()?,
     };
+    let asked_for = |name: &str| only.is_empty() || only.iter().any(|one| one == name);
+    let mut outcome = Outcome::default();
+    if asked_for(H2SPEC) {
+        outcome.counts.add(h2spec::against(&binary)?);
+    }
+    if only == [H2SPEC] {
+        return Ok(outcome.counts);
+    }
     let place = Place::lay_out()?;
-    let compare = only.is_empty() || only.iter().any(|name| name == CONNECTS);
+    let compare = asked_for(CONNECTS);
     let direct = match compare {
         true => Some(room::enter(&place, &[CONNECTS.to_owned()])?),
         false => None,
     };
     let mesh = Mesh::start(&place, &binary)?;
-    let (envoy, talks): (Vec<_>, Vec<_>) = only.iter().cloned().partition(|name| name == ENVOY);
-    let mut outcome = Outcome::default();
+    let talks: Vec<String> = only.iter().filter(|name| ![ENVOY, H2SPEC].contains(&name.as_str())).cloned().collect();
     if only.is_empty() || !talks.is_empty() {
-        outcome = converse(&place, &mesh, &talks)?;
+        let conversations = converse(&place, &mesh, &talks)?;
+        outcome.counts.add(conversations.counts);
+        outcome.verdicts = conversations.verdicts;
     }
-    if only.is_empty() || !envoy.is_empty() {
+    if asked_for(ENVOY) {
         outcome.counts.add(envoy::through_leno(&mesh)?);
     }
     if let Some(direct) = direct {
