@@ -116,7 +116,8 @@ fn parts<T>(held: &std::collections::BTreeMap<Name, Received<T>>) -> Vec<(Arc<st
 
 fn replace(path: &PathBuf, bytes: &[u8]) -> io::Result<()> {
     use std::io::Write;
-    let beside = path.with_extension("new");
+    // During a hand-over two processes keep it.
+    let beside = path.with_extension(format!("new-{}", std::process::id()));
     let mut file = std::fs::File::create(&beside)?;
     file.write_all(bytes)?;
     file.sync_all()?;

@@ -18,6 +18,7 @@ pub mod watchdog;
 pub mod task;
 
 pub mod drain;
+pub mod manager;
 pub mod ready;
 pub mod signal;
 

@@ -162,6 +162,35 @@ fn whoever_finds_no_proxy_to_take_over_from_says_so() {
     assert!(ran.err.contains("no proxy answers at nowhere/take-over.sock; start without it"), "{}", ran.err);
 }
 
+#[test]
+fn under_run_there_is_no_hand_over_and_nothing_ends_by_asking_for_one() {
+    if let Some(program) = kit::missing(&["nft"]) {
+        let test = "under_run_there_is_no_hand_over_and_nothing_ends_by_asking_for_one";
+        return kit::skip(test, &format!("{program} is not installed"));
+    }
+    let mesh = Mesh::new();
+    let mut command = mesh.leno.command_under_load(&["run", "--server", &mesh.grpc, "--", "sleep", "60"]);
+    command.env("PATH", std::env::var("PATH").unwrap()).stdin(std::process::Stdio::null());
+    let mut run = Process::of(command);
+    let proxy = proxy_of(run.child.id());
+    kill(Pid::from_child(&run.child), Signal::USR2);
+    run.wait_for("SIGUSR2 is not for `leno run`");
+    kill(proxy, Signal::USR2);
+    run.wait_for("the supervisor of `leno run` replaces this proxy");
+    assert!(run.child.try_wait().unwrap().is_none() && test_kill_process(proxy).is_ok());
+    kill(Pid::from_child(&run.child), Signal::TERM);
+    run.child.wait().unwrap();
+}
+
+#[test]
+fn a_proxy_that_is_not_ready_yet_ends_when_it_is_told() {
+    let mesh = Mesh::new();
+    let mut front = mesh.proxy(&["--service", "front.shop", "--outbound-listen", "127.0.0.1:0"]);
+    front.wait_for("outbound");
+    kill(Pid::from_child(&front.child), Signal::TERM);
+    assert!(front.child.wait().unwrap().success());
+}
+
 // === processes ===
 
 fn kill(pid: Pid, signal: Signal) {

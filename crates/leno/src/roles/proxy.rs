@@ -145,7 +145,9 @@ async fn live(started: &mut Started, signals: &mut Signals) -> anyhow::Result<En
                     tracing::info!(signal = asked.signal, "stopping");
                     return Ok(if begins { End::Stopped } else { End::BeforeItBegan });
                 }
-                Told::HandOver if giving.is_some() => tracing::warn!("SIGUSR2 ignored: a hand-over is on its way"),
+                Told::HandOver if giving.is_some() || !begins => {
+                    tracing::warn!("SIGUSR2 ignored: a hand-over is on its way");
+                }
                 Told::HandOver => giving = Some(Box::pin(hand_over.to_new())),
             },
             Some(worker) = workers.ended() => {
@@ -156,7 +158,7 @@ async fn live(started: &mut Started, signals: &mut Signals) -> anyhow::Result<En
                 begun?;
                 (is_ready, begins) = (true, true);
             }
-            line = hand_over.asked(), if giving.is_none() => giving = Some(Box::pin(hand_over.to(line))),
+            line = hand_over.asked(), if giving.is_none() && begins => giving = Some(Box::pin(hand_over.to(line))),
             given = async { giving.as_mut().expect("there is one").await }, if giving.is_some() => {
                 giving = None;
                 match given {
@@ -175,6 +177,7 @@ async fn begin(node: &NodeInfo, ready: &Ready, commands: &Commands, taking: Opti
         taking.finish(&node.id, commands).await.context("taking over")?;
     }
     tracing::info!(proxy = %node.id, "ready");
+    leno_runtime::manager::tell_ready();
     if let Err(error) = leno_net::text::release() {
         tracing::debug!(error = %error, "the code of the start stays resident");
     }
@@ -642,7 +645,7 @@ async fn enrol(
     ports: Vec<(crate::settings::ApplicationPort, SocketAddr)>,
     ready: &Ready,
 ) -> Option<control_plane::Enrolment> {
-    if ports.is_empty() || args.resources.is_some() {
+    if ports.is_empty() || args.service.is_none() || args.resources.is_some() {
         return None;
     }
     let gate = ready.gate("registration", "the instance is not registered yet");

@@ -126,6 +126,7 @@ pub async fn run(args: ServerArgs, settings: Vec<Setting>, log_level: LogLevel) 
     let grpc = serve_grpc(&args, &xds, &parts, &drain).await?;
     let http = serve_http(&args, tokens, &parts, &drain).await?;
     announce(http, grpc, data_dir.as_deref());
+    leno_runtime::manager::tell_ready();
 
     let asked = signals.next().await;
     tracing::info!(signal = asked.signal, "stopping");
