@@ -24,6 +24,11 @@ pub struct Limits {
     pub body_rate_min: u32,
     /// How long a client is waited for before `body_rate_min` counts.
     pub body_grace: Duration,
+    /// Bytes a second that a client takes of a response while some wait for it, once `response_grace` is used up. HTTP/1;
+    /// never of gRPC and of server-sent events. 0 is any.
+    pub response_rate_min: u32,
+    /// How much longer than `response_rate_min` allows a client may take; what it takes above the rate is given back to it.
+    pub response_grace: Duration,
     /// What is read and thrown away of a request body that the handler left, so that the connection can be kept.
     pub drain_bytes: usize,
     /// After an answer that closes the connection, how long bytes of the peer are still read and thrown away, so that a
@@ -145,6 +150,8 @@ pub enum Malformed {
     HeadTimeout,
     #[error("body arrives too slowly")]
     BodyRate,
+    #[error("response is read too slowly")]
+    ResponseRate,
     #[error("body does not have the announced length")]
     BodyLength,
     #[error("too many frames that carry nothing")]
@@ -174,6 +181,8 @@ impl Default for Limits {
             stream_idle_timeout: Duration::from_secs(300),
             body_rate_min: 240,
             body_grace: Duration::from_secs(5),
+            response_rate_min: 240,
+            response_grace: Duration::from_secs(8),
             drain_bytes: 64 * 1024,
             linger_timeout: Duration::from_secs(2),
             chunk_extension_bytes: 256,
@@ -198,9 +207,9 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Between proxies and applications of a mesh connections stay open longer.
+    /// Between proxies and applications of a mesh connections stay open longer, and who reads slowly has work to do.
     pub fn mesh() -> Limits {
-        Limits { idle_timeout: Duration::from_secs(3600), ..Limits::default() }
+        Limits { idle_timeout: Duration::from_secs(3600), response_rate_min: 0, ..Limits::default() }
     }
 }
 
@@ -244,6 +253,7 @@ impl Malformed {
             UnexpectedBody,
             HeadTimeout,
             BodyRate,
+            ResponseRate,
             BodyLength,
             ControlFlood,
             ResetFlood,
@@ -286,6 +296,7 @@ impl Malformed {
             UnexpectedBody => "unexpected-body",
             HeadTimeout => "head-timeout",
             BodyRate => "body-rate",
+            ResponseRate => "response-rate",
             BodyLength => "body-length",
             ControlFlood => "control-flood",
             ResetFlood => "reset-flood",

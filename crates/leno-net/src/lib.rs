@@ -14,6 +14,7 @@
 
 pub mod address;
 pub mod places;
+pub mod queue;
 pub mod stream;
 
 pub mod listen;

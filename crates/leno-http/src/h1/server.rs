@@ -20,7 +20,7 @@ use leno_net::Stream;
 use super::decode::Decoder;
 use super::encode::{self, Encoder, Persistence};
 use super::head::{Expected, Framing, MethodKind, Request};
-use super::wire::{Pace, Wire, WireError};
+use super::wire::{Pace, Uptake, Wire, WireError};
 use crate::body::{Body, BodyLength, Frame};
 use crate::buffer;
 use crate::error::{Error, Part, Result, Side};
@@ -374,6 +374,8 @@ impl Conn {
         buffer::take_outbound(&mut outbound.out);
         encode::response(&mut outbound.out, head, framing, Version::Http11, persistence, keep_length);
         outbound.encoder = encoder;
+        let hurried = self.options.limits.response_rate_min > 0 && !may_be_slow(head, length);
+        outbound.uptake = hurried.then(|| Uptake::new(&self.options.limits));
         self.reply.set(ReplyState::Begun);
     }
 
@@ -424,6 +426,9 @@ impl Conn {
     }
 
     fn error(&self, error: WireError, part: Part) -> Error {
+        if let WireError::Malformed(Malformed::ResponseRate) = error {
+            self.options.strikes.count(Malformed::ResponseRate);
+        }
         error.at(part, Side::Downstream)
     }
 
@@ -499,6 +504,15 @@ impl Drop for Incoming {
     fn drop(&mut self) {
         wake_released(&self.conn);
     }
+}
+
+/// Whether a response is one of events, which come and are read when they happen.
+fn may_be_slow(head: &ResponseHead, length: BodyLength) -> bool {
+    const EVENTS: &[u8] = b"text/event-stream";
+    let is_events = |kind: &[u8]| kind.get(..EVENTS.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS));
+    // What has a length is no stream, and needs no look.
+    length == BodyLength::Unknown
+        && (crate::grpc::is_grpc(&head.fields) || head.fields.get("content-type").is_some_and(is_events))
 }
 
 /// Called while the last reference but the task's own is about to go.

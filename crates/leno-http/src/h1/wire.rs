@@ -61,6 +61,17 @@ pub(crate) struct Outbound {
     at: usize,
     pub(crate) encoder: Encoder,
     timer: Timer,
+    /// Of the response that is being written; absent when it may be read as slowly as its reader likes.
+    pub(crate) uptake: Option<Uptake>,
+}
+
+/// How fast the peer takes what is written: an allowance that time uses up and every byte that it takes fills again.
+pub(crate) struct Uptake {
+    allowance: Duration,
+    /// When it was last looked at while something waited, and what the kernel held then.
+    looked: Option<(Instant, u64)>,
+    /// Written since.
+    written: u64,
 }
 
 /// What ends a read or write.
@@ -118,6 +129,7 @@ impl Wire {
                 at: 0,
                 encoder: Encoder::None,
                 timer: Timer::default(),
+                uptake: None,
             }),
             torn: Cell::new(false),
             pulse: Cell::new(0),
@@ -291,7 +303,7 @@ impl Wire {
         outbound: &mut Outbound,
         cx: &mut Context<'_>,
         data: &mut Bytes,
-        idle: Duration,
+        limits: &Limits,
     ) -> Poll<Result<(), WireError>> {
         let stream = self.stream.borrow();
         let Some(stream) = stream.as_ref() else { return Poll::Ready(Err(WireError::Gone)) };
@@ -301,6 +313,7 @@ impl Wire {
                 (0, true) => {
                     outbound.out.clear();
                     outbound.at = 0;
+                    outbound.uptake.iter_mut().for_each(|uptake| uptake.rest(stream, limits));
                     return Poll::Ready(Ok(()));
                 }
                 (_, true) => stream.poll_write(cx, &outbound.out[outbound.at..]),
@@ -315,13 +328,23 @@ impl Wire {
                 Poll::Ready(Ok(written)) => {
                     outbound.timer.done();
                     beat(&self.pulse);
+                    outbound.uptake.iter_mut().for_each(|uptake| uptake.written += written as u64);
                     outbound.at += written.min(waiting);
                     data.advance(written.saturating_sub(waiting));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(WireError::Io(error))),
                 Poll::Pending => {
-                    ready!(outbound.timer.poll(cx, idle));
-                    return Poll::Ready(Err(WireError::Timeout));
+                    let Some(uptake) = &mut outbound.uptake else {
+                        ready!(outbound.timer.poll(cx, limits.stream_idle_timeout));
+                        return Poll::Ready(Err(WireError::Timeout));
+                    };
+                    loop {
+                        let until = uptake.look_again(stream);
+                        ready!(outbound.timer.poll_until(cx, until));
+                        if uptake.is_used_up(stream, limits) {
+                            return Poll::Ready(Err(WireError::Malformed(Malformed::ResponseRate)));
+                        }
+                    }
                 }
             }
         }
@@ -350,8 +373,7 @@ impl Wire {
         }
         let after = !data.is_empty();
         self.torn.set(true);
-        poll_fn(|cx| self.poll_write(&mut self.outbound.borrow_mut(), cx, &mut data, limits.stream_idle_timeout))
-            .await?;
+        poll_fn(|cx| self.poll_write(&mut self.outbound.borrow_mut(), cx, &mut data, limits)).await?;
         self.torn.set(false);
         if after {
             let mut outbound = self.outbound.borrow_mut();
@@ -379,10 +401,7 @@ impl Wire {
     /// Writes what was kept back.
     pub(crate) async fn flush(&self, limits: &Limits) -> Result<(), WireError> {
         self.torn.set(true);
-        poll_fn(|cx| {
-            self.poll_write(&mut self.outbound.borrow_mut(), cx, &mut Bytes::new(), limits.stream_idle_timeout)
-        })
-        .await?;
+        poll_fn(|cx| self.poll_write(&mut self.outbound.borrow_mut(), cx, &mut Bytes::new(), limits)).await?;
         self.torn.set(false);
         Ok(())
     }
@@ -445,6 +464,46 @@ impl Pace {
         let patience = (limits.body_grace + earned).saturating_sub(self.waited).min(limits.stream_idle_timeout);
         *self.since.get_or_insert_with(Instant::now) + patience
     }
+}
+
+impl Uptake {
+    pub(crate) fn new(limits: &Limits) -> Uptake {
+        Uptake { allowance: limits.response_grace, looked: None, written: 0 }
+    }
+
+    /// When the allowance is used up if nothing is taken until then. What waits is there from now on, if it was not.
+    fn look_again(&mut self, stream: &Stream) -> Instant {
+        let (looked, _) = *self.looked.get_or_insert_with(|| {
+            self.written = 0;
+            (Instant::now(), queued(stream))
+        });
+        looked + self.allowance
+    }
+
+    /// Looks at what was taken meanwhile.
+    fn is_used_up(&mut self, stream: &Stream, limits: &Limits) -> bool {
+        let Some((looked, held)) = self.looked else { return false };
+        let (now, holds) = (Instant::now(), queued(stream));
+        let taken = (held + self.written).saturating_sub(holds);
+        let earned =
+            Duration::from_micros(taken.saturating_mul(1_000_000) / u64::from(limits.response_rate_min.max(1)));
+        let allowed = self.allowance.saturating_add(earned).min(limits.response_grace + now.duration_since(looked));
+        self.allowance = allowed.saturating_sub(now.duration_since(looked));
+        (self.looked, self.written) = (Some((now, holds)), 0);
+        self.allowance.is_zero()
+    }
+
+    /// Nothing waits any more: time does not count.
+    fn rest(&mut self, stream: &Stream, limits: &Limits) {
+        if self.looked.is_some() {
+            self.is_used_up(stream, limits);
+            self.looked = None;
+        }
+    }
+}
+
+fn queued(stream: &Stream) -> u64 {
+    leno_net::queue::unacknowledged(stream).unwrap_or(0)
 }
 
 /// How much is read and thrown away by [`Wire::linger`].
