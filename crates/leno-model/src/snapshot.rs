@@ -39,6 +39,10 @@ pub struct Listener {
     pub tcp: Vec<WeightedCluster>,
     /// Where TLS connections go by their SNI, first match first; what matches none goes the way of `tcp`.
     pub tls: Vec<TlsRule>,
+    /// What becomes of TLS by its server name on a port where it may end: the most specific name decides, and what has none
+    /// is refused. Empty where TLS never ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub terms: Vec<TlsTerms>,
     /// How long a byte stream may stand still. Default 1 h.
     pub idle_timeout: Duration,
 }
@@ -52,6 +56,42 @@ pub struct TlsRule {
     pub clusters: Vec<WeightedCluster>,
     /// The rule that said so.
     pub origin: Origin,
+}
+
+/// What becomes of TLS for some names. Certificates and roots are named, and lie on the proxy's machine.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TlsTerms {
+    /// The names.
+    pub host: HostPattern,
+    /// What is done with it.
+    pub then: TlsThen,
+    /// The certificates among which the server name chooses; the first is for every other name.
+    pub certificates: Vec<Name>,
+    /// Whether clients show certificates.
+    pub client: ClientCertificates,
+}
+
+/// What is done with TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum TlsThen {
+    /// It ends, and HTTP is inside.
+    Http,
+    /// It ends, and what is inside goes where `tls` says.
+    Bytes,
+    /// It passes through, where `tls` says.
+    Pass,
+}
+
+/// Whether clients show certificates, and of which bundles of roots.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum ClientCertificates {
+    /// They are not asked.
+    #[default]
+    Unasked,
+    /// They are asked, and served without one too.
+    Optional(Vec<Name>),
+    /// They are served with one that can be verified only.
+    Required(Vec<Name>),
 }
 
 /// Routes of one destination or gateway port. RDS.
@@ -297,6 +337,29 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// How long an unused connection is kept. Default 1 h.
     pub idle_timeout: Duration,
+    /// TLS towards its applications. Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<UpstreamTls>,
+}
+
+/// TLS towards applications.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct UpstreamTls {
+    /// The name that is asked for, and that the certificate must have unless `names` says otherwise.
+    pub server_name: Name,
+    /// Names of which the certificate must have one, instead.
+    pub names: Vec<Name>,
+    /// Who must have signed it.
+    pub roots: Roots,
+}
+
+/// Roots that are believed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Roots {
+    /// Those of the operating system that the proxy runs on.
+    System,
+    /// Those of these bundles on the proxy's machine.
+    Bundles(Vec<Name>),
 }
 
 /// How an endpoint is chosen. All honour weights.
@@ -355,6 +418,18 @@ pub enum EndpointHealth {
     Unhealthy,
     /// Finishes what it has.
     Draining,
+}
+
+// === impl ClientCertificates ===
+
+impl ClientCertificates {
+    /// The bundles of roots that it names.
+    pub fn bundles(&self) -> &[Name] {
+        match self {
+            Self::Unasked => &[],
+            Self::Optional(bundles) | Self::Required(bundles) => bundles,
+        }
+    }
 }
 
 // === impl PathMatch ===

@@ -36,6 +36,28 @@ pub struct Stream {
 enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Layered(Box<dyn Layer>),
+}
+
+/// What may stand between a stream's user and its socket: TLS.
+///
+/// The rules are those of a socket. One more binds the user: bytes whose write said `WouldBlock` are the first bytes of the
+/// next write, because the layer may have taken them in already.
+pub trait Layer: std::fmt::Debug + Send {
+    /// What it is, as logs say it: `TLSv1.3`.
+    fn name(&self) -> &'static str;
+    /// The stream below.
+    fn below(&self) -> &Stream;
+    /// As [`Stream::poll_read_ready`].
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// As [`Stream::try_read`].
+    fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize>;
+    /// As [`Stream::try_write_vectored`].
+    fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+    /// As [`Stream::shutdown_write`].
+    fn shutdown_write(&self) -> io::Result<()>;
+    /// As [`Stream::is_stale`].
+    fn is_stale(&self) -> bool;
 }
 
 /// A stream that belongs to no runtime, on its way to another thread or process.
@@ -54,6 +76,19 @@ enum DetachedSocket {
 // === impl Stream ===
 
 impl Stream {
+    /// A stream whose bytes pass through `layer`.
+    pub fn layered(layer: Box<dyn Layer>) -> Self {
+        Self { socket: Socket::Layered(layer), place: None }
+    }
+
+    /// What carries its bytes besides a socket, if anything: `TLSv1.3`.
+    pub fn layer(&self) -> Option<&'static str> {
+        match &self.socket {
+            Socket::Layered(layer) => Some(layer.name()),
+            Socket::Tcp(_) | Socket::Unix(_) => None,
+        }
+    }
+
     /// Reads into the spare capacity of `buffer`, which must have some. `Ready(Ok(0))` is the end of the stream.
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
         loop {
@@ -67,10 +102,21 @@ impl Stream {
 
     /// Reads what is there into the spare capacity of `buffer`, which must have some; `WouldBlock` when nothing is.
     pub fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        if let Socket::Layered(layer) = &self.socket {
+            return layer.try_read(buffer);
+        }
         let read = self.try_read_uninit(buffer.spare_capacity_mut())?;
         // SAFETY: the kernel wrote `read` bytes to the start of the spare capacity.
         unsafe { buffer.advance_mut(read) };
         Ok(read)
+    }
+
+    /// Reads what is there into `bytes`, which must not be empty; `WouldBlock` when nothing is. Not for layered streams.
+    pub fn try_read_slice(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        let length = bytes.len();
+        self.partial_io(Interest::READABLE, length, |socket| {
+            Ok(rustix::net::recv(socket, &mut *bytes, RecvFlags::empty())?.1)
+        })
     }
 
     /// Waits until [`Stream::try_read`] may find something: bytes, the end of the stream or an error.
@@ -78,6 +124,7 @@ impl Stream {
         match &self.socket {
             Socket::Tcp(socket) => socket.poll_read_ready(cx),
             Socket::Unix(socket) => socket.poll_read_ready(cx),
+            Socket::Layered(layer) => layer.poll_read_ready(cx),
         }
     }
 
@@ -86,6 +133,7 @@ impl Stream {
         match &self.socket {
             Socket::Tcp(socket) => socket.poll_write_ready(cx),
             Socket::Unix(socket) => socket.poll_write_ready(cx),
+            Socket::Layered(layer) => layer.below().poll_write_ready(cx),
         }
     }
 
@@ -113,6 +161,9 @@ impl Stream {
 
     /// Writes what fits of `bytes` now; `WouldBlock` when nothing does.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        if let Socket::Layered(layer) = &self.socket {
+            return layer.try_write_vectored(&[IoSlice::new(bytes)]);
+        }
         self.partial_io(Interest::WRITABLE, bytes.len(), |socket| {
             Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?)
         })
@@ -120,6 +171,9 @@ impl Stream {
 
     /// Writes what fits of the slices now; `WouldBlock` when nothing does.
     pub fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if let Socket::Layered(layer) = &self.socket {
+            return layer.try_write_vectored(slices);
+        }
         let slices = &slices[..slices.len().min(SLICES_MAX)];
         let length = slices.iter().map(|slice| slice.len()).sum();
         self.partial_io(Interest::WRITABLE, length, |socket| {
@@ -130,6 +184,9 @@ impl Stream {
 
     /// Says the peer that nothing more will be written (FIN); reading goes on.
     pub fn shutdown_write(&self) -> io::Result<()> {
+        if let Socket::Layered(layer) = &self.socket {
+            return layer.shutdown_write();
+        }
         match rustix::net::shutdown(self, Shutdown::Write) {
             // The peer has reset the connection or closed it: there is nobody left to tell.
             Err(rustix::io::Errno::NOTCONN) => Ok(()),
@@ -140,9 +197,11 @@ impl Stream {
     /// When dropped, the connection is reset (RST) instead of closed (FIN), and what was not sent yet is dropped.
     /// Nothing for Unix sockets, which know no reset.
     pub fn reset_on_close(&self) {
-        if let Socket::Tcp(socket) = &self.socket {
+        match &self.socket {
             // An error means that the connection is gone, which is what was wanted.
-            let _ = socket.set_zero_linger();
+            Socket::Tcp(socket) => drop(socket.set_zero_linger()),
+            Socket::Unix(_) => {}
+            Socket::Layered(layer) => layer.below().reset_on_close(),
         }
     }
 
@@ -151,6 +210,7 @@ impl Stream {
         match &self.socket {
             Socket::Tcp(socket) => socket.peer_addr().map_or(Peer::Gone, Peer::Tcp),
             Socket::Unix(_) => Peer::Unix,
+            Socket::Layered(layer) => layer.below().peer_addr(),
         }
     }
 
@@ -159,6 +219,7 @@ impl Stream {
         match &self.socket {
             Socket::Tcp(socket) => socket.local_addr().map_or(Peer::Gone, Peer::Tcp),
             Socket::Unix(_) => Peer::Unix,
+            Socket::Layered(layer) => layer.below().local_addr(),
         }
     }
 
@@ -167,12 +228,16 @@ impl Stream {
         match &self.socket {
             Socket::Tcp(socket) => crate::origdst::original_destination(socket),
             Socket::Unix(_) => None,
+            Socket::Layered(layer) => layer.below().original_destination(),
         }
     }
 
     /// Whether an idle connection is of no more use: the peer closed or reset it, or sent bytes that nobody asked for.
     /// One system call, no byte is taken.
     pub fn is_stale(&self) -> bool {
+        if let Socket::Layered(layer) = &self.socket {
+            return layer.is_stale();
+        }
         let mut byte = [0u8; 1];
         !matches!(
             rustix::net::recv(self, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT),
@@ -192,6 +257,7 @@ impl Stream {
         let socket = match self.socket {
             Socket::Tcp(socket) => DetachedSocket::Tcp(socket.into_std()?),
             Socket::Unix(socket) => DetachedSocket::Unix(socket.into_std()?),
+            Socket::Layered(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
         Ok(Detached { socket, place: self.place })
     }
@@ -232,6 +298,8 @@ impl Stream {
         let result = match &self.socket {
             Socket::Tcp(socket) => socket.try_io(interest, attempt),
             Socket::Unix(socket) => socket.try_io(interest, attempt),
+            // What a layer carries it reads and writes itself.
+            Socket::Layered(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
         partial.map_or(result, Ok)
     }
@@ -239,6 +307,8 @@ impl Stream {
 
 /// More slices than this are left for the next call: the kernel's own limit (UIO_MAXIOV).
 const SLICES_MAX: usize = 1024;
+/// What a reader that brings no buffer of its own gets at once from a layered stream.
+const LAYERED_READ_MAX: usize = 16 * 1024;
 
 impl From<TcpStream> for Stream {
     /// Delays no small write (TCP_NODELAY).
@@ -260,6 +330,7 @@ impl AsFd for Stream {
         match &self.socket {
             Socket::Tcp(socket) => socket.as_fd(),
             Socket::Unix(socket) => socket.as_fd(),
+            Socket::Layered(layer) => layer.below().as_fd(),
         }
     }
 }
@@ -271,6 +342,15 @@ impl AsyncRead for Stream {
         }
         loop {
             ready!(self.poll_read_ready(cx))?;
+            if let Socket::Layered(layer) = &self.socket {
+                let mut read = BytesMut::with_capacity(buffer.remaining().min(LAYERED_READ_MAX));
+                match layer.try_read(&mut read) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                    result => result?,
+                };
+                buffer.put_slice(&read);
+                return Poll::Ready(Ok(()));
+            }
             // SAFETY: only the kernel writes to the slice, and nothing de-initialises what was written before.
             let read = match self.try_read_uninit(unsafe { buffer.unfilled_mut() }) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,

@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use leno_http::{Body, Method, Reply, RequestHead, Served, Side, Tunnel, Version, serve_connection};
+use leno_http::{Body, Method, Reply, RequestHead, Scheme, Served, Side, Tunnel, Version, serve_connection};
 use leno_model::instance::Protocol;
 use leno_net::Stream;
 use leno_runtime::drain::WhenDraining;
@@ -27,6 +27,7 @@ use crate::lookup::Found;
 use crate::opaque::{self, Dialled};
 use crate::outbound;
 use crate::protocol::{HELLO_MAX, ServerName, Sniffed, server_name, sniff};
+use crate::secure::Secure;
 use crate::table::{Destination, Target};
 use crate::worker::{Worker, downstream};
 
@@ -51,6 +52,7 @@ pub(crate) struct Http {
     pub(crate) direction: Direction,
     pub(crate) downstream: Option<std::net::SocketAddr>,
     pub(crate) to: Where,
+    secure: Option<Rc<Secure>>,
     /// Whether it may end as soon as the proxy leaves: HTTP/2 says so at any time (GOAWAY), HTTP/1 only with an answer that
     /// has not begun, and so with the first request that comes after.
     may_leave: Cell<bool>,
@@ -69,6 +71,8 @@ pub(crate) struct HttpConnection {
     to: Where,
     stream: Stream,
     first: Bytes,
+    /// What was agreed, where TLS ends here.
+    secure: Option<Rc<Secure>>,
 }
 
 /// Serves a connection that `received` may find to be HTTP. What it takes to find out is boxed and gone by then, so that
@@ -92,11 +96,11 @@ pub(crate) async fn receive(
     first: Bytes,
 ) -> Option<HttpConnection> {
     let (Where::Named(known) | Where::Fixed(known)) = &to else {
-        return Some(HttpConnection { worker: worker.clone(), direction, to, stream, first });
+        return Some(HttpConnection { worker: worker.clone(), direction, to, stream, first, secure: None });
     };
     match known.listener.protocol {
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
-            return Some(HttpConnection { worker: worker.clone(), direction, to, stream, first });
+            return Some(HttpConnection { worker: worker.clone(), direction, to, stream, first, secure: None });
         }
         Protocol::Tcp => opaque::serve(worker, direction, known, &known.tcp, stream, first, "").await,
         Protocol::Tls => serve_tls(worker, direction, known, stream, first).await,
@@ -111,12 +115,18 @@ pub(crate) async fn receive(
 // === impl HttpConnection ===
 
 impl HttpConnection {
+    /// HTTP in TLS that ends at this gateway.
+    pub(crate) fn over_tls(worker: Rc<Worker>, to: Arc<Destination>, stream: Stream, secure: Secure) -> Self {
+        let (to, secure) = (Where::Named(to), Some(Rc::new(secure)));
+        Self { worker, direction: Direction::Gateway, to, stream, first: Bytes::new(), secure }
+    }
+
     /// Not an async function, because its argument would have a place in the future for as long as the connection lives.
     fn serve(self) -> impl Future<Output = Served> {
-        let Self { worker, direction, to, stream, first } = self;
+        let Self { worker, direction, to, stream, first, secure } = self;
         let (options, when) = (worker.server_options.clone(), worker.shared.drain.when_draining());
-        let handler =
-            Rc::new(Http { downstream: downstream(&stream), worker, direction, to, may_leave: Cell::new(false) });
+        let may_leave = Cell::new(false);
+        let handler = Rc::new(Http { downstream: downstream(&stream), worker, direction, to, secure, may_leave });
         let leave = Leave { when, http: handler.clone() };
         serve_connection(stream, first, &options, handler, leave)
     }
@@ -135,11 +145,18 @@ impl Future for Leave {
 
 impl leno_http::Handler for Http {
     /// Not an async function: the request goes into its exchange at once, and has no place of its own in the future.
-    fn handle(&self, head: RequestHead, body: Body, reply: Reply) -> impl Future<Output = ()> {
+    fn handle(&self, mut head: RequestHead, body: Body, reply: Reply) -> impl Future<Output = ()> {
         if head.version == Version::Http2 || self.worker.shared.drain.is_leaving() {
             self.may_leave.set(true);
         }
+        if self.direction == Direction::Gateway {
+            // Which of them it is the connection says, and not the client.
+            head.scheme = if self.secure.is_some() { Scheme::Https } else { Scheme::Http };
+        }
         let mut exchange = Exchange::begin(&self.worker, self.direction, self.downstream, head, body, reply);
+        if let Some(secure) = &self.secure {
+            exchange.over_tls(secure);
+        }
         async move {
             let found = match &self.to {
                 Where::Fixed(destination) => Ok(Cow::Borrowed(destination)),
@@ -162,13 +179,18 @@ impl leno_http::Handler for Http {
                 Ok(destination) => destination,
                 Err(failure) => return Box::pin(exchange.refuse(failure)).await,
             };
+            if let Some(secure) = &self.secure
+                && let Err(failure) = secure.admit(&destination, exchange.head.authority.as_deref())
+            {
+                return Box::pin(exchange.refuse(failure)).await;
+            }
             exchange.serve(&destination).await;
         }
     }
 }
 
 /// What a destination has become since the connection was made, if anybody can say at once.
-fn current(worker: &Worker, first: &Destination) -> Option<Result<Arc<Destination>, Failure>> {
+pub(crate) fn current(worker: &Worker, first: &Destination) -> Option<Result<Arc<Destination>, Failure>> {
     let name = &first.listener.name;
     match worker.shared.lookup.get(name, || worker.now()) {
         Found::Destination(destination) => Some(Ok(destination)),
@@ -195,7 +217,7 @@ async fn wait_for(
 
 // === TLS that passes through ===
 
-async fn serve_tls(
+pub(crate) async fn serve_tls(
     worker: &Rc<Worker>,
     direction: Direction,
     destination: &Arc<Destination>,
@@ -212,7 +234,7 @@ async fn serve_tls(
     opaque::serve(worker, direction, destination, targets, stream, buffer.freeze(), &name).await;
 }
 
-async fn read_server_name(stream: &Stream, buffer: &mut BytesMut) -> ServerName {
+pub(crate) async fn read_server_name(stream: &Stream, buffer: &mut BytesMut) -> ServerName {
     loop {
         match server_name(buffer) {
             ServerName::NeedMore if buffer.len() < HELLO_MAX => {}
@@ -248,7 +270,7 @@ async fn detect(
     match (sniffed, dialled) {
         // Its endpoint, if one was dialled, was chosen for the connection; requests choose their own.
         (Sniffed::Http1 | Sniffed::Http2, _) if destination.http.is_some() => {
-            return Some(HttpConnection { worker: worker.clone(), direction, to, stream, first });
+            return Some(HttpConnection { worker: worker.clone(), direction, to, stream, first, secure: None });
         }
         // Another endpoint may be the one that the name asks for.
         (Sniffed::Tls, dialled) if dialled.is_none() || !destination.tls.is_empty() => {

@@ -32,6 +32,7 @@ use crate::filter;
 use crate::payload::Payload;
 use crate::record::Record;
 use crate::reply;
+use crate::secure::Secure;
 use crate::table::{Destination, RuleRef, Target};
 use crate::worker::Worker;
 
@@ -72,6 +73,11 @@ impl<'a> Exchange<'a> {
         let is_grpc = grpc::is_grpc(&head.fields);
         let payload = Payload::new(body, false);
         Self { worker, direction, downstream, head, payload, reply: Some(reply), is_grpc, record }
+    }
+
+    /// Notes what carries the request.
+    pub(crate) fn over_tls(&mut self, secure: &Secure) {
+        self.record.over_tls(secure.agreed());
     }
 
     /// Serves the request to `destination`.

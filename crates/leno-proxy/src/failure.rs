@@ -80,6 +80,14 @@ pub(crate) enum Failure {
     /// Its path or fields may be read in more than one way, or have this hop drop what must arrive.
     #[error("{0}")]
     BadRequest(String),
+    /// A host that is served on other terms of TLS than the connection has.
+    #[error("{host} is not served on a connection for {made_for}: open another one")]
+    Misdirected {
+        /// The host that was asked for.
+        host: String,
+        /// The name of the connection.
+        made_for: String,
+    },
     /// CONNECT at a gateway: a tunnel would carry requests past its rules.
     #[error("CONNECT is not served at a gateway")]
     NoTunnel,
@@ -97,6 +105,7 @@ impl Failure {
             Self::NoService(_) => Flag::NoCluster,
             Self::NotSynced { .. } => Flag::NotSynced,
             Self::NoHost | Self::BadRequest(_) | Self::NoTunnel => Flag::BadRequest,
+            Self::Misdirected { .. } => Flag::Misdirected,
             Self::Denied(_) => Flag::DestinationDenied,
             Self::NoRoute(_) => Flag::NoRoute,
             Self::Refused(..) | Self::Unresolved(_) => Flag::UnresolvedReference,
@@ -117,6 +126,7 @@ impl Failure {
         match self {
             Self::NoService(_) | Self::NoRoute(_) => 404,
             Self::NoHost | Self::BadRequest(_) => 400,
+            Self::Misdirected { .. } => 421,
             Self::NoTunnel => 501,
             Self::Denied(_) => 403,
             Self::Refused(status, _) => *status,

@@ -25,6 +25,7 @@ mod payload;
 pub mod protocol;
 mod record;
 mod reply;
+mod secure;
 mod sockets;
 mod spread;
 mod upstream;

@@ -13,21 +13,20 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt;
 use leno_model::snapshot::Name;
 use leno_net::{Stream, listen};
 use leno_runtime::DrainGuard;
 use leno_runtime::task::{self, AbortOnDrop};
 use leno_telemetry::Registry;
-use leno_telemetry::access::Direction;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
-use crate::connection::{self, HttpConnection, Where};
+use crate::connection::{self, HttpConnection};
 use crate::inbound;
 use crate::outbound;
 use crate::sockets::Sockets;
+use crate::secure;
 use crate::spread::{Counted, Loads, Passed, Spread, spread};
 use crate::table::Destination;
 use crate::worker::{PoolOwner, Worker};
@@ -390,10 +389,7 @@ fn serve(worker: &Rc<Worker>, purpose: Purpose, stream: Stream, held: Held) {
         Purpose::Outbound => spawn(worker, "outbound", held, outbound::receive(here, stream)),
         Purpose::To(name) => spawn(worker, "outbound-to", held, outbound::receive_to(here, name, stream)),
         Purpose::Inbound(application) => spawn(worker, "inbound", held, inbound::receive(here, application, stream)),
-        Purpose::Gateway(destination) => spawn(worker, "gateway", held, async move {
-            let to = Where::Named(destination);
-            connection::receive(&here, Direction::Gateway, to, stream, Bytes::new()).await
-        }),
+        Purpose::Gateway(destination) => spawn(worker, "gateway", held, secure::receive(here, destination, stream)),
     }
 }
 

@@ -101,6 +101,7 @@ pub(crate) async fn carry(
     record.cluster = cluster.spec.name.to_string();
     record.upstream = endpoint.state.address.to_string();
     record.server_name = server_name.to_owned();
+    record.tls_version = stream.layer().unwrap_or_default();
     record.tries = tries as u32;
     let relayed = relay(stream, upstream, first, destination.listener.idle_timeout).await;
     drop(open);

@@ -179,6 +179,7 @@ pub(crate) fn local(
         balance: BalancePolicy::PeakEwma,
         connect_timeout: CONNECT_TIMEOUT,
         idle_timeout: IDLE_TIMEOUT,
+        tls: None,
     });
     let endpoint = |(address, state)| {
         let spec = snapshot::Endpoint {
@@ -204,6 +205,7 @@ pub(crate) fn local(
         http: None,
         tcp: Vec::new(),
         tls: Vec::new(),
+        terms: Vec::new(),
         idle_timeout: IDLE_TIMEOUT,
     };
     table::single(cluster, listener)

@@ -49,6 +49,7 @@ struct Logged {
     request_id: Vec<u8>,
     forwarded_for: Vec<u8>,
     downstream: Option<SocketAddr>,
+    tls: Option<leno_tls::Agreed>,
     source: String,
     destination: String,
     cluster: String,
@@ -87,6 +88,13 @@ impl<'a> Record<'a> {
     pub(crate) fn path(&mut self, path: &Text) {
         if let Some(log) = &mut self.log {
             log.path = path.clone();
+        }
+    }
+
+    /// What carries the request.
+    pub(crate) fn over_tls(&mut self, agreed: &leno_tls::Agreed) {
+        if let Some(log) = &mut self.log {
+            log.tls = Some(agreed.clone());
         }
     }
 
@@ -187,6 +195,7 @@ impl Logged {
             request_id: field("x-request-id"),
             forwarded_for: field("x-forwarded-for"),
             downstream,
+            tls: None,
             source: worker.shared.source_name.clone(),
             destination: String::new(),
             cluster: String::new(),
@@ -223,6 +232,8 @@ impl Logged {
             upstream: &self.upstream,
             cluster: &self.cluster,
             downstream_remote: self.downstream,
+            server_name: self.tls.as_ref().and_then(|tls| tls.server_name.as_deref()).unwrap_or_default().as_bytes(),
+            tls_version: self.tls.as_ref().map(|tls| tls.version).unwrap_or_default(),
             route: &self.route,
             tries: numbers.retries + 1,
             ..AccessEvent::default()
@@ -240,6 +251,8 @@ pub(crate) struct StreamRecord<'a> {
     pub(crate) cluster: String,
     pub(crate) upstream: String,
     pub(crate) server_name: String,
+    /// `TLSv1.3`, where TLS ended here.
+    pub(crate) tls_version: &'static str,
     pub(crate) downstream: Option<SocketAddr>,
     pub(crate) flag: Option<Flag>,
     pub(crate) failure: String,
@@ -267,6 +280,7 @@ impl<'a> StreamRecord<'a> {
             cluster: String::new(),
             upstream: String::new(),
             server_name: String::new(),
+            tls_version: "",
             downstream,
             flag: None,
             failure: String::new(),
@@ -301,6 +315,7 @@ impl Drop for StreamRecord<'_> {
             cluster: &self.cluster,
             downstream_remote: self.downstream,
             server_name: self.server_name.as_bytes(),
+            tls_version: self.tls_version,
             tries: self.tries,
             ..AccessEvent::default()
         });

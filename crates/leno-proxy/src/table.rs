@@ -9,15 +9,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use leno_model::seam::Clock;
 use leno_model::snapshot::{
-    Action, HostPattern, Listener, Match, Mirror, Name, Origin, RouteConfig, RouteFilter, Rule, VirtualHost,
+    Action, HostPattern, Listener, Match, Mirror, Name, Origin, RouteConfig, RouteFilter, Rule, TlsTerms, VirtualHost,
     WeightedCluster,
 };
 use leno_net::Address;
 use leno_route::host::HostMap;
 use leno_route::{Router, RuleIndex};
+use leno_runtime::SystemClock;
 use leno_telemetry::edge::Peer;
 use leno_telemetry::{EdgeKey, Registry};
+use leno_tls::{Holder, ServerTerms};
 use leno_traffic::RetryBudget;
 use leno_xds::client::Refusal;
 use leno_xds::kind::Kind;
@@ -46,6 +49,10 @@ pub struct Destination {
     pub tcp: Box<[Target]>,
     /// Where TLS goes by its server name.
     pub tls: HostMap<Box<[Target]>>,
+    /// What becomes of TLS by its server name, where it may end.
+    pub terms: HostMap<Arc<ServerTerms>>,
+    /// Where the certificates of `terms` are.
+    pub certificates: Option<Arc<Holder>>,
     /// Outside the mesh: it is asked as if there were no proxy, for what was sent.
     pub outside: bool,
     learnt: Arc<Learnt>,
@@ -113,6 +120,10 @@ pub struct Builder {
     budgets: HashMap<Name, Arc<RetryBudget>>,
     clusters: HashMap<Name, BuiltCluster>,
     destinations: HashMap<Name, Arc<Destination>>,
+    certificates: Arc<Holder>,
+    clock: Arc<dyn Clock>,
+    /// Kept as long as they are in use, so that tickets are good for the next table too.
+    terms: HashMap<TlsTerms, Arc<ServerTerms>>,
 }
 
 /// A cluster and what it was made from, so that it is made anew only when that changed.
@@ -210,6 +221,8 @@ pub fn single(cluster: Cluster, listener: Listener) -> Destination {
         http: Some(Routes { router, config, rules: Box::new(rules) }),
         tcp: Box::new([target]),
         tls: HostMap::new(),
+        terms: HostMap::new(),
+        certificates: None,
         outside: false,
         learnt: Arc::default(),
     }
@@ -230,7 +243,16 @@ impl Builder {
             budgets: HashMap::new(),
             clusters: HashMap::new(),
             destinations: HashMap::new(),
+            certificates: Holder::new(None),
+            clock: Arc::new(SystemClock),
+            terms: HashMap::new(),
         }
+    }
+
+    /// Has TLS end with the certificates of `holder`.
+    #[must_use]
+    pub fn with_certificates(self, certificates: Arc<Holder>, clock: Arc<dyn Clock>) -> Self {
+        Self { certificates, clock, ..self }
     }
 
     /// A table of everything in `held` that is complete, and what cannot be used of it.
@@ -310,7 +332,7 @@ impl Builder {
         Endpoint { spec: spec.clone(), state: state.clone() }
     }
 
-    fn destination(&self, name: &Name, listener: &Arc<Listener>) -> Arc<Destination> {
+    fn destination(&mut self, name: &Name, listener: &Arc<Listener>) -> Arc<Destination> {
         let learnt = self.destinations.get(name).map(|before| before.learnt.clone()).unwrap_or_default();
         let mut tls = HostMap::new();
         for rule in &listener.tls {
@@ -322,14 +344,25 @@ impl Builder {
                 tls.insert(hostname, targets.clone());
             }
         }
+        let mut terms = HostMap::new();
+        for spec in &listener.terms {
+            terms.insert(&spec.host, self.terms(spec));
+        }
         Arc::new(Destination {
             listener: listener.clone(),
             http: listener.http.as_ref().and_then(|name| self.routes(name)),
             tcp: self.targets(&listener.tcp),
             tls,
+            certificates: (!listener.terms.is_empty()).then(|| self.certificates.clone()),
+            terms,
             outside: false,
             learnt,
         })
+    }
+
+    fn terms(&mut self, spec: &TlsTerms) -> Arc<ServerTerms> {
+        let make = || Arc::new(ServerTerms::new(spec.clone(), &self.certificates, self.clock.wall()));
+        self.terms.entry(spec.clone()).or_insert_with(make).clone()
     }
 
     fn routes(&self, name: &Name) -> Option<Routes> {
@@ -379,6 +412,12 @@ impl Builder {
         let in_use: std::collections::HashSet<EndpointKey> =
             clusters.values().flat_map(|built| &built.cluster.endpoints).map(|endpoint| endpoint.state.key).collect();
         self.endpoints.retain(|_, state| in_use.contains(&state.key));
+        let listeners = || self.destinations.values().flat_map(|destination| &destination.listener.terms);
+        let terms: std::collections::HashSet<&TlsTerms> = listeners().collect();
+        self.terms.retain(|spec, _| terms.contains(spec));
+        let pair = |name: &str| terms.iter().any(|spec| spec.certificates.iter().any(|own| **own == *name));
+        let bundle = |name: &str| terms.iter().any(|spec| spec.client.bundles().iter().any(|own| **own == *name));
+        self.certificates.retain(&pair, &bundle);
     }
 }
 
@@ -393,6 +432,7 @@ pub fn describe(table: &Table) -> serde_json::Value {
             "rules": destination.http.as_ref().map(|routes| &routes.config.hosts),
             "tcp": destination.listener.tcp,
             "tls": destination.listener.tls,
+            "terms": destination.listener.terms,
             "clusters": destination.clusters().map(|cluster| cluster.spec.name.clone()).collect::<Vec<_>>(),
         })
     });

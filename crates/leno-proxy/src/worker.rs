@@ -96,6 +96,8 @@ pub struct Worker {
     pub(crate) application_dial: Rc<dyn Dial>,
     pub(crate) client_options: Rc<ClientOptions>,
     pub(crate) server_options: Rc<ServerOptions>,
+    /// Handshakes in progress.
+    pub(crate) handshakes: Rc<leno_tls::Handshakes>,
     /// Copies for mirrors on their way.
     pub(crate) mirrors: Cell<usize>,
     names: RefCell<Names>,
@@ -132,6 +134,7 @@ impl Worker {
                 spawn: Rc::new(NamedTasks),
                 ..ServerOptions::default()
             }),
+            handshakes: Rc::default(),
             mirrors: Cell::new(0),
             names: RefCell::default(),
             sources: RefCell::default(),

@@ -95,8 +95,10 @@ pub struct AccessEvent<'a> {
     pub downstream_local: Option<SocketAddr>,
     /// The client's address.
     pub downstream_remote: Option<SocketAddr>,
-    /// The server name of TLS that passes through.
+    /// The server name that the client asked for in TLS.
     pub server_name: &'a [u8],
+    /// `TLSv1.3`, where TLS ended here.
+    pub tls_version: &'a str,
     /// The route that matched.
     pub route: &'a str,
     /// How often it was tried.

@@ -75,6 +75,8 @@ flags! {
     Loop = "DPE", "loop_detected";
     /// Nothing moved for too long.
     IdleTimeout = "SI", "idle_timeout";
+    /// The host is served on other terms of TLS than the connection was made on.
+    Misdirected = "DPE", "misdirected_request";
 }
 
 // === impl Flag ===

@@ -283,6 +283,7 @@ fn listener_of(service: &ServiceName, cluster: &Arc<str>, protocol: Protocol) ->
         http: Some(cluster.clone()),
         tcp: vec![WeightedCluster { cluster: Some(cluster.clone()), weight: 1, filters: Vec::new() }],
         tls: Vec::new(),
+        terms: Vec::new(),
         idle_timeout: Duration::from_secs(3600),
     }
 }
@@ -312,6 +313,7 @@ fn cluster_of(service: &ServiceName, cluster: &Arc<str>, protocol: Protocol) -> 
         balance: BalancePolicy::RoundRobin,
         connect_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(60),
+        tls: None,
     }
 }
 

@@ -27,6 +27,7 @@ fn a_cluster(name: &str, port: u16) -> Cluster {
         balance: BalancePolicy::PeakEwma,
         connect_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(3600),
+        tls: None,
     }
 }
 

@@ -376,6 +376,10 @@ pub struct ProxyArgs {
     /// Proxies in front of a gateway that are believed what `X-Forwarded-For` and `X-Forwarded-Proto` say.
     #[arg(long, env = "LENO_TRUSTED_HOPS", default_value_t = 0, value_name = "N")]
     pub trusted_hops: u8,
+    /// Certificates, keys and bundles of roots, by the names that resources refer to: `NAME.crt` with `NAME.key`, or a folder
+    /// `NAME` with `tls.crt` and `tls.key`; roots are `NAME.ca.crt`, or `ca.crt` in the folder. Read again when they change.
+    #[arg(long, env = "LENO_CERTIFICATES", value_name = "DIR")]
+    pub certificates: Option<PathBuf>,
     /// A line for each request and connection, on standard output.
     #[arg(long, env = "LENO_ACCESS_LOG", default_value = "off")]
     pub access_log: AccessLogFormat,

@@ -17,5 +17,6 @@ pub(super) fn build(view: &View<'_>, name: &ClusterName) -> Option<Cluster> {
         balance: policy.balance,
         connect_timeout: policy.connect_timeout,
         idle_timeout: policy.idle_timeout,
+        tls: None,
     })
 }

@@ -22,6 +22,7 @@ pub(super) fn listener(name: &str, caller: &Caller) -> Listener {
         http: Some(name::outbound_routes(caller)),
         tcp: Vec::new(),
         tls: Vec::new(),
+        terms: Vec::new(),
         idle_timeout: IDLE_TIMEOUT,
     }
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use leno_model::instance::Protocol;
 use leno_model::resource::Spec;
-use leno_model::resource::gateway::{GatewayListener, GatewayProtocol, hosts_meet};
+use leno_model::resource::gateway::{ClientMode, GatewayListener, GatewayProtocol, GatewaySpec, hosts_meet};
 use leno_model::snapshot::{
-    Action, HostPattern, Listener, Match, Name, Origin, RouteConfig, RouteFilter, Rule, TlsRule, VirtualHost,
-    WeightedCluster,
+    Action, ClientCertificates, HostPattern, Listener, Match, Name, Origin, RouteConfig, RouteFilter, Rule, TlsRule,
+    TlsTerms, TlsThen, VirtualHost, WeightedCluster,
 };
 use leno_route::precedence::{Key, Placed, arrange_listeners};
 
@@ -27,6 +27,7 @@ pub(super) fn listeners(view: &View<'_>, namespace: &str, gateway: &str) -> Vec<
 
 pub(super) fn listener(view: &View<'_>, namespace: &str, gateway: &str, port: u16) -> Option<Listener> {
     let listeners = on_port(view, namespace, gateway, port)?;
+    let spec = view.gateway_spec(namespace, gateway)?;
     let first = listeners.first()?.protocol;
     let routes = |protocol: GatewayProtocol| -> Vec<Attached<'_>> {
         let of_protocol = listeners.iter().filter(|listener| listener.protocol == protocol);
@@ -36,7 +37,12 @@ pub(super) fn listener(view: &View<'_>, namespace: &str, gateway: &str, port: u1
     let tls = tls.map(|listener| (host_of(listener), placed_tls(view, namespace, gateway, listener)));
     let tls = tls_rules(arrange_listeners(tls.collect()));
     let name = name::gateway(namespace, gateway, port);
-    let is_http = first == GatewayProtocol::Http;
+    let is_http = listeners.iter().any(|listener| speaks_http(listener));
+    let bytes = if first == GatewayProtocol::Tcp { GatewayProtocol::Tcp } else { GatewayProtocol::Tls };
+    let terms = match listeners.iter().any(|listener| listener.ends_tls()) {
+        true => listeners.iter().map(|listener| terms(spec, listener)).collect(),
+        false => Vec::new(),
+    };
     Some(Listener {
         http: is_http.then(|| name.clone()),
         name,
@@ -44,12 +50,13 @@ pub(super) fn listener(view: &View<'_>, namespace: &str, gateway: &str, port: u1
         port,
         bind: true,
         protocol: match first {
-            GatewayProtocol::Http => Protocol::Http,
+            _ if is_http => Protocol::Http,
             GatewayProtocol::Tls => Protocol::Tls,
             _ => Protocol::Tcp,
         },
-        tcp: if is_http { Vec::new() } else { tcp(view, &routes(first)) },
+        tcp: tcp(view, &routes(bytes)),
         tls,
+        terms,
         idle_timeout: IDLE_TIMEOUT,
     })
 }
@@ -62,7 +69,7 @@ pub(super) fn route_config(
     port: u16,
 ) -> Option<RouteConfig> {
     let listeners = on_port(view, namespace, gateway, port)?;
-    let http = listeners.into_iter().filter(|listener| listener.protocol == GatewayProtocol::Http);
+    let http = listeners.into_iter().filter(|listener| speaks_http(listener));
     let placed = http.map(|listener| (host_of(listener), placed_rules(view, namespace, gateway, listener)));
     let placed: Vec<(HostPattern, Vec<Placed<Rule>>)> = placed.collect();
     if placed.is_empty() {
@@ -148,6 +155,31 @@ fn placed_rules(view: &View<'_>, namespace: &str, gateway: &str, listener: &Gate
         }
     }
     placed
+}
+
+fn speaks_http(listener: &GatewayListener) -> bool {
+    matches!(listener.protocol, GatewayProtocol::Http | GatewayProtocol::Https)
+}
+
+/// What becomes of the TLS of a listener's names.
+fn terms(spec: &GatewaySpec, listener: &GatewayListener) -> TlsTerms {
+    let names = |refs: &[leno_model::resource::gateway::CertificateRef]| -> Vec<Name> {
+        refs.iter().map(|one| one.name.as_str().into()).collect()
+    };
+    let then = match listener.protocol {
+        GatewayProtocol::Https => TlsThen::Http,
+        _ if listener.ends_tls() => TlsThen::Bytes,
+        _ => TlsThen::Pass,
+    };
+    let client = match spec.client_validation(listener.port).filter(|_| listener.ends_tls()) {
+        None => ClientCertificates::Unasked,
+        Some(validation) => match validation.mode {
+            ClientMode::AllowValidOnly => ClientCertificates::Required(names(&validation.ca_certificate_refs)),
+            ClientMode::AllowInsecureFallback => ClientCertificates::Optional(names(&validation.ca_certificate_refs)),
+        },
+    };
+    let certificates = listener.tls.as_ref().map(|tls| names(&tls.certificate_refs)).unwrap_or_default();
+    TlsTerms { host: host_of(listener), then, certificates, client }
 }
 
 fn host_of(listener: &GatewayListener) -> HostPattern {

@@ -39,6 +39,7 @@ pub(super) fn of_service(
         http: speaks_http.then(|| route::config_name(view, &found, &port, &caller.namespace)),
         tcp: if speaks_bytes { tcp(view, &found, &port, &routes, parent) } else { Vec::new() },
         tls: tls_rules(view, &routes, parent),
+        terms: Vec::new(),
         idle_timeout: view.policy_of(service).idle_timeout,
     })
 }

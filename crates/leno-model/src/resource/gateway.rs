@@ -18,6 +18,71 @@ pub struct GatewaySpec {
     /// The ports. 1 to 64.
     #[serde(default)]
     pub listeners: Vec<GatewayListener>,
+    /// What holds for TLS on every listener. Default: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<GatewayTlsConfig>,
+}
+
+/// What holds for TLS on every listener.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct GatewayTlsConfig {
+    /// Towards clients. Default: they are not asked for certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frontend: Option<FrontendTls>,
+}
+
+/// Who clients must be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct FrontendTls {
+    /// On every port that `perPort` does not name.
+    pub default: ClientTls,
+    /// On single ports. Default none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub per_port: Vec<PortTls>,
+}
+
+/// Who clients of one port must be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct PortTls {
+    /// The port, 1 to 65535.
+    pub port: Port,
+    /// Who they must be.
+    pub tls: ClientTls,
+}
+
+/// Whether clients are asked for certificates.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ClientTls {
+    /// How their certificates are verified. Default: they are not asked for any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<ClientValidation>,
+}
+
+/// How certificates of clients are verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ClientValidation {
+    /// Bundles of roots that are believed, of kind `ConfigMap` or `Secret`: `NAME.ca.crt` or `NAME/ca.crt` in the gateway's
+    /// directory of certificates. 1 to 8.
+    #[serde(default)]
+    pub ca_certificate_refs: Vec<CertificateRef>,
+    /// What happens to clients without a certificate, or with one that cannot be verified. Default `AllowValidOnly`.
+    #[serde(default)]
+    pub mode: ClientMode,
+}
+
+/// What happens to clients whose certificate cannot be verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+pub enum ClientMode {
+    /// They are refused in the handshake.
+    #[default]
+    AllowValidOnly,
+    /// They are served.
+    AllowInsecureFallback,
 }
 
 /// One port with what it takes.
@@ -47,9 +112,9 @@ pub struct GatewayListener {
 pub enum GatewayProtocol {
     /// HTTP/1.1 and HTTP/2 with prior knowledge, in clear.
     Http,
-    /// HTTP over TLS that ends at the gateway. Read and validated, not yet served.
+    /// HTTP/1.1 and HTTP/2 over TLS that ends at the gateway.
     Https,
-    /// TLS; served with `tls.mode: Passthrough`.
+    /// TLS, passed through or ended here, as `tls.mode` says.
     Tls,
     /// Bytes.
     Tcp,
@@ -61,11 +126,12 @@ pub enum GatewayProtocol {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct GatewayTls {
-    /// `Passthrough` leaves it to the destination; `Terminate` ends it at the gateway (not yet served). Default
-    /// `Terminate`.
+    /// `Passthrough` leaves it to the destination; `Terminate` ends it at the gateway. Default `Terminate`.
     #[serde(default)]
     pub mode: TlsMode,
-    /// Certificates for `Terminate`. Default none.
+    /// Certificates for `Terminate`, among which the server name chooses; the first is for names that none has. 1 to 64. Each
+    /// is a pair in the gateway's directory of certificates (`leno proxy --certificates`): `NAME.crt` and `NAME.key`, or
+    /// `tls.crt` and `tls.key` in a folder `NAME`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificate_refs: Vec<CertificateRef>,
     /// Further options, none of which leno has. Default none.
@@ -83,7 +149,7 @@ pub enum TlsMode {
     Passthrough,
 }
 
-/// A certificate.
+/// A certificate, or a bundle of roots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct CertificateRef {
@@ -196,14 +262,26 @@ impl GatewayListener {
         }
     }
 
-    /// Whether leno opens it: what needs certificates or carries packets stays closed.
+    /// Whether leno opens it: what carries packets stays closed.
     pub fn is_served(&self) -> bool {
-        let passes_through = self.tls.as_ref().is_some_and(|tls| tls.mode == TlsMode::Passthrough);
-        match self.protocol {
-            GatewayProtocol::Http | GatewayProtocol::Tcp => true,
-            GatewayProtocol::Tls => passes_through,
-            GatewayProtocol::Https | GatewayProtocol::Udp => false,
-        }
+        self.protocol != GatewayProtocol::Udp
+    }
+
+    /// Whether TLS ends here.
+    pub fn ends_tls(&self) -> bool {
+        let passes = || self.tls.as_ref().is_some_and(|tls| tls.mode == TlsMode::Passthrough);
+        matches!(self.protocol, GatewayProtocol::Https | GatewayProtocol::Tls) && !passes()
+    }
+}
+
+// === impl GatewaySpec ===
+
+impl GatewaySpec {
+    /// How clients of a port are verified, if they are asked for certificates.
+    pub fn client_validation(&self, port: Port) -> Option<&ClientValidation> {
+        let frontend = self.tls.as_ref()?.frontend.as_ref()?;
+        let of_port = frontend.per_port.iter().find(|one| one.port == port);
+        of_port.map_or(&frontend.default, |one| &one.tls).validation.as_ref()
     }
 }
 

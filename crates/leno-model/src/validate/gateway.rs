@@ -6,6 +6,8 @@ use crate::resource::gateway::*;
 use crate::resource::kind::Kind;
 
 const LISTENERS_MAX: usize = 64;
+const CERTIFICATES_MAX: usize = 64;
+const BUNDLES_MAX: usize = 8;
 
 pub(super) fn check(check: &mut Check<'_, '_>, spec: &GatewaySpec) {
     check.count("spec.listeners", "listeners", spec.listeners.len(), 1, LISTENERS_MAX);
@@ -22,6 +24,7 @@ pub(super) fn check(check: &mut Check<'_, '_>, spec: &GatewaySpec) {
         served(check, &at, listener);
         allowed_routes(check, &format!("{at}.allowedRoutes"), listener);
     }
+    frontend(check, spec);
 }
 
 fn host(check: &mut Check<'_, '_>, at: &str, listener: &GatewayListener) {
@@ -74,14 +77,56 @@ fn served(check: &mut Check<'_, '_>, at: &str, listener: &GatewayListener) {
             check.error(FaultClass::FilterMismatch, &format!("{at}.tls.mode"), message, "use `protocol: TLS`");
         }
         (GatewayProtocol::Https, _) | (GatewayProtocol::Tls, None | Some(TlsMode::Terminate)) => {
-            let message = "leno does not end TLS at gateways yet: the listener stays closed";
-            check.warn(FaultClass::NotServed, &path, message, "use `protocol: TLS` with `tls: {mode: Passthrough}`");
+            let refs = listener.tls.as_ref().map(|tls| tls.certificate_refs.as_slice()).unwrap_or_default();
+            let at = format!("{at}.tls.certificateRefs");
+            check.count(&at, "certificates", refs.len(), 1, CERTIFICATES_MAX);
+            refs.iter().enumerate().for_each(|(i, one)| certificate(check, &format!("{at}[{i}]"), one, &["Secret"]));
         }
         (GatewayProtocol::Udp, None) => {
             let message = "leno does not carry UDP yet: the listener stays closed";
             check.warn(FaultClass::NotServed, &path, message, "use `protocol: TCP` where the service allows it");
         }
         _ => {}
+    }
+}
+
+/// How clients are verified, on every port and on single ones.
+fn frontend(check: &mut Check<'_, '_>, spec: &GatewaySpec) {
+    let Some(frontend) = spec.tls.as_ref().and_then(|tls| tls.frontend.as_ref()) else { return };
+    validation(check, "spec.tls.frontend.default", &frontend.default);
+    check.count("spec.tls.frontend.perPort", "ports", frontend.per_port.len(), 0, LISTENERS_MAX);
+    for (i, one) in frontend.per_port.iter().enumerate() {
+        let at = format!("spec.tls.frontend.perPort[{i}]");
+        if frontend.per_port[..i].iter().any(|other| other.port == one.port) {
+            let message = format!("port {} stands here twice", one.port);
+            check.error(FaultClass::DuplicatePort, &format!("{at}.port"), message, "keep one of them");
+        }
+        validation(check, &format!("{at}.tls"), &one.tls);
+    }
+}
+
+fn validation(check: &mut Check<'_, '_>, at: &str, tls: &ClientTls) {
+    let Some(validation) = &tls.validation else { return };
+    let at = format!("{at}.validation.caCertificateRefs");
+    check.count(&at, "bundles of roots", validation.ca_certificate_refs.len(), 1, BUNDLES_MAX);
+    for (i, one) in validation.ca_certificate_refs.iter().enumerate() {
+        certificate(check, &format!("{at}[{i}]"), one, &["ConfigMap", "Secret"]);
+    }
+}
+
+/// A reference to a file in the directory of certificates: of a name that is one, and of the Gateway's namespace, to which
+/// the directory belongs.
+fn certificate(check: &mut Check<'_, '_>, at: &str, one: &CertificateRef, kinds: &[&str]) {
+    if !one.group.is_empty() || !kinds.contains(&one.kind.as_str()) {
+        let message = format!("{} of group {:?} is nothing that leno reads certificates from", one.kind, one.group);
+        let fix = format!("use `kind: {}` of group `\"\"`", kinds[0]);
+        check.error(FaultClass::UnsupportedReference, &format!("{at}.kind"), message, fix);
+    }
+    text::subdomain(check, &format!("{at}.name"), &one.name);
+    let own = check.namespace().to_owned();
+    if one.namespace.as_ref().is_some_and(|namespace| *namespace != own) {
+        let message = "a certificate of another namespace";
+        check.error(FaultClass::CrossNamespace, &format!("{at}.namespace"), message, format!("use one of `{own}`"));
     }
 }
 

@@ -645,12 +645,45 @@ fn of_gateways() -> Vec<Case> {
             with("  - {name: a, port: 80, protocol: TCP, hostname: ¦a.example.com}"),
         ),
         case(
-            NotServed,
-            &format!("{at}.protocol"),
-            "Passthrough",
-            with("  - {name: a, port: 443, protocol: ¦HTTPS, tls: {certificateRefs: [{name: c}]}}"),
+            Empty,
+            &format!("{at}.tls.certificateRefs"),
+            "at least one",
+            with("  - {name: a, port: 443, protocol: HTTPS, tls: {certificateRefs: ¦[]}}"),
         ),
-        case(NotServed, &format!("{at}.protocol"), "Passthrough", with("  - {name: a, port: 443, protocol: ¦TLS}")),
+        case(
+            UnsupportedReference,
+            &format!("{at}.tls.certificateRefs[0].kind"),
+            "Secret",
+            with("  - {name: a, port: 443, protocol: TLS, tls: {certificateRefs: [{name: c, kind: ¦ConfigMap}]}}"),
+        ),
+        case(
+            InvalidName,
+            &format!("{at}.tls.certificateRefs[0].name"),
+            "write",
+            with("  - {name: a, port: 443, protocol: TLS, tls: {certificateRefs: [{name: ¦A_b}]}}"),
+        ),
+        case(
+            CrossNamespace,
+            &format!("{at}.tls.certificateRefs[0].namespace"),
+            "use one of",
+            with("  - {name: a, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: c, namespace: ¦other}]}}"),
+        ),
+        case(
+            Empty,
+            "spec.tls.frontend.default.validation.caCertificateRefs",
+            "at least one",
+            with(
+                "  - {name: a, port: 80, protocol: HTTP}\n  tls: {frontend: {default: {validation: {caCertificateRefs: ¦[]}}}}",
+            ),
+        ),
+        case(
+            DuplicatePort,
+            "spec.tls.frontend.perPort[1].port",
+            "keep one",
+            with(
+                "  - {name: a, port: 80, protocol: HTTP}\n  tls: {frontend: {default: {}, perPort: [{port: 443, tls: {}}, {port: ¦443, tls: {}}]}}",
+            ),
+        ),
         case(NotServed, &format!("{at}.protocol"), "TCP", with("  - {name: a, port: 53, protocol: ¦UDP}")),
         case(
             FilterMismatch,

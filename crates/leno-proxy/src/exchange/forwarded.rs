@@ -7,7 +7,7 @@
 
 use std::net::SocketAddr;
 
-use leno_http::RequestHead;
+use leno_http::{RequestHead, Scheme};
 use leno_http::fields::elements;
 
 const FOR: &str = "x-forwarded-for";
@@ -17,8 +17,13 @@ const PROTO: &str = "x-forwarded-proto";
 pub(super) fn write(head: &mut RequestHead, client: Option<SocketAddr>, trusted_hops: u8) {
     let client = client.map(|address| address.ip().to_canonical());
     let said = if trusted_hops == 0 { Vec::new() } else { last_elements(head, trusted_hops.into()) };
-    // No gateway ends TLS yet: what a target says of its scheme is a claim like any other.
-    let is_https = trusted_hops > 0 && head.fields.get(PROTO) == Some(b"https");
+    let proto = head.fields.get(PROTO).filter(|_| trusted_hops > 0);
+    let is_https = match proto {
+        Some(b"https") => true,
+        Some(b"http") => false,
+        // The scheme is that of the connection; what a target claims is gone by now.
+        _ => head.scheme == Scheme::Https,
+    };
     if head.fields.iter().any(|(name, _)| is_dropped(name, trusted_hops)) {
         head.fields.retain(|name, _| !is_dropped(name, trusted_hops));
     }

@@ -31,6 +31,7 @@ pub(super) fn write(event: &AccessEvent<'_>, out: &mut Vec<u8>) {
     shown("downstream_local_address", event.downstream_local, out);
     shown("downstream_remote_address", event.downstream_remote, out);
     string("requested_server_name", event.server_name, out);
+    string("downstream_tls_version", event.tls_version.as_bytes(), out);
     string("route_name", event.route.as_bytes(), out);
     string("direction", event.direction.as_str().as_bytes(), out);
     string("source", event.source.as_bytes(), out);

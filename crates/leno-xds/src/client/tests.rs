@@ -53,6 +53,7 @@ fn put(world: &World, name: &Name, port: u16) {
         balance: BalancePolicy::Random,
         connect_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(3600),
+        tls: None,
     };
     world.put(cluster::encode(&cluster, Dialect::Leno), Kind::Cluster);
 }

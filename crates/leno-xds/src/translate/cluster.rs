@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use leno_model::instance::Protocol;
 use leno_model::name::ServiceName;
-use leno_model::snapshot::{BalancePolicy, Cluster};
+use leno_model::snapshot::{BalancePolicy, Cluster, UpstreamTls};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,8 @@ struct Exact {
     connect_timeout: Option<Duration>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     idle_timeout: Option<Duration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tls: Option<UpstreamTls>,
 }
 
 /// Encodes a cluster for subscribers of one dialect.
@@ -92,6 +94,7 @@ pub fn from_envoy(message: EnvoyCluster) -> Result<Cluster, TranslateError> {
         cluster.protocol = protocol_of(note.protocol);
         cluster.connect_timeout = exact.connect_timeout.unwrap_or(cluster.connect_timeout);
         cluster.idle_timeout = exact.idle_timeout.unwrap_or(cluster.idle_timeout);
+        cluster.tls = exact.tls;
     }
     Ok(cluster)
 }
@@ -103,6 +106,7 @@ fn note_of(cluster: &Cluster, message: &EnvoyCluster) -> ClusterNote {
     let exact = Exact {
         connect_timeout: connect.then_some(cluster.connect_timeout),
         idle_timeout: idle.then_some(cluster.idle_timeout),
+        tls: cluster.tls.clone(),
     };
     ClusterNote {
         service: cluster.service.to_string(),
@@ -139,6 +143,7 @@ fn plain(message: EnvoyCluster) -> Result<Cluster, TranslateError> {
         balance: balance_from(&message)?,
         connect_timeout: connect.unwrap_or(CONNECT_TIMEOUT_DEFAULT),
         idle_timeout: idle.unwrap_or(IDLE_TIMEOUT_DEFAULT),
+        tls: None,
         name: message.name.into(),
     })
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use leno_model::instance::Protocol;
-use leno_model::snapshot::{HostPattern, Listener, Name, Origin, TlsRule, WeightedCluster};
+use leno_model::snapshot::{HostPattern, Listener, Name, Origin, TlsRule, TlsTerms, WeightedCluster};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,8 @@ struct Exact {
     tcp: Option<Vec<WeightedCluster>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     idle_timeout: Option<Duration>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    terms: Vec<TlsTerms>,
 }
 
 /// What a TLS rule's filter chain does not say as the model means it.
@@ -77,6 +79,8 @@ pub fn to_envoy(listener: &Listener, dialect: Dialect) -> Option<EnvoyListener> 
             default_filter_chain: None,
             ..unbound(listener, dialect)
         }),
+        // Where TLS ends is no place for an Envoy: it would speak in clear, because leno gives no secrets out.
+        Dialect::Envoy { .. } if !listener.terms.is_empty() => None,
         Dialect::Envoy { bind } => (listener.bind && listener.port > 0).then(|| bound(listener, bind, dialect)),
     }
 }
@@ -93,6 +97,7 @@ pub fn from_envoy(message: EnvoyListener) -> Result<Listener, TranslateError> {
         listener.protocol = protocol_of(note.protocol);
         listener.tcp = exact.tcp.unwrap_or(listener.tcp);
         listener.idle_timeout = exact.idle_timeout.unwrap_or(listener.idle_timeout);
+        listener.terms = exact.terms;
     }
     Ok(listener)
 }
@@ -259,7 +264,11 @@ fn note_of(listener: &Listener, message: &EnvoyListener) -> ListenerNote {
     let plain = plain(message.clone()).ok();
     let tcp = plain.as_ref().map(|plain| &plain.tcp) != Some(&listener.tcp);
     let idle = plain.as_ref().map(|plain| plain.idle_timeout) != Some(listener.idle_timeout);
-    let exact = Exact { tcp: tcp.then(|| listener.tcp.clone()), idle_timeout: idle.then_some(listener.idle_timeout) };
+    let exact = Exact {
+        tcp: tcp.then(|| listener.tcp.clone()),
+        idle_timeout: idle.then_some(listener.idle_timeout),
+        terms: listener.terms.clone(),
+    };
     ListenerNote {
         service: listener.service.as_ref().map(ToString::to_string).unwrap_or_default(),
         port: listener.port.into(),
@@ -301,6 +310,7 @@ fn plain(message: EnvoyListener) -> Result<Listener, TranslateError> {
         http: None,
         tcp: Vec::new(),
         tls: Vec::new(),
+        terms: Vec::new(),
         idle_timeout: IDLE_TIMEOUT_DEFAULT,
     };
     if message.address.is_some() && message.api_listener.is_none() {

@@ -169,9 +169,9 @@ fn a_listener() -> impl Strategy<Value = Listener> {
         clusters,
         origin,
     });
-    let way = (option::of(text()), vec(weighted(), 0..3), vec(tls, 0..3), weird_duration());
+    let way = (option::of(text()), vec(weighted(), 0..3), vec(tls, 0..3), vec(terms(), 0..3), weird_duration());
     ("[a-z.:]{1,12}", option::of(service()), any::<u16>(), any::<bool>(), protocol(), way).prop_map(
-        |(name, service, port, bind, protocol, (http, tcp, tls, idle_timeout))| Listener {
+        |(name, service, port, bind, protocol, (http, tcp, tls, terms, idle_timeout))| Listener {
             name: name.into(),
             service,
             port,
@@ -180,16 +180,38 @@ fn a_listener() -> impl Strategy<Value = Listener> {
             http,
             tcp,
             tls,
+            terms,
             idle_timeout,
         },
     )
 }
 
+fn terms() -> impl Strategy<Value = TlsTerms> {
+    let then = prop::sample::select(vec![TlsThen::Http, TlsThen::Bytes, TlsThen::Pass]);
+    let client = prop_oneof![
+        Just(ClientCertificates::Unasked),
+        vec(text(), 0..2).prop_map(ClientCertificates::Optional),
+        vec(text(), 0..2).prop_map(ClientCertificates::Required),
+    ];
+    (host(), then, vec(text(), 0..3), client).prop_map(|(host, then, certificates, client)| TlsTerms {
+        host,
+        then,
+        certificates,
+        client,
+    })
+}
+
+fn upstream_tls() -> impl Strategy<Value = UpstreamTls> {
+    let roots = prop_oneof![Just(Roots::System), vec(text(), 0..2).prop_map(Roots::Bundles)];
+    (text(), vec(text(), 0..2), roots).prop_map(|(server_name, names, roots)| UpstreamTls { server_name, names, roots })
+}
+
 fn a_cluster() -> impl Strategy<Value = Cluster> {
     use BalancePolicy::*;
     let balance = prop::sample::select(vec![PeakEwma, LeastRequest, RoundRobin, Random]);
-    ("[a-z.:@]{1,12}", service(), any::<u16>(), protocol(), balance, weird_duration(), weird_duration()).prop_map(
-        |(name, service, port, protocol, balance, connect_timeout, idle_timeout)| Cluster {
+    let times = (weird_duration(), weird_duration());
+    ("[a-z.:@]{1,12}", service(), any::<u16>(), protocol(), balance, times, option::of(upstream_tls())).prop_map(
+        |(name, service, port, protocol, balance, (connect_timeout, idle_timeout), tls)| Cluster {
             name: name.into(),
             service,
             port,
@@ -197,6 +219,7 @@ fn a_cluster() -> impl Strategy<Value = Cluster> {
             balance,
             connect_timeout,
             idle_timeout,
+            tls,
         },
     )
 }

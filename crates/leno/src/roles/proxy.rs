@@ -38,6 +38,7 @@ use leno_telemetry::log::LogLevel;
 use leno_telemetry::metric::shard;
 use leno_telemetry::report::{Origin, Reporter};
 use leno_telemetry::{EdgeKey, Registry};
+use leno_tls::Holder;
 use leno_xds::client::{ClientOptions, Event, Subscriptions, client};
 use leno_xds::node::{NodeInfo, ProxyRole as NodeRole};
 use leno_xds::transport::GrpcServers;
@@ -57,6 +58,8 @@ use supervision::{Supervised, Supervision};
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long until a gateway's listener that could not be opened is tried again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(5);
+/// How often the files of certificates are looked at.
+const CERTIFICATES_EVERY: Duration = Duration::from_secs(1);
 /// How long an edge is shown after its last request.
 const EDGE_IDLE: Duration = Duration::from_secs(3600);
 
@@ -270,7 +273,11 @@ async fn start(
     commands.measure(&metrics);
     taking.iter_mut().for_each(|taking| taking.share(&commands));
     let edge = EdgeKey { source, source_version: args.enrol.version.as_deref().map(Into::into), ..EdgeKey::default() };
+    let certificates = Holder::new(args.certificates.clone());
+    certificates.measure(&metrics);
+    drop(task::spawn("certificates", refresh(certificates.clone(), clock.clone())));
     let builder = Builder::new(edge, SystemRandom.next_u64(), metrics.clone());
+    let builder = builder.with_certificates(certificates.clone(), clock.clone());
     let sync_gate = ready.gate("configuration", "no server has answered and nothing is on disk");
     let (subscriptions, events) = subscription(&args, &node, &held).await?;
     let options = subscribe::Options {
@@ -302,7 +309,7 @@ async fn start(
     };
     let control_drain = Drain::new();
     let control = Control { commands: &commands, drain: &control_drain };
-    admin(&args, control, &shared, &metrics, &ready, settings, log_level)?;
+    admin(&args, control, &shared, &metrics, &ready, Shown { settings, log_level, certificates })?;
     let hand_over = HandOver {
         socket: if args.supervised { None } else { handover::listen(&args, &commands)? },
         commands: commands.clone(),
@@ -693,6 +700,15 @@ fn enrol_at(
     Some(control_plane::Enrolment::start(servers, instance, gate))
 }
 
+/// Takes in certificates that have changed.
+async fn refresh(certificates: Arc<Holder>, clock: Arc<dyn Clock>) {
+    let mut tick = tokio::time::interval(CERTIFICATES_EVERY);
+    loop {
+        tick.tick().await;
+        certificates.refresh(clock.wall());
+    }
+}
+
 /// Forgets edges that nothing has run on for long.
 async fn sweep(metrics: Arc<Registry>, clock: Arc<dyn Clock>) {
     let mut tick = tokio::time::interval(Duration::from_secs(10));
@@ -740,15 +756,22 @@ struct Control<'a> {
     drain: &'a Drain,
 }
 
+/// What only the admin listener shows.
+struct Shown {
+    settings: Vec<Setting>,
+    log_level: LogLevel,
+    certificates: Arc<Holder>,
+}
+
 fn admin(
     args: &ProxyArgs,
     control: Control<'_>,
     shared: &Arc<Shared>,
     metrics: &Arc<Registry>,
     ready: &Ready,
-    settings: Vec<Setting>,
-    log_level: LogLevel,
+    shown: Shown,
 ) -> anyhow::Result<()> {
+    let Shown { settings, log_level, certificates } = shown;
     if let Some(address) = args.metrics_listen.address() {
         let metrics = metrics.clone();
         let admin = Admin::new(guard(shared, Hosts::any()), ready.clone()).metrics(move || metrics.render());
@@ -768,6 +791,14 @@ fn admin(
             let answer = Answer::json(&leno_proxy::cluster::describe(&endpoints.lookup.table(), now));
             async move { answer }
         })
+        .get(
+            "/certificates",
+            "every certificate and bundle of roots that is referred to, and until when it holds",
+            move |_| {
+                let answer = Answer::json(&serde_json::json!(certificates.statuses()));
+                async move { answer }
+            },
+        )
         .get("/settings", "each setting with where its value came from", move |_| {
             let answer = Answer::json(&serde_json::json!(settings));
             async move { answer }
