@@ -1,7 +1,9 @@
 //! The roles: each wires the parts of leno into one process. Only here do the parts know each other.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use leno_http::limits::Strikes;
 use leno_net::places::{Full, Places};
 use leno_telemetry::Registry;
 use leno_telemetry::lines::{LineQueue, Target};
@@ -48,6 +50,18 @@ pub fn measure_places(metrics: &Registry, places: &Places) {
         let name = "leno_accept_pauses_total";
         out.family(name, "Times that accepting paused for want of descriptors or memory.", Kind::Counter);
         out.sample(name, &[], places.pauses() as f64);
+    });
+}
+
+/// Shows how often a message was refused or a limit struck, by reason.
+pub fn measure_strikes(metrics: &Registry, strikes: &Arc<Strikes>) {
+    let strikes = strikes.clone();
+    metrics.collector(move |out| {
+        let name = "leno_http_refused_total";
+        out.family(name, "Messages and connections refused because of what a peer sent, by reason.", Kind::Counter);
+        for (what, count) in strikes.iter() {
+            out.sample(name, &[("reason", what.reason())], count as f64);
+        }
     });
 }
 

@@ -54,6 +54,7 @@ fn proxy() -> String {
     let registry = Registry::new(1, Limits::default());
     leno_telemetry::process::register(&registry, "0.0.0", Timestamp(0));
     crate::roles::measure_places(&registry, &Places::default());
+    crate::roles::measure_strikes(&registry, &Arc::default());
     leno_proxy::Commands::new(1).0.measure(&registry);
     let edge = |protocol| {
         let (source, destination) = ("web.shop".parse().unwrap(), "cart.shop".parse().unwrap());
