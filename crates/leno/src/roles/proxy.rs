@@ -230,6 +230,8 @@ async fn start(
     leno_telemetry::process::register(&metrics, env!("CARGO_PKG_VERSION"), clock.wall());
     let places = Places::new(args.connections.max(args.role == ProxyRole::Gateway));
     super::measure_places(&metrics, &places);
+    let strikes = Arc::default();
+    super::measure_strikes(&metrics, &strikes);
     let drain = Drain::new();
     let ready = Ready::new();
 
@@ -253,7 +255,7 @@ async fn start(
         },
         gateway: args.role == ProxyRole::Gateway,
         limits: limits_of(&args),
-        strikes: Default::default(),
+        strikes,
         places: places.clone(),
         clock: clock.clone(),
         access: access.clone(),
