@@ -97,6 +97,46 @@ fn a_source_at_a_gateway_has_its_own_cap_and_loopback_has_none() {
     assert!(took.is_some() && struck >= 1.0);
 }
 
+#[test]
+fn a_tunnel_holds_two_places_and_gives_them_back() {
+    let _alone = alone();
+    let front =
+        Front::before(&format!("8080=tcp@{}", echo()), &[], |leno, arguments| leno.command_under_load(arguments));
+    let mut stream = TcpStream::connect(front.inbound).unwrap();
+    stream.write_all(b"hello").unwrap();
+    stream.read_exact(&mut [0; 5]).unwrap();
+    let held = front.value("leno_connections_held");
+    drop(stream);
+    let given = wait_until(SECOND, || front.value("leno_connections_held") == 0.0);
+    figures(format_args!("tunnel: {held} places, given back after {given:.0?}"));
+    assert!(held == 2.0 && given.is_some());
+}
+
+#[test]
+fn the_limit_on_descriptors_is_raised_and_all_but_the_reserve_are_places() {
+    let _alone = alone();
+    let front = Front::within("-S -n 300 && ulimit -H -n 2000", &[]);
+    let (descriptors, places) = (front.value("process_max_fds"), front.value("leno_connections_max"));
+    figures(format_args!("limit: soft 300 and hard 2000 give {descriptors} descriptors, {places} of them places"));
+    assert_eq!((descriptors, places), (2000.0, 1488.0));
+}
+
+#[test]
+fn a_server_obeys_the_same_cap() {
+    let _alone = alone();
+    let (leno, http) = (leno(), free_address());
+    let listen = http.to_string();
+    let arguments = ["server", "--data-dir", "state", "--grpc-listen", "off", "--connections-max", "5"];
+    let server = Process::start(&leno, &[&arguments[..], &["--http-listen", &listen]].concat());
+    server.wait_for("server ready");
+    let mut kept: Vec<Kept> = (0..5).map(|_| Kept::to(http)).collect();
+    // Nobody said who asks, which is an answer.
+    assert!(kept.iter_mut().all(|kept| kept.ask().is_ok()));
+    assert_eq!(Kept::to(http).ended(), Some(ErrorKind::ConnectionReset));
+    kept.pop();
+    assert!(wait_until(SECOND, || Kept::to(http).ask().is_ok()).is_some());
+}
+
 // === workers ===
 
 /// So many that the kernel alone spreads two hundred connections unevenly.
@@ -134,7 +174,7 @@ const FLOOD: usize = 400;
 #[test]
 fn at_the_limit_on_descriptors_accepting_pauses_traffic_goes_on_and_accepting_resumes() {
     let _alone = alone();
-    let front = Front::start_within(DESCRIPTORS, &["--connections-max", "10000"]);
+    let front = Front::within(&format!("-n {DESCRIPTORS}"), &["--connections-max", "10000"]);
     let mut scrape = Kept::to(front.metrics);
     let running = Running::start(front.inbound, 2);
     running.go_on_for(50);
@@ -276,16 +316,15 @@ impl Round {
 
 impl Front {
     fn start(arguments: &[&str]) -> Self {
-        let leno = leno();
-        Self::of(arguments, leno, |leno, arguments| leno.command_under_load(arguments))
+        Self::of(arguments, |leno, arguments| leno.command_under_load(arguments))
     }
 
-    /// With a limit on descriptors.
-    fn start_within(descriptors: usize, arguments: &[&str]) -> Self {
-        Self::of(arguments, leno(), |leno, arguments| {
+    /// With limits on descriptors, as `ulimit` takes them.
+    fn within(limits: &str, arguments: &[&str]) -> Self {
+        Self::of(arguments, |leno, arguments| {
             let proxy = leno.command_under_load(arguments);
             let mut command = Command::new("sh");
-            command.args(["-c", &format!("ulimit -n {descriptors} && exec \"$@\""), "sh"]);
+            command.args(["-c", &format!("ulimit {limits} && exec \"$@\""), "sh"]);
             command.arg(proxy.get_program()).args(proxy.get_args());
             command.current_dir(leno.path(".")).env_clear().stdin(std::process::Stdio::null());
             command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
@@ -293,11 +332,16 @@ impl Front {
         })
     }
 
-    fn of(arguments: &[&str], leno: Leno, command: impl FnOnce(&Leno, &[&str]) -> Command) -> Self {
+    fn of(arguments: &[&str], command: impl FnOnce(&Leno, &[&str]) -> Command) -> Self {
         let port = format!("8080=http@{}", application::within("application", Duration::ZERO));
-        let (metrics, nobody) = (free_address(), free_address().to_string());
+        Self::before(&port, arguments, command)
+    }
+
+    /// In front of this application.
+    fn before(port: &str, arguments: &[&str], command: impl FnOnce(&Leno, &[&str]) -> Command) -> Self {
+        let (leno, metrics, nobody) = (leno(), free_address(), free_address().to_string());
         let listen = metrics.to_string();
-        let common = ["--log-format", "json", "proxy", "--server", &nobody, "--port", &port];
+        let common = ["--log-format", "json", "proxy", "--server", &nobody, "--port", port];
         let listens = ["--inbound-listen", "127.0.0.1:0", "--outbound-listen", "off", "--admin-listen", "off"];
         let all = [&common[..], &listens, &["--metrics-listen", &listen], arguments].concat();
         let process = Process::of(command(&leno, &all));
@@ -324,6 +368,19 @@ impl Front {
         // A tick of /proc is 10 ms on Linux, whatever its timer runs at.
         Duration::from_millis(10 * ticks)
     }
+}
+
+/// Gives back what comes, to anybody.
+fn echo() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut answer = stream.try_clone().unwrap();
+            std::thread::spawn(move || std::io::copy(&mut stream, &mut answer));
+        }
+    });
+    address
 }
 
 fn value_of(metrics: SocketAddr, name: &str) -> f64 {
