@@ -1,8 +1,8 @@
 //! How servers read the path of a target: each as pure code, the most lenient of its usual settings. A reading is the path
 //! by which the server chooses what answers; none, where it refuses.
 
-type Reading = Option<Vec<u8>>;
-type Model = fn(&[u8]) -> Reading;
+pub(crate) type Reading = Option<Vec<u8>>;
+pub(crate) type Model = fn(&[u8]) -> Reading;
 
 /// Every server.
 pub(crate) const MODELS: [(&str, Model); 9] = [
@@ -31,6 +31,7 @@ pub(crate) const KNOWN: &[(&str, &str, Option<&str>)] = &[
     ("apache", "/../admin", None),
     ("lighttpd", "/pub%2f..%2fadmin", Some("/admin")),
     ("lighttpd", "/../admin", Some("/admin")),
+    ("lighttpd", "/admin/%", Some("/admin/%")),
     ("tomcat", "/admin;x/y", Some("/admin/y")),
     ("tomcat", "/pub/..;/admin", Some("/admin")),
     ("tomcat", "/;/admin", Some("/admin")),
@@ -46,6 +47,7 @@ pub(crate) const KNOWN: &[(&str, &str, Option<&str>)] = &[
     ("go", "/../admin", Some("/admin")),
     ("werkzeug", "//admin", Some("/admin")),
     ("werkzeug", "/%61dmin", Some("/admin")),
+    ("werkzeug", "/%61dmin/%zz", Some("/admin/%zz")),
     ("werkzeug", "/pub/../admin", Some("/pub/../admin")),
 ];
 
@@ -77,7 +79,7 @@ fn apache(target: &[u8]) -> Reading {
 
 /// `burl_normalize` with its default options (`%2F` decoded, dot segments removed), then decoded and simplified.
 fn lighttpd(target: &[u8]) -> Reading {
-    let decoded = decode(path_of(target)?, |_| true)?;
+    let decoded = decode_what_is_well_formed(path_of(target)?);
     if decoded.iter().any(u8::is_ascii_control) {
         return None;
     }
@@ -158,7 +160,7 @@ fn go(target: &[u8]) -> Reading {
 
 /// `PATH_INFO` decoded; the map merges slashes and knows no dots.
 fn werkzeug(target: &[u8]) -> Reading {
-    decode(path_of(target)?, |_| true).map(|decoded| merge_slashes(&decoded))
+    Some(merge_slashes(&decode_what_is_well_formed(path_of(target)?)))
 }
 
 // === what they have in common ===
@@ -193,6 +195,17 @@ fn decode(path: &[u8], wanted: impl Fn(u8) -> bool) -> Option<Vec<u8>> {
         at += 3;
     }
     Some(decoded)
+}
+
+/// Decodes once; what is no escape stays as it is.
+fn decode_what_is_well_formed(path: &[u8]) -> Vec<u8> {
+    let (mut decoded, mut at) = (Vec::with_capacity(path.len()), 0);
+    while let Some(byte) = path.get(at) {
+        let value = if *byte == b'%' { escaped(path, at) } else { None };
+        decoded.push(value.unwrap_or(*byte));
+        at += if value.is_some() { 3 } else { 1 };
+    }
+    decoded
 }
 
 fn escaped(path: &[u8], at: usize) -> Option<u8> {
