@@ -25,8 +25,8 @@ use tokio::sync::{mpsc, watch};
 use crate::connection::{self, HttpConnection};
 use crate::inbound;
 use crate::outbound;
-use crate::sockets::Sockets;
 use crate::secure;
+use crate::sockets::Sockets;
 use crate::spread::{Counted, Loads, Passed, Spread, spread};
 use crate::table::Destination;
 use crate::worker::{PoolOwner, Worker};
@@ -233,9 +233,13 @@ impl Commands {
         self.sockets().given_address(key)
     }
 
-    /// Accepts from now on, and closes what was handed over for listeners that there are no more.
+    /// Accepts from now on.
     pub fn begin(&self) {
         self.begun.send_replace(true);
+    }
+
+    /// Closes what was handed over for listeners that there are no more.
+    pub fn close_rest(&self) {
         for key in self.sockets().refuse_rest() {
             tracing::info!(listener = ?key, "listener of the process before is closed");
         }
