@@ -13,21 +13,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use leno_http::Limits;
 use leno_model::instance::{Instance, InstancePort, InstanceStatus, Visibility};
-use leno_model::name::{DEFAULT_NAMESPACE, ServiceName};
 use leno_model::seam::{Clock, Random};
-use leno_model::snapshot::Name;
 use leno_net::Address;
 use leno_net::dial::{Dial, HostDial, NamespaceDial};
 use leno_net::places::Places;
 use leno_proxy::held::Held;
-use leno_proxy::listener::{self, Key, Purpose};
+use leno_proxy::listener;
 use leno_proxy::subscribe::{self, Subscriber};
 use leno_proxy::table::Builder;
-use leno_proxy::{Application, Commands, OutboundDefault, Shared, Worker, lookup, snapshot_file};
-use leno_runtime::admin::{Admin, Answer, PUBLIC_PATHS};
-use leno_runtime::guard::{Guard, GuardOptions, Hosts};
+use leno_proxy::{Commands, OutboundDefault, Shared, Worker, lookup, snapshot_file};
 use leno_runtime::serve::NamedTasks;
 use leno_runtime::signal::{Shutdown, Signals, Told};
 use leno_runtime::{Drain, Ready, SystemClock, SystemRandom, Workers, task};
@@ -40,29 +35,35 @@ use leno_telemetry::report::{Origin, Reporter};
 use leno_telemetry::{EdgeKey, Registry};
 use leno_tls::Holder;
 use leno_xds::client::{ClientOptions, Event, Subscriptions, client};
-use leno_xds::node::{NodeInfo, ProxyRole as NodeRole};
+use leno_xds::node::NodeInfo;
 use leno_xds::transport::GrpcServers;
 use tokio::sync::mpsc;
 
 use super::control_plane;
-use crate::args::{AccessLogFormat, AllowDeny, EscapedSlashes, ProxyArgs, ProxyRole, UnderscoredNames};
+use crate::args::{AccessLogFormat, AllowDeny, ProxyArgs, ProxyRole};
 use crate::settings::Setting;
 
+mod admin;
 mod handover;
+mod listeners;
+mod node;
 mod supervision;
 
+use admin::{Control, Shown};
 use handover::{HandOver, Successor, Taking};
+use listeners::{listener_name, open_listeners, watch_bound};
+pub(crate) use node::own_id;
+use node::{limits_of, node_of, source_name, workers_of};
 use supervision::{Supervised, Supervision};
 
 /// How long the last access lines may take to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long until a gateway's listener that could not be opened is tried again.
-const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 /// How often the files of certificates are looked at.
 const CERTIFICATES_EVERY: Duration = Duration::from_secs(1);
+/// How long sockets that were taken over wait for a listener that a gateway may still be told of.
+const REST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an edge is shown after its last request.
 const EDGE_IDLE: Duration = Duration::from_secs(3600);
-
 /// How long connections may take to close after a hand-over, once nothing is asked on them any more.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -178,6 +179,11 @@ async fn begin(node: &NodeInfo, ready: &Ready, commands: &Commands, taking: Opti
     ready.wait().await;
     if let Some(taking) = taking {
         taking.finish(&node.id, commands).await.context("taking over")?;
+        let commands = commands.clone();
+        drop(task::spawn("take-over-rest", async move {
+            tokio::time::sleep(REST_TIMEOUT).await;
+            commands.close_rest();
+        }));
     }
     tracing::info!(proxy = %node.id, "ready");
     leno_runtime::manager::tell_ready();
@@ -311,7 +317,7 @@ async fn start(
     };
     let control_drain = Drain::new();
     let control = Control { commands: &commands, drain: &control_drain };
-    admin(&args, control, &shared, &metrics, &ready, Shown { settings, log_level, certificates })?;
+    admin::open(&args, control, &shared, &metrics, &ready, Shown { settings, log_level, certificates })?;
     let hand_over = HandOver {
         socket: if args.supervised { None } else { handover::listen(&args, &commands)? },
         commands: commands.clone(),
@@ -335,72 +341,7 @@ async fn start(
     })
 }
 
-// === what the proxy is ===
-
-fn node_of(args: &ProxyArgs) -> NodeInfo {
-    let name = match (&args.service, &args.gateway) {
-        (Some(service), _) | (None, Some(service)) => service.to_string(),
-        (None, None) => "proxy".to_owned(),
-    };
-    let instance = args.enrol.instance.clone().unwrap_or_else(own_id);
-    let namespace = args.service.as_ref().or(args.gateway.as_ref()).map(|name| name.namespace.to_string());
-    NodeInfo {
-        role: match args.role {
-            ProxyRole::Sidecar => NodeRole::Sidecar,
-            ProxyRole::Gateway => NodeRole::Gateway,
-        },
-        namespace: namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
-        service: args.service.clone(),
-        gateway: args.gateway.as_ref().map(|gateway| format!("{}/{}", gateway.namespace, gateway.name)),
-        region: args.enrol.region.clone(),
-        zone: args.enrol.zone.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        ..NodeInfo::new(format!("{name}/{instance}"))
-    }
-}
-
-fn source_name(args: &ProxyArgs) -> String {
-    match (&args.service, &args.gateway) {
-        (Some(service), _) | (None, Some(service)) => service.to_string(),
-        (None, None) => "unknown".to_owned(),
-    }
-}
-
-/// An instance's name where nobody gave it one: of this host, and of no other instance.
-pub(crate) fn own_id() -> String {
-    format!("{}-{:06x}", host_name(), SystemRandom.below(1 << 24))
-}
-
-fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-fn workers_of(args: &ProxyArgs) -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    match (args.workers, args.role) {
-        (Some(workers), _) => workers.into(),
-        (None, ProxyRole::Sidecar) => cores.min(2),
-        (None, ProxyRole::Gateway) => cores,
-    }
-}
-
-/// Inside the mesh connections are kept long and nobody is hurried; everything else is as at an edge.
-fn limits_of(args: &ProxyArgs) -> Limits {
-    let limits = match args.role {
-        ProxyRole::Gateway => Limits::default(),
-        ProxyRole::Sidecar => Limits::mesh(),
-    };
-    Limits {
-        keep_escaped_slashes: args.reading.escaped_slashes == EscapedSlashes::Keep,
-        underscored_names: match args.reading.underscored_names {
-            UnderscoredNames::Drop => leno_http::UnderscoredNames::Drop,
-            UnderscoredNames::Keep => leno_http::UnderscoredNames::Keep,
-            UnderscoredNames::Refuse => leno_http::UnderscoredNames::Refuse,
-        },
-        trusted_hops: args.trusted_hops,
-        ..limits
-    }
-}
+// === what it starts with ===
 
 fn access_log(args: &ProxyArgs) -> anyhow::Result<Option<AccessLog>> {
     let format = match args.access_log {
@@ -425,20 +366,6 @@ fn read_held(directory: Option<&std::path::Path>, file: Option<&std::path::Path>
             Ok(Held::default())
         }
     }
-}
-
-/// The listener's name for a destination as people write it.
-fn listener_name(destination: &str, namespace: &str) -> anyhow::Result<Name> {
-    let (service, port) = match destination.split_once(':') {
-        Some((service, port)) => (service, Some(port)),
-        None => (destination, None),
-    };
-    let service =
-        ServiceName::from_host(service, namespace).with_context(|| format!("--to {destination}: no service name"))?;
-    Ok(match port {
-        Some(port) => format!("{}:{port}", service.host()).into(),
-        None => service.host().into(),
-    })
 }
 
 // === what runs ===
@@ -517,134 +444,6 @@ fn watch_sync(mut sync: tokio::sync::watch::Receiver<subscribe::Sync>, gate: len
             }
         }
     }));
-}
-
-/// Opens and closes a gateway's listeners as they come and go.
-fn watch_bound(
-    mut bound: tokio::sync::watch::Receiver<Vec<Arc<leno_model::snapshot::Listener>>>,
-    commands: Commands,
-    shared: Arc<Shared>,
-    gate: leno_runtime::ready::Gate,
-) {
-    drop(task::spawn("gateway-listeners", async move {
-        let mut open: std::collections::BTreeMap<Name, u16> = Default::default();
-        let (mut swaps, mut drain) = (shared.lookup.swaps(), shared.drain.clone());
-        loop {
-            let mut failed = false;
-            let wanted: Vec<_> = bound.borrow_and_update().clone();
-            let gone: Vec<Name> = open
-                .iter()
-                .filter(|(name, port)| {
-                    !wanted.iter().any(|listener| listener.name == **name && listener.port == **port)
-                })
-                .map(|(name, _)| name.clone())
-                .collect();
-            for name in gone {
-                commands.close(&Key::Gateway(name.clone())).await;
-                open.remove(&name);
-            }
-            for listener in &wanted {
-                let table = shared.lookup.table();
-                let Some(destination) = table.destination(&listener.name) else { continue };
-                if open.contains_key(&listener.name) {
-                    continue;
-                }
-                let (key, address) =
-                    (Key::Gateway(listener.name.clone()), SocketAddr::from(([0, 0, 0, 0], listener.port)));
-                match commands.listen(key, Purpose::Gateway(destination.clone()), address).await {
-                    Ok(address) => {
-                        tracing::info!(%address, listener = %listener.name, "gateway listener open");
-                        open.insert(listener.name.clone(), listener.port);
-                        gate.open();
-                    }
-                    Err(error) => {
-                        failed = true;
-                        tracing::error!(%error, listener = %listener.name, "gateway listener not open");
-                    }
-                }
-            }
-            tokio::select! {
-                changed = bound.changed() => if changed.is_err() { return },
-                // A listener whose clusters had not arrived may be complete now.
-                changed = swaps.changed() => if changed.is_err() { return },
-                // Whoever has the port may let it go.
-                () = tokio::time::sleep(LISTEN_AGAIN), if failed => {}
-                () = drain.leaving() => return,
-            }
-        }
-    }));
-}
-
-/// Opens every listener of the command line; the application's ports with the inbound ports in front of them.
-async fn open_listeners(
-    args: &ProxyArgs,
-    node: &NodeInfo,
-    commands: &Commands,
-    metrics: &Registry,
-) -> anyhow::Result<Vec<(crate::settings::ApplicationPort, SocketAddr)>> {
-    if let Some(address) = args.outbound_listen.address() {
-        let address =
-            commands.listen(Key::Outbound, Purpose::Outbound, address).await.with_context(|| port_hint("outbound"))?;
-        tracing::info!(%address, "outbound");
-    }
-    for to in &args.to {
-        let name = listener_name(&to.destination, &node.namespace)?;
-        let (key, purpose) = (Key::To(to.destination.clone()), Purpose::To(name));
-        match &to.listen {
-            Address::Tcp(address) => {
-                let address = commands.listen(key, purpose, *address).await.with_context(|| port_hint("to"))?;
-                tracing::info!(%address, destination = %to.destination, "way to one destination");
-            }
-            Address::Unix(path) => {
-                commands.listen_unix(key, purpose, path.clone()).await?;
-                tracing::info!(path = %path.display(), destination = %to.destination, "way to one destination");
-            }
-        }
-    }
-    let mut ports = Vec::new();
-    let Some(first) = args.inbound_listen.address() else { return Ok(ports) };
-    for port in &args.ports {
-        let bound = open_inbound(commands, metrics, args, port, first, ports.is_empty()).await?;
-        tracing::info!(address = %bound, port = port.port, application = %port.application(), "inbound");
-        ports.push((port.clone(), bound));
-    }
-    Ok(ports)
-}
-
-/// The inbound port of an application port: the first as it was asked for, the others on the next free ones.
-async fn open_inbound(
-    commands: &Commands,
-    metrics: &Registry,
-    args: &ProxyArgs,
-    port: &crate::settings::ApplicationPort,
-    first: SocketAddr,
-    is_first: bool,
-) -> anyhow::Result<SocketAddr> {
-    let application = Application {
-        service: args.service.clone(),
-        port: port.port,
-        address: port.application(),
-        protocol: port.protocol,
-    };
-    let purpose = Purpose::Inbound(Arc::new(application.destination(metrics)));
-    let key = Key::Inbound(port.port);
-    if is_first || first.port() == 0 {
-        return commands.listen(key, purpose, first).await.with_context(|| port_hint("inbound"));
-    }
-    if let Some(before) = commands.given_address(&key).filter(|before| before.ip() == first.ip()) {
-        return commands.listen(key, purpose, before).await.with_context(|| port_hint("inbound"));
-    }
-    for number in first.port() + 1..first.port().saturating_add(1000) {
-        let address = SocketAddr::new(first.ip(), number);
-        if let Ok(bound) = commands.listen(key.clone(), purpose.clone(), address).await {
-            return Ok(bound);
-        }
-    }
-    anyhow::bail!("no free inbound port from {} on", first.port())
-}
-
-fn port_hint(name: &str) -> String {
-    format!("choose another with --{name}-listen, or stop what listens there")
 }
 
 /// Registers the instance, if there is one, and keeps it registered.
@@ -747,93 +546,4 @@ fn report(args: &ProxyArgs, node: &NodeInfo, metrics: &Arc<Registry>, clock: Arc
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }));
-}
-
-// === the admin listeners ===
-
-/// What a listener of the control thread needs.
-#[derive(Clone, Copy)]
-struct Control<'a> {
-    commands: &'a Commands,
-    drain: &'a Drain,
-}
-
-/// What only the admin listener shows.
-struct Shown {
-    settings: Vec<Setting>,
-    log_level: LogLevel,
-    certificates: Arc<Holder>,
-}
-
-fn admin(
-    args: &ProxyArgs,
-    control: Control<'_>,
-    shared: &Arc<Shared>,
-    metrics: &Arc<Registry>,
-    ready: &Ready,
-    shown: Shown,
-) -> anyhow::Result<()> {
-    let Shown { settings, log_level, certificates } = shown;
-    if let Some(address) = args.metrics_listen.address() {
-        let metrics = metrics.clone();
-        let admin = Admin::new(guard(shared, Hosts::any()), ready.clone()).metrics(move || metrics.render());
-        serve_admin("metrics", address, admin, control)?;
-    }
-    let Some(address) = args.admin_listen.address() else { return Ok(()) };
-    let (table, endpoints, level, levels) = (shared.clone(), shared.clone(), log_level.clone(), log_level);
-    let metrics = metrics.clone();
-    let admin = Admin::new(guard(shared, Hosts::loopback()), ready.clone())
-        .metrics(move || metrics.render())
-        .get("/table", "the table in force: where each name leads", move |_| {
-            let answer = Answer::json(&leno_proxy::table::describe(&table.lookup.table()));
-            async move { answer }
-        })
-        .get("/endpoints", "every endpoint with its open requests and latency", move |_| {
-            let now = endpoints.clock.monotonic();
-            let answer = Answer::json(&leno_proxy::cluster::describe(&endpoints.lookup.table(), now));
-            async move { answer }
-        })
-        .get(
-            "/certificates",
-            "every certificate and bundle of roots that is referred to, and until when it holds",
-            move |_| {
-                let answer = Answer::json(&serde_json::json!(certificates.statuses()));
-                async move { answer }
-            },
-        )
-        .get("/settings", "each setting with where its value came from", move |_| {
-            let answer = Answer::json(&serde_json::json!(settings));
-            async move { answer }
-        })
-        .get("/log-level", "the log filter in force", move |_| {
-            let filter = level.get();
-            async move { Answer::text(filter + "\n") }
-        })
-        .put("/log-level", "sets the log filter to the body", move |request| {
-            let wanted = String::from_utf8_lossy(&request.body).trim().to_owned();
-            let answer = match levels.set(&wanted) {
-                Ok(()) => Answer::text(format!("{wanted}\n")),
-                Err(error) => Answer { status: 400, ..Answer::text(format!("{error}\n")) },
-            };
-            async move { answer }
-        });
-    serve_admin("admin", address, admin, control)
-}
-
-fn guard(shared: &Shared, hosts: Hosts) -> Arc<Guard> {
-    let public = PUBLIC_PATHS.iter().map(|path| (*path).to_owned()).collect();
-    Arc::new(Guard::new(GuardOptions { tokens: None, hosts, public, audit: None, clock: shared.clock.clone() }))
-}
-
-fn serve_admin(name: &'static str, address: SocketAddr, admin: Admin, control: Control<'_>) -> anyhow::Result<()> {
-    let socket = control.commands.control(name, address).with_context(|| port_hint(name))?;
-    let listener = leno_net::listen::attach(socket)?;
-    tracing::info!(address = %listener.local_addr()?, listener = name, "listening");
-    // Readiness and metrics are asked for while the proxy drains: their drain starts only when another process answers.
-    let (begun, drain) = (control.commands.begun(), control.drain.watch());
-    drop(task::spawn(name, async move {
-        begun.await;
-        admin.serve(listener, drain).await;
-    }));
-    Ok(())
 }
