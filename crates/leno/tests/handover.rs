@@ -155,6 +155,53 @@ fn a_new_process_that_cannot_start_leaves_the_old_one_serving_and_one_that_can_n
 }
 
 #[test]
+fn a_gateway_hands_over_every_listener_without_a_server() {
+    let [web, shop, upstream] = [free_address(), free_address(), application::within("cart", Duration::ZERO)];
+    let resources = format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: edge, namespace: shop}}\n\
+         spec:\n  gatewayClassName: leno\n  listeners:\n  - {{name: web, port: {}, protocol: HTTP}}\n  - {{name: shop, port: {}, protocol: HTTP}}\n\
+         ---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: cart, namespace: shop}}\n\
+         spec:\n  parentRefs: [{{name: edge}}]\n  rules:\n  - backendRefs: [{{group: leno.mesh, kind: Service, name: cart, port: 80}}]\n\
+         ---\napiVersion: leno.mesh/v1\nkind: Service\nmetadata: {{name: cart, namespace: shop}}\n\
+         spec:\n  ports: [{{port: 80, protocol: http}}]\n  endpoints: [{{address: 127.0.0.1, port: {}}}]\n",
+        web.port(),
+        shop.port(),
+        upstream.port()
+    );
+    let mesh = Mesh::new();
+    std::fs::write(mesh.leno.path("edge.yaml"), resources).unwrap();
+    let front = ["proxy", "--role", "gateway", "--gateway", "edge.shop", "--resources", "edge.yaml"];
+    let rest =
+        ["--outbound-listen", "off", "--admin-listen", "off", "--metrics-listen", "off", "--drain-timeout", DRAIN];
+    let workers = |number: &'static str| {
+        let gateway = Process::start(
+            &mesh.leno,
+            &[&front[..], &rest, &["--take-over-socket", "edge", "--workers", number]].concat(),
+        );
+        gateway.wait_for("ready");
+        gateway
+    };
+    let mut first = workers("3");
+    let loads = [web, shop].map(|to| Load::start(to, "anybody", &Kind::ALL, RATE / 2));
+    loads.iter().for_each(|load| load.go_on_for(200));
+    let take_over = [&front[..], &rest, &["--take-over-socket", "edge", "--workers", "1", "--take-over"]].concat();
+    let second = Process::start(&mesh.leno, &take_over);
+    second.wait_for("ready");
+    loads.iter().for_each(|load| load.go_on_for(200));
+    assert!(first.child.wait().unwrap().success());
+    loads.iter().for_each(|load| load.go_on_for(100));
+    let tallies = loads.map(Load::end);
+    let failed: Vec<&String> =
+        tallies.iter().flat_map(|tally| &tally.asked).filter_map(|asked| asked.came.as_ref().err()).collect();
+    let asked: usize = tallies.iter().map(|tally| tally.asked.len()).sum();
+    figures(format_args!(
+        "hand-over of a gateway: 2 listeners, 3 → 1 workers, {asked} requests, {} failed",
+        failed.len()
+    ));
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+#[test]
 fn whoever_finds_no_proxy_to_take_over_from_says_so() {
     let mesh = Mesh::new();
     let ran = mesh.leno.run(&["proxy", "--take-over", "--data-dir", "nowhere"]);
