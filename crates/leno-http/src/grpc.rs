@@ -10,6 +10,8 @@
 //! a compressed message is refused as not implemented, and none is announced.
 
 mod client;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod message;
 mod server;
 mod status;

@@ -13,6 +13,8 @@
 pub(crate) mod client;
 mod core;
 mod frame;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod head;
 mod hpack;
 mod meter;

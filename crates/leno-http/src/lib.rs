@@ -19,6 +19,9 @@ mod buffer;
 pub mod client;
 pub mod error;
 pub mod fields;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod grpc;
 mod h1;
 mod h2;

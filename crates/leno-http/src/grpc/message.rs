@@ -197,6 +197,24 @@ impl<M: Message> Sender<M> {
     }
 }
 
+/// The messages of a body that comes in pieces of so many bytes, and why no further one is read.
+#[cfg(feature = "fuzzing")]
+pub(super) fn split(bytes: &[u8], piece: usize, cap: usize) -> (Vec<Vec<u8>>, Option<Code>) {
+    let mut streaming = Streaming::<Vec<u8>>::of(Source::Ended, cap);
+    let mut messages = Vec::new();
+    for piece in bytes.chunks(piece) {
+        streaming.buffer.extend_from_slice(piece);
+        loop {
+            match streaming.take() {
+                Ok(Some(message)) => messages.push(message),
+                Ok(None) => break,
+                Err(status) => return (messages, Some(status.code)),
+            }
+        }
+    }
+    (messages, None)
+}
+
 /// A message in its frame.
 pub(super) fn encode(message: &impl Message) -> Result<Bytes, Status> {
     let length = message.encoded_len();

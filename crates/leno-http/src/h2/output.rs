@@ -78,7 +78,7 @@ impl Output {
     }
 
     /// Writes some of it nowhere.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn take(&mut self) -> Vec<u8> {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let count = self.slices(&mut slices);
