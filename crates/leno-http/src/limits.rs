@@ -146,6 +146,10 @@ pub enum Malformed {
     Upgrade,
     #[error("body where there can be none")]
     UnexpectedBody,
+    #[error("path can be read in more than one way")]
+    Path,
+    #[error("name of a field has an underscore")]
+    Underscore,
     #[error("head did not arrive within its deadline")]
     HeadTimeout,
     #[error("body arrives too slowly")]
@@ -251,6 +255,8 @@ impl Malformed {
             Informationals,
             Upgrade,
             UnexpectedBody,
+            Path,
+            Underscore,
             HeadTimeout,
             BodyRate,
             ResponseRate,
@@ -294,6 +300,8 @@ impl Malformed {
             Informationals => "informationals",
             Upgrade => "upgrade",
             UnexpectedBody => "unexpected-body",
+            Path => "path",
+            Underscore => "underscore",
             HeadTimeout => "head-timeout",
             BodyRate => "body-rate",
             ResponseRate => "response-rate",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use leno_http::{Fields, Method, ResponseHead, TargetForm, Text, UnderscoredNames, Upgrades, Version, grpc};
+use leno_http::{Fields, Malformed, Method, ResponseHead, TargetForm, Text, UnderscoredNames, Upgrades, Version, grpc};
 use leno_model::path::{EscapedSlashes, canonical};
 use leno_model::snapshot::{Action, Redirect};
 use leno_route::cors::CorsFields;
@@ -68,21 +68,29 @@ impl Exchange<'_> {
     /// Leaves one spelling of the path, in which it is matched, logged and forwarded, and no two fields that a program
     /// may take for one.
     pub(super) fn read_in_one_way(&mut self) -> Result<(), Failure> {
-        let (head, limits) = (&mut self.head, &self.worker.shared.limits);
+        let (head, shared) = (&mut self.head, &self.worker.shared);
+        let limits = &shared.limits;
+        let refused = |what, why: String| {
+            shared.strikes.count(what);
+            Err(Failure::BadRequest(why))
+        };
         let slashes = if limits.keep_escaped_slashes { EscapedSlashes::Keep } else { EscapedSlashes::Refuse };
         // CONNECT has no path, and that of OPTIONS may be an asterisk.
-        if !matches!(head.path.as_bytes(), b"" | b"*")
-            && let Some(path) =
-                canonical(head.path.as_bytes(), slashes).map_err(|fault| Failure::BadRequest(fault.to_string()))?
-        {
-            head.path = path.into();
-            self.record.path(&head.path);
+        if !matches!(head.path.as_bytes(), b"" | b"*") {
+            match canonical(head.path.as_bytes(), slashes) {
+                Ok(None) => {}
+                Ok(Some(path)) => {
+                    head.path = path.into();
+                    self.record.path(&head.path);
+                }
+                Err(fault) => return refused(Malformed::Path, fault.to_string()),
+            }
         }
         if limits.underscored_names == UnderscoredNames::Keep || !head.fields.has_underscored_names() {
             return Ok(());
         }
         if limits.underscored_names == UnderscoredNames::Refuse {
-            return Err(Failure::BadRequest("the name of a field has an underscore".to_owned()));
+            return refused(Malformed::Underscore, Malformed::Underscore.to_string());
         }
         head.fields.retain(|name, _| !name.contains(&b'_'));
         Ok(())
