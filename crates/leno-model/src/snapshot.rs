@@ -432,6 +432,18 @@ impl ClientCertificates {
     }
 }
 
+// === impl Roots ===
+
+impl Roots {
+    /// The bundles that it names.
+    pub fn bundles(&self) -> &[Name] {
+        match self {
+            Self::System => &[],
+            Self::Bundles(bundles) => bundles,
+        }
+    }
+}
+
 // === impl PathMatch ===
 
 impl Default for PathMatch {

@@ -13,6 +13,7 @@ use leno_model::snapshot::{self, EndpointHealth};
 use leno_net::Address;
 use leno_telemetry::edge::EdgeProtocol;
 use leno_telemetry::{Edge, EdgeKey, Registry};
+use leno_tls::ClientTerms;
 use leno_traffic::balance::Ask;
 use leno_traffic::{Load, Member, Picker, RetryBudget};
 
@@ -69,6 +70,8 @@ pub struct Cluster {
     pub budget: Arc<RetryBudget>,
     /// Where its traffic is counted.
     pub edges: Edges,
+    /// TLS towards its endpoints.
+    pub tls: Option<Arc<ClientTerms>>,
     picker: Picker,
 }
 
@@ -125,7 +128,13 @@ impl Cluster {
             })
             .collect();
         let picker = Picker::new(spec.balance, &members, seed);
-        Self { spec, endpoints: endpoints.into(), budget, edges, picker }
+        Self { spec, endpoints: endpoints.into(), budget, edges, tls: None, picker }
+    }
+
+    /// With TLS towards its endpoints.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Arc<ClientTerms>>) -> Self {
+        Self { tls, ..self }
     }
 
     /// The index of an endpoint that takes requests and is not among `tried`.

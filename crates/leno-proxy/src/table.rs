@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use leno_model::seam::Clock;
 use leno_model::snapshot::{
-    Action, HostPattern, Listener, Match, Mirror, Name, Origin, RouteConfig, RouteFilter, Rule, TlsTerms, VirtualHost,
-    WeightedCluster,
+    Action, HostPattern, Listener, Match, Mirror, Name, Origin, RouteConfig, RouteFilter, Rule, TlsTerms, UpstreamTls,
+    VirtualHost, WeightedCluster,
 };
 use leno_net::Address;
 use leno_route::host::HostMap;
@@ -20,7 +20,7 @@ use leno_route::{Router, RuleIndex};
 use leno_runtime::SystemClock;
 use leno_telemetry::edge::Peer;
 use leno_telemetry::{EdgeKey, Registry};
-use leno_tls::{Holder, ServerTerms};
+use leno_tls::{ClientTerms, Holder, ServerTerms};
 use leno_traffic::RetryBudget;
 use leno_xds::client::Refusal;
 use leno_xds::kind::Kind;
@@ -124,6 +124,7 @@ pub struct Builder {
     clock: Arc<dyn Clock>,
     /// Kept as long as they are in use, so that tickets are good for the next table too.
     terms: HashMap<TlsTerms, Arc<ServerTerms>>,
+    upstream_terms: HashMap<UpstreamTls, Arc<ClientTerms>>,
 }
 
 /// A cluster and what it was made from, so that it is made anew only when that changed.
@@ -246,6 +247,7 @@ impl Builder {
             certificates: Holder::new(None),
             clock: Arc::new(SystemClock),
             terms: HashMap::new(),
+            upstream_terms: HashMap::new(),
         }
     }
 
@@ -322,7 +324,8 @@ impl Builder {
             destination_version: version,
             ..self.source.clone()
         };
-        Cluster::new(spec.clone(), endpoints, budget, Edges::new(&self.metrics, &key), self.seed)
+        let tls = spec.tls.as_ref().map(|tls| self.upstream_terms(tls));
+        Cluster::new(spec.clone(), endpoints, budget, Edges::new(&self.metrics, &key), self.seed).with_tls(tls)
     }
 
     fn endpoint(&mut self, spec: &leno_model::snapshot::Endpoint) -> Endpoint {
@@ -363,6 +366,11 @@ impl Builder {
     fn terms(&mut self, spec: &TlsTerms) -> Arc<ServerTerms> {
         let make = || Arc::new(ServerTerms::new(spec.clone(), &self.certificates, self.clock.wall()));
         self.terms.entry(spec.clone()).or_insert_with(make).clone()
+    }
+
+    fn upstream_terms(&mut self, spec: &UpstreamTls) -> Arc<ClientTerms> {
+        let make = || Arc::new(ClientTerms::new(spec.clone(), &self.certificates, self.clock.wall()));
+        self.upstream_terms.entry(spec.clone()).or_insert_with(make).clone()
     }
 
     fn routes(&self, name: &Name) -> Option<Routes> {
@@ -416,7 +424,14 @@ impl Builder {
         let terms: std::collections::HashSet<&TlsTerms> = listeners().collect();
         self.terms.retain(|spec, _| terms.contains(spec));
         let pair = |name: &str| terms.iter().any(|spec| spec.certificates.iter().any(|own| **own == *name));
-        let bundle = |name: &str| terms.iter().any(|spec| spec.client.bundles().iter().any(|own| **own == *name));
+        let upstream: std::collections::HashSet<&UpstreamTls> =
+            self.clusters.values().filter_map(|built| built.spec.tls.as_ref()).collect();
+        self.upstream_terms.retain(|spec, _| upstream.contains(spec));
+        let bundles = || {
+            let of_clients = terms.iter().flat_map(|spec| spec.client.bundles());
+            of_clients.chain(upstream.iter().flat_map(|spec| spec.roots.bundles()))
+        };
+        let bundle = |name: &str| bundles().any(|own| **own == *name);
         self.certificates.retain(&pair, &bundle);
     }
 }

@@ -2,10 +2,14 @@
 //!
 //! Hot path: no locks held; a pooled connection costs one look-up by a number.
 
+use std::io;
 use std::time::Duration;
 
 use leno_http::{Connection, Error, Version};
+use leno_model::instance::Protocol;
 use leno_net::Stream;
+use leno_tls::ClientTerms;
+use leno_tls::connect::Offer;
 
 use crate::cluster::{Cluster, Endpoint, EndpointKey};
 use crate::worker::Worker;
@@ -15,11 +19,12 @@ use crate::worker::Worker;
 pub(crate) struct PoolKey {
     pub(crate) endpoint: EndpointKey,
     pub(crate) http2: bool,
+    /// The terms of TLS, by number; 0 for none. Another cluster may have other terms for the same endpoint.
+    pub(crate) tls: u64,
 }
 
 /// What an endpoint of `cluster` is spoken to in, for a request that came in `version`.
 pub(crate) fn speaks_http2(cluster: &Cluster, version: Version) -> bool {
-    use leno_model::instance::Protocol;
     match cluster.spec.protocol {
         Protocol::Http => false,
         Protocol::Http2 | Protocol::Grpc => true,
@@ -34,13 +39,17 @@ pub(crate) async fn connect(
     endpoint: &Endpoint,
     http2: bool,
 ) -> Result<Connection, Error> {
-    let key = PoolKey { endpoint: endpoint.state.key, http2 };
+    let tls = cluster.tls.as_ref().map_or(0, |terms| terms.number());
+    let key = PoolKey { endpoint: endpoint.state.key, http2, tls };
     if let Some(connection) = worker.pool.get(&key) {
         return Ok(connection);
     }
     let dial = || async {
         let stream = dial(worker, endpoint, cluster.spec.connect_timeout).await?;
-        open(worker, stream, http2).await
+        match &cluster.tls {
+            None => open(worker, stream, http2).await,
+            Some(terms) => open_over_tls(worker, cluster, terms, stream, http2).await,
+        }
     };
     // Boxed, because it is rare and larger than all the rest of an exchange.
     Box::pin(worker.pool.get_or_dial(&key, http2, dial)).await
@@ -51,6 +60,29 @@ pub(crate) async fn dial(worker: &Worker, endpoint: &Endpoint, timeout: Duration
     let dial = if endpoint.state.is_application { &worker.application_dial } else { &worker.dial };
     let stream = dial.connect(&endpoint.state.address, timeout).await.map_err(Error::connect)?;
     Ok(stream.with_place(worker.shared.places.count()))
+}
+
+/// HTTP over TLS over a stream that was dialled. Whether it is HTTP/2 the server says, where it is not declared.
+async fn open_over_tls(
+    worker: &Worker,
+    cluster: &Cluster,
+    terms: &ClientTerms,
+    stream: Stream,
+    http2: bool,
+) -> Result<Connection, Error> {
+    let declared = matches!(cluster.spec.protocol, Protocol::Http2 | Protocol::Grpc);
+    let offer = match http2 {
+        true if declared => Offer::Http2,
+        true => Offer::Either,
+        false => Offer::Http1,
+    };
+    let secured = leno_tls::connect(stream, terms, offer, cluster.spec.connect_timeout).await;
+    let (stream, agreed) = secured.map_err(Error::connect)?;
+    if declared && !agreed.http2 {
+        let error = format!("{} does not agree to HTTP/2 by ALPN", terms.spec().server_name);
+        return Err(Error::connect(io::Error::new(io::ErrorKind::InvalidData, error)));
+    }
+    open(worker, stream, agreed.http2).await
 }
 
 /// HTTP over a stream that was dialled.

@@ -1,6 +1,7 @@
 //! The client side: TLS to a server, whose certificate must be of roots that are believed and for the name that is wanted.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ const SESSIONS_MAX: usize = 64;
 /// How servers of a cluster are spoken to.
 #[derive(Debug)]
 pub struct ClientTerms {
+    number: u64,
     spec: UpstreamTls,
     holder: Arc<Holder>,
     built: ArcSwapOption<Built>,
@@ -99,10 +101,14 @@ pub async fn connect(
 impl ClientTerms {
     /// Terms as control said them.
     pub fn new(spec: UpstreamTls, holder: &Arc<Holder>, now: Timestamp) -> Self {
-        if let Roots::Bundles(names) = &spec.roots {
-            holder.want(&[], names, now);
-        }
-        Self { spec, holder: holder.clone(), built: ArcSwapOption::empty() }
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        holder.want(&[], spec.roots.bundles(), now);
+        Self { number: NEXT.fetch_add(1, Relaxed), spec, holder: holder.clone(), built: ArcSwapOption::empty() }
+    }
+
+    /// Names these terms in pools: no others have or had it, and none is 0.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// As control said them.
@@ -112,10 +118,8 @@ impl ClientTerms {
 
     /// Anew when a bundle has changed: sessions that were begun under the old one end with it.
     fn config(&self) -> Result<Arc<ClientConfig>, VerifyError> {
-        let bundles: Vec<Arc<Bundle>> = match &self.spec.roots {
-            Roots::System => Vec::new(),
-            Roots::Bundles(names) => names.iter().filter_map(|name| self.holder.bundle(name)).collect(),
-        };
+        let names = self.spec.roots.bundles();
+        let bundles: Vec<Arc<Bundle>> = names.iter().filter_map(|name| self.holder.bundle(name)).collect();
         let built = self.built.load();
         let same = |known: &[Arc<Bundle>]| {
             known.len() == bundles.len() && known.iter().zip(&bundles).all(|(a, b)| Arc::ptr_eq(a, b))

@@ -1,0 +1,420 @@
+//! TLS at a gateway of the built binary, asked by a client that keeps to no manners where a test says so.
+//!
+//! One gateway serves the tests; each has names, and where it changes something a certificate, of its own.
+
+// Real processes are waited for in real time.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+mod certificates;
+mod client;
+#[path = "../kit/mod.rs"]
+mod kit;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use certificates::{Authority, Pair};
+use client::Client;
+use kit::mesh::Process;
+use kit::{Leno, figures, free_address, leno};
+
+/// A handshake is cut off then, and the slack of a machine that does other things.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+const SLACK: Duration = Duration::from_secs(2);
+/// How long a change may take to hold.
+const CHANGE: Duration = Duration::from_secs(10);
+
+/// A gateway with all that it serves.
+struct Edge {
+    /// Listeners for names: `a.test`, `*.w.test`, `x.w.test`, `hot.test`.
+    https: SocketAddr,
+    /// Clients must show a certificate.
+    required: SocketAddr,
+    /// They may.
+    optional: SocketAddr,
+    /// TLS ends and bytes go on for `bytes.test`; `pass.test` passes through.
+    bytes: SocketAddr,
+    admin: SocketAddr,
+    authority: Authority,
+    clients: Authority,
+    directory: PathBuf,
+    /// What `a.test` has.
+    a: Pair,
+    _process: Mutex<Process>,
+    _leno: Leno,
+}
+
+/// The gateway of the tests that run at the moment; with the last of them it goes.
+fn edge() -> Arc<Edge> {
+    static EDGE: Mutex<Weak<Edge>> = Mutex::new(Weak::new());
+    let mut running = EDGE.lock().unwrap();
+    running.upgrade().unwrap_or_else(|| {
+        let started = Arc::new(Edge::start());
+        *running = Arc::downgrade(&started);
+        started
+    })
+}
+
+impl Edge {
+    fn start() -> Self {
+        let (authority, clients) = (Authority::new("servers"), Authority::new("clients"));
+        let leno = leno();
+        let directory = leno.path("certificates");
+        let a = authority.issue(&["a.test"]);
+        a.write(&directory, "a");
+        authority.issue(&["*.w.test"]).write(&directory, "wild");
+        authority.issue(&["x.w.test"]).write(&directory, "x");
+        authority.issue(&["hot.test"]).write(&directory, "hot");
+        authority.issue(&["m.test", "a.test", "bytes.test"]).write(&directory, "m");
+        clients.write(&directory, "clients");
+        let [https, required, optional, bytes, admin] = [(); 5].map(|()| free_address());
+        let (http, echo) = (upstream(), echo());
+        let leno = leno.file("resources.yaml", &resources([https, required, optional, bytes], http, echo));
+        let (at, certificates) = (admin.to_string(), directory.display().to_string());
+        let process = Process::start(
+            &leno,
+            &[
+                &["proxy", "--role", "gateway", "--gateway", "edge", "--resources", "resources.yaml"][..],
+                &["--certificates", &certificates, "--admin-listen", &at],
+                &["--metrics-listen", "off", "--outbound-listen", "off"],
+            ]
+            .concat(),
+        );
+        process.wait_for("ready");
+        for port in [https, required, optional, bytes] {
+            until("every listener is open", || TcpStream::connect(port).is_ok());
+        }
+        Self {
+            https,
+            required,
+            optional,
+            bytes,
+            admin,
+            authority,
+            clients,
+            directory,
+            a,
+            _process: Mutex::new(process),
+            _leno: leno,
+        }
+    }
+
+    fn client(&self) -> Client {
+        Client::of(&self.authority)
+    }
+
+    /// A page of the admin listener.
+    fn page(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.admin).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        page
+    }
+
+    fn metric(&self, line: &str) -> u64 {
+        let page = self.page("/metrics");
+        let found = page.lines().find_map(|other| other.strip_prefix(line)).unwrap_or_else(|| panic!("{line}: {page}"));
+        found.trim().parse::<f64>().unwrap() as u64
+    }
+}
+
+fn resources(ports: [SocketAddr; 4], http: SocketAddr, echo: SocketAddr) -> String {
+    let [https, required, optional, bytes] = ports.map(|address| address.port());
+    let listener = |name: &str, port: u16, host: &str, certificate: &str| {
+        format!(
+            "  - {{name: {name}, port: {port}, protocol: HTTPS, hostname: \"{host}\", tls: {{certificateRefs: [{{name: \
+             {certificate}}}]}}}}\n"
+        )
+    };
+    let listeners = [
+        listener("a", https, "a.test", "a"),
+        listener("wild", https, "*.w.test", "wild"),
+        listener("x", https, "x.w.test", "x"),
+        listener("hot", https, "hot.test", "hot"),
+        listener("absent", https, "absent.test", "absent"),
+        listener("m", required, "m.test", "m"),
+        listener("required-a", required, "a.test", "m"),
+        listener("optional", optional, "m.test", "m"),
+        format!(
+            "  - {{name: bytes, port: {bytes}, protocol: TLS, hostname: bytes.test, tls: {{certificateRefs: [{{name: \
+             m}}]}}}}\n"
+        ),
+        format!("  - {{name: pass, port: {bytes}, protocol: TLS, hostname: pass.test, tls: {{mode: Passthrough}}}}\n"),
+    ];
+    let validation = |mode: &str| {
+        format!("{{validation: {{mode: {mode}, caCertificateRefs: [{{kind: ConfigMap, name: clients}}]}}}}")
+    };
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: edge}}\nspec:\n  tls:\n    frontend:\n      \
+         default: {{}}\n      perPort:\n      - {{port: {required}, tls: {}}}\n      - {{port: {optional}, tls: {}}}\n  \
+         listeners:\n{}---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: \
+         all}}\nspec:\n  parentRefs: [{{name: edge}}]\n  rules:\n  - matches: [{{path: {{value: /moved}}}}]\n    filters: \
+         [{{type: RequestRedirect, requestRedirect: {{hostname: new.test}}}}]\n  - backendRefs: [{{name: app, port: \
+         80}}]\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: TLSRoute\nmetadata: {{name: bytes}}\nspec:\n  \
+         parentRefs: [{{name: edge}}]\n  hostnames: [bytes.test, pass.test]\n  rules: [{{backendRefs: [{{name: echo, port: \
+         7}}]}}]\n---\napiVersion: leno.mesh/v1\nkind: Service\nmetadata: {{name: app}}\nspec:\n  ports: [{{port: 80, \
+         targetPort: {}, protocol: http}}]\n  endpoints: [{{address: 127.0.0.1}}]\n---\napiVersion: leno.mesh/v1\nkind: \
+         Service\nmetadata: {{name: echo}}\nspec:\n  ports: [{{port: 7, targetPort: {}, protocol: tcp}}]\n  endpoints: \
+         [{{address: 127.0.0.1}}]\n",
+        validation("AllowValidOnly"),
+        validation("AllowInsecureFallback"),
+        listeners.concat(),
+        http.port(),
+        echo.port()
+    )
+}
+
+/// Answers each request with its head.
+fn upstream() -> SocketAddr {
+    served(|stream| {
+        let (mut reader, mut writer) = (BufReader::new(stream), stream);
+        loop {
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                reader.read_line(&mut head).ok().filter(|read| *read > 0)?;
+            }
+            write!(writer, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{head}", head.len()).ok()?;
+        }
+    })
+}
+
+/// Says back what it hears.
+fn echo() -> SocketAddr {
+    served(|mut stream| {
+        let mut bytes = [0; 4096];
+        loop {
+            let read = stream.read(&mut bytes).ok().filter(|read| *read > 0)?;
+            stream.write_all(&bytes[..read]).ok()?;
+        }
+    })
+}
+
+fn served(serve: fn(&TcpStream) -> Option<()>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || serve(&stream));
+        }
+    });
+    address
+}
+
+/// Waits until something holds.
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < CHANGE, "not within {CHANGE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+// === protocols and names ===
+
+#[test]
+fn both_versions_of_http_are_agreed_by_alpn_and_another_protocol_is_refused() {
+    let edge = edge();
+    let both = edge.client().offering(&["h2", "http/1.1"]);
+    let mut connected = both.connect(edge.https, "a.test").unwrap();
+    assert_eq!(connected.agreed_protocol(), Some("h2"));
+    assert_eq!(connected.get_h2("a.test"), Some(0x88), "200");
+    assert_eq!(connected.key_exchange(), rustls::NamedGroup::X25519MLKEM768);
+
+    let mut connected = edge.client().connect(edge.https, "a.test").unwrap();
+    assert_eq!(connected.agreed_protocol(), Some("http/1.1"));
+    assert_eq!(connected.get("a.test", "/").unwrap().status, 200);
+
+    let refused = edge.client().offering(&["smtp"]).connect(edge.https, "a.test").err().unwrap();
+    assert!(refused.contains("NoApplicationProtocol"), "{refused}");
+}
+
+#[test]
+fn the_name_chooses_the_certificate_and_an_exact_one_wins_over_a_wildcard() {
+    let edge = edge();
+    for (name, names) in [("a.test", "a.test"), ("x.w.test", "x.w.test"), ("y.w.test", "*.w.test")] {
+        let connected = edge.client().connect(edge.https, name).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let shown = String::from_utf8_lossy(&connected.certificate()).into_owned();
+        assert!(shown.contains(names), "{name} got another certificate than that of {names}");
+    }
+    let refused = edge.client().connect(edge.https, "other.test").err().unwrap();
+    assert!(refused.contains("UnrecognisedName"), "{refused}");
+    let refused = edge.client().connect(edge.https, "absent.test").err().unwrap();
+    assert!(refused.contains("InternalError"), "{refused}");
+    assert!(edge.page("/certificates").contains("\"name\":\"absent\""), "the page shows what is not there");
+}
+
+#[test]
+fn what_stands_behind_and_what_moves_away_is_told_of_https() {
+    let edge = edge();
+    let answer = edge.client().get(edge.https, "a.test", "/").unwrap();
+    assert!(answer.body.to_ascii_lowercase().contains("x-forwarded-proto: https\r\n"), "{}", answer.body);
+    let answer = edge.client().get(edge.https, "a.test", "/moved").unwrap();
+    assert_eq!(answer.status, 302);
+    assert!(answer.head.contains("location: https://new.test"), "{}", answer.head);
+}
+
+#[test]
+fn a_host_of_other_terms_is_misdirected_and_one_of_no_listener_is_not_found() {
+    let edge = edge();
+    let mut connected = edge.client().connect(edge.https, "a.test").unwrap();
+    for (host, status) in
+        [("a.test", 200), ("x.w.test", 421), ("a.test:443", 200), ("nobody.test", 404), ("A.Test", 200)]
+    {
+        assert_eq!(connected.get(host, "/").unwrap().status, status, "{host}");
+    }
+}
+
+#[test]
+fn bytes_go_on_where_tls_ends_and_where_it_passes_through() {
+    let edge = edge();
+    let mut connected = edge.client().offering(&[]).connect(edge.bytes, "bytes.test").unwrap();
+    connected.say(b"hello, inside");
+    assert_eq!(connected.hear(13), b"hello, inside");
+    // Passed through, the hello itself comes back, which no client takes for a server's.
+    let refused = edge.client().connect(edge.bytes, "pass.test").err().unwrap();
+    assert!(refused.contains("ClientHello") || refused.contains("InappropriateHandshake"), "{refused}");
+}
+
+// === certificates of clients ===
+
+#[test]
+fn where_clients_must_show_a_certificate_only_a_valid_one_is_served() {
+    let edge = edge();
+    let (known, foreign) = (Arc::new(edge.clients.issue(&["me"])), Arc::new(edge.authority.issue(&["me"])));
+    assert_eq!(edge.client().showing(&known).get(edge.required, "m.test", "/").unwrap().status, 200);
+    let refused = edge.client().get(edge.required, "m.test", "/").unwrap_err();
+    assert!(refused.contains("CertificateRequired"), "{refused}");
+    let refused = edge.client().showing(&foreign).get(edge.required, "m.test", "/").unwrap_err();
+    assert!(refused.contains("UnknownCA") || refused.contains("alert"), "{refused}");
+    assert!(edge.metric("leno_tls_handshake_failures_total{reason=\"client_certificate\"}") >= 2);
+}
+
+#[test]
+fn where_clients_may_show_a_certificate_they_are_served_with_and_without() {
+    let edge = edge();
+    let known = Arc::new(edge.clients.issue(&["me"]));
+    assert_eq!(edge.client().showing(&known).get(edge.optional, "m.test", "/").unwrap().status, 200);
+    assert_eq!(edge.client().get(edge.optional, "m.test", "/").unwrap().status, 200);
+}
+
+// === sessions ===
+
+#[test]
+fn a_ticket_is_good_for_its_name_and_for_no_other_name_or_client_policy() {
+    let edge = edge();
+    let client = edge.client().resuming_anywhere();
+    let visit = |to, name: &str| {
+        let mut connected = client.connect(to, name).unwrap();
+        connected.get(name, "/").map(|answer| (connected.is_resumed(), answer.status))
+    };
+    assert_eq!(visit(edge.https, "a.test"), Ok((false, 200)));
+    assert_eq!(visit(edge.https, "a.test"), Ok((true, 200)), "its own name");
+    assert_eq!(visit(edge.https, "x.w.test"), Ok((false, 200)), "another name");
+    // A ticket from where nobody is asked does not lead around being asked.
+    let refused = visit(edge.required, "a.test").unwrap_err();
+    assert!(refused.contains("CertificateRequired"), "{refused}");
+}
+
+// === changes ===
+
+#[test]
+fn a_new_pair_holds_without_a_failed_request_and_a_bad_one_leaves_it() {
+    let edge = edge();
+    let (over, asked, failed) =
+        (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let client = edge.client();
+    let load: Vec<_> = (0..2)
+        .map(|_| {
+            let (over, asked, failed, client) = (over.clone(), asked.clone(), failed.clone(), client.clone());
+            let to = edge.https;
+            std::thread::spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    asked.fetch_add(1, Ordering::Relaxed);
+                    if client.get(to, "hot.test", "/").is_ok_and(|answer| answer.status == 200) {
+                        continue;
+                    }
+                    failed.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    let shown = || edge.client().connect(edge.https, "hot.test").unwrap().certificate();
+    let started = Instant::now();
+    for _ in 0..3 {
+        let new = edge.authority.issue(&["hot.test"]);
+        new.write(&edge.directory, "hot");
+        until("the new pair is shown", || shown() == new.certificate);
+    }
+    let changed = started.elapsed() / 3;
+
+    let last = shown();
+    std::fs::write(edge.directory.join("hot.crt"), "no certificate").unwrap();
+    until("the bad pair is counted", || {
+        edge.metric("leno_certificate_rejected{certificate=\"hot\",kind=\"pair\"}") == 1
+    });
+    assert_eq!(shown(), last);
+    assert!(edge.page("/certificates").contains("has no certificate in PEM"));
+    over.store(true, Ordering::Relaxed);
+    load.into_iter().for_each(|thread| thread.join().unwrap());
+    let (asked, failed) = (asked.load(Ordering::Relaxed), failed.load(Ordering::Relaxed));
+    figures(format_args!(
+        "edge tls: 3 pairs in force after {} ms each, {asked} connections meanwhile, {failed} failed",
+        changed.as_millis()
+    ));
+    assert_eq!(failed, 0);
+    assert!(asked > 50);
+}
+
+#[test]
+fn what_a_page_a_metric_and_a_table_show_is_no_secret() {
+    let edge = edge();
+    edge.client().get(edge.https, "a.test", "/").unwrap();
+    let key = edge.a.key.serialize_pem();
+    let secret = key.lines().nth(1).unwrap();
+    for path in ["/certificates", "/metrics", "/table", "/settings"] {
+        let page = edge.page(path);
+        assert!(!page.contains(secret) && !page.contains("PRIVATE KEY"), "{path}");
+    }
+    assert!(edge.metric("leno_certificate_not_after_seconds{certificate=\"a\"}") > 1_700_000_000);
+}
+
+// === those who hold up ===
+
+#[test]
+fn a_handshake_that_takes_too_long_is_cut_off() {
+    let edge = edge();
+    let started = Instant::now();
+    let mut silent = TcpStream::connect(edge.https).unwrap();
+    let mut slow = TcpStream::connect(edge.https).unwrap();
+    let mut dribble = slow.try_clone().unwrap();
+    // A record that promises more than comes, a byte a second.
+    std::thread::spawn(move || {
+        for byte in [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3].into_iter().cycle().take(30) {
+            if dribble.write_all(&[byte]).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    });
+    let ended = |stream: &mut TcpStream| {
+        stream.set_read_timeout(Some(HANDSHAKE * 2)).unwrap();
+        let read = stream.read(&mut [0; 64]);
+        assert!(!matches!(&read, Ok(1..)), "{read:?}");
+        started.elapsed()
+    };
+    let took = [ended(&mut silent), ended(&mut slow)];
+    figures(format_args!(
+        "edge tls: slow handshakes ended after {} and {} ms",
+        took[0].as_millis(),
+        took[1].as_millis()
+    ));
+    for took in took {
+        assert!(took >= HANDSHAKE - Duration::from_millis(100) && took < HANDSHAKE + SLACK, "{took:?}");
+    }
+    assert!(edge.metric("leno_tls_handshake_failures_total{reason=\"deadline\"}") >= 2);
+}
