@@ -11,6 +11,7 @@ use leno_model::name::ServiceName;
 use leno_model::resource::gateway::GatewaySpec;
 use leno_model::resource::kind::{Kind, ResourceKey};
 use leno_model::resource::reference::ParentRef;
+use leno_model::resource::reference_grant::ReferenceGrantSpec;
 use leno_model::resource::service::ServiceSpec;
 use leno_model::resource::traffic_policy::TrafficPolicySpec;
 use leno_model::resource::{Resource, Spec};
@@ -48,6 +49,8 @@ pub enum Topic {
     Service(ServiceName),
     /// A gateway and its routes, by namespace and name.
     Gateway(Arc<str>, Arc<str>),
+    /// Who may refer to services of a namespace from others.
+    Grants(Arc<str>),
     /// Which services there are at all.
     Everything,
 }
@@ -58,6 +61,7 @@ pub struct Merged {
     entries: BTreeMap<ResourceKey, Arc<Entry>>,
     routes: BTreeMap<Topic, BTreeSet<ResourceKey>>,
     policies: BTreeMap<ServiceName, BTreeSet<ResourceKey>>,
+    grants: BTreeMap<Arc<str>, BTreeSet<ResourceKey>>,
 }
 
 // === impl Merged ===
@@ -74,6 +78,9 @@ impl Merged {
         for service in policy_targets(&entry.resource) {
             self.policies.entry(service).or_default().insert(key.clone());
         }
+        if key.kind == Kind::ReferenceGrant {
+            self.grants.entry(key.namespace.clone()).or_default().insert(key.clone());
+        }
         self.entries.insert(key, entry);
         touched
     }
@@ -86,6 +93,9 @@ impl Merged {
         }
         for service in policy_targets(&entry.resource) {
             forget(&mut self.policies, &service, key);
+        }
+        if key.kind == Kind::ReferenceGrant {
+            forget(&mut self.grants, &key.namespace, key);
         }
         topics(&entry.resource)
     }
@@ -143,6 +153,15 @@ impl Merged {
         let mut routes: Vec<&Arc<Entry>> = keys.filter_map(|key| self.entries.get(key)).collect();
         routes.sort_by_key(|entry| age(entry));
         routes
+    }
+
+    /// The grants of a namespace.
+    pub fn grants_of(&self, namespace: &str) -> impl Iterator<Item = (&Arc<Entry>, &ReferenceGrantSpec)> {
+        let keys = self.grants.get(namespace).into_iter().flatten();
+        keys.filter_map(|key| self.entries.get(key)).filter_map(|entry| match &entry.resource.spec {
+            Spec::ReferenceGrant(spec) => Some((entry, spec)),
+            _ => None,
+        })
     }
 
     /// The policies for a service, the oldest, which is the one in force, first.
@@ -203,6 +222,7 @@ fn topics(resource: &Resource) -> BTreeSet<Topic> {
             BTreeSet::from([Topic::Service(service), Topic::Everything])
         }
         Spec::Gateway(_) => BTreeSet::from([Topic::Gateway(key.namespace.clone(), key.name.clone())]),
+        Spec::ReferenceGrant(_) => BTreeSet::from([Topic::Grants(key.namespace.clone())]),
         Spec::TrafficPolicy(_) => policy_targets(resource).into_iter().map(Topic::Service).collect(),
         _ => route_topics(resource),
     }
@@ -224,5 +244,10 @@ impl Known for KnownWorld<'_> {
 
     fn gateway(&self, namespace: &str, name: &str) -> Option<GatewaySpec> {
         self.merged.gateway(namespace, name).map(|(_, spec)| spec.clone())
+    }
+
+    fn grants(&self, namespace: &str) -> Vec<(Arc<str>, ReferenceGrantSpec)> {
+        let grants = self.merged.grants_of(namespace);
+        grants.map(|(entry, spec)| (entry.resource.key.name.clone(), spec.clone())).collect()
     }
 }

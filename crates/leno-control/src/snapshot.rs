@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Everything is built for one name, when it is asked for; nothing here walks over all services but the view of a foreign
-//! proxy that subscribes to everything. A [`View`] notes every service and gateway that it read, so that the caller
+//! proxy that subscribes to everything. A [`View`] notes every service, gateway and namespace of grants that it read, so that the caller
 //! knows when to build again. Pure.
 
 mod backend;
@@ -25,7 +25,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use leno_model::name::ServiceName;
-use leno_model::resource::reference::ParentRef;
+use leno_model::resource::kind::ResourceKey;
+use leno_model::resource::reference::{BackendView, ParentRef};
 use leno_model::snapshot::{Cluster, Endpoints, Listener, Name, RouteConfig};
 
 use crate::Directory;
@@ -152,6 +153,13 @@ impl<'a> View<'a> {
         self.note(Topic::Gateway(namespace.into(), name.into()));
         let merged: &'a Merged = self.merged;
         merged.gateway(namespace, name).map(|(_, spec)| spec)
+    }
+
+    /// Whether a grant in `namespace` lets `route` refer to this backend there.
+    pub(crate) fn permits(&self, namespace: &str, route: &ResourceKey, backend: &BackendView<'_>) -> bool {
+        self.note(Topic::Grants(namespace.into()));
+        let mut grants = self.merged.grants_of(namespace);
+        grants.any(|(_, grant)| grant.permits(route.kind, &route.namespace, backend))
     }
 
     fn note(&self, topic: Topic) {

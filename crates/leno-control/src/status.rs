@@ -57,7 +57,7 @@ pub struct Condition {
 pub(crate) fn of(merged: &Merged, directory: &dyn Directory, entry: &Arc<Entry>) -> ResourceStatus {
     let view = View::new(merged, directory);
     let parents: Vec<ParentStatus> = match &entry.resource.spec {
-        Spec::Service(_) => Vec::new(),
+        Spec::ReferenceGrant(_) | Spec::Service(_) => Vec::new(),
         Spec::Gateway(spec) => gateway(&view, entry, spec),
         Spec::TrafficPolicy(_) => policy(merged, &view, entry),
         spec => spec.parents().iter().map(|parent| route(&view, entry, parent)).collect(),
@@ -198,7 +198,7 @@ fn resolved(unresolved: Option<Unresolved>) -> Condition {
 
 /// The first backend that leads nowhere.
 fn unresolved(view: &View<'_>, entry: &Entry, parent: Option<(&ServiceName, u16)>) -> Option<Unresolved> {
-    let context = Context { namespace: &entry.resource.key.namespace, parent };
+    let context = Context { route: &entry.resource.key, parent };
     backends(&entry.resource.spec).into_iter().find_map(|backend| resolve(view, &context, backend).err())
 }
 
@@ -221,7 +221,7 @@ fn backends(spec: &Spec) -> Vec<BackendView<'_>> {
         Spec::TcpRoute(route) => route.rules.iter().flat_map(|rule| &rule.backend_refs).map(Into::into).collect(),
         Spec::TlsRoute(route) => route.rules.iter().flat_map(|rule| &rule.backend_refs).map(Into::into).collect(),
         Spec::UdpRoute(route) => route.rules.iter().flat_map(|rule| &rule.backend_refs).map(Into::into).collect(),
-        Spec::Gateway(_) | Spec::Service(_) | Spec::TrafficPolicy(_) => Vec::new(),
+        Spec::Gateway(_) | Spec::ReferenceGrant(_) | Spec::Service(_) | Spec::TrafficPolicy(_) => Vec::new(),
     }
 }
 

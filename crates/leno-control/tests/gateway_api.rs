@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use leno_control::Error;
 use leno_model::document::{self, Parsed};
 use leno_model::instance::{InstancePort, ProbeResult, Protocol};
+use leno_model::resource::kind::ResourceKey;
 use leno_model::snapshot::*;
 use leno_route::{FieldLookup, Redirected, RequestView, Router, host, redirect_location, rewrite_path};
 use serde_json::Value;
@@ -51,20 +52,19 @@ async fn every_case_of_the_gateway_api_holds_from_text_to_matcher() {
     for file in &files {
         let case = Case::read(file).await;
         failures.extend(case.acceptance_faults());
-        for request in list(&case.value["requests"]) {
-            if case.refused && case.value["mayRefuse"] == true {
-                continue;
-            }
-            requests += 1;
-            let outcome = case.ask(request);
-            let faults = outcome.faults(request, case.namespace());
-            failures
-                .extend(faults.into_iter().map(|fault| format!("{}: {request}: {fault}\n  {outcome:?}", case.name)));
+        if case.refused && case.value["mayRefuse"] == true {
+            continue;
+        }
+        requests += case.hold(&case.value, &mut failures);
+        let deleted = &case.value["deleted"];
+        if deleted.is_object() {
+            case.delete(list(&deleted["resources"])).await;
+            requests += case.hold(deleted, &mut failures);
         }
     }
     println!("{} cases of the Gateway API, {requests} requests, from text to matcher", files.len());
     assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
-    assert!(files.len() >= 99, "only {} cases were found", files.len());
+    assert!(files.len() >= 103, "only {} cases were found", files.len());
 }
 
 // === impl Case ===
@@ -84,6 +84,42 @@ impl Case {
 
     fn namespace(&self) -> &str {
         if self.value["from"].is_string() { "conformance" } else { "infra" }
+    }
+
+    /// Asks what is to be asked, and looks for the references that are not to be resolved; how many requests there were.
+    fn hold(&self, told: &Value, failures: &mut Vec<String>) -> usize {
+        for (route, reason) in told["unresolved"].as_object().into_iter().flatten() {
+            let key: ResourceKey = route.parse().unwrap();
+            let statuses = self.mesh.control.statuses();
+            let said = statuses.iter().filter(|status| status.resource == key).flat_map(|status| &status.conditions);
+            let is_it =
+                |c: &leno_control::status::Condition| c.r#type == "ResolvedRefs" && !c.status && *reason == *c.reason;
+            if !said.clone().any(is_it) {
+                failures.push(format!("{}: {route} is not {reason}: {:?}", self.name, said.collect::<Vec<_>>()));
+            }
+        }
+        let requests = list(&told["requests"]);
+        for request in requests {
+            let outcome = self.ask(request);
+            let faults = outcome.faults(request, self.namespace());
+            failures
+                .extend(faults.into_iter().map(|fault| format!("{}: {request}: {fault}\n  {outcome:?}", self.name)));
+        }
+        requests.len()
+    }
+
+    async fn delete(&self, resources: &[Value]) {
+        let resources = resources.iter().map(|key| key.as_str().unwrap().parse().unwrap()).collect();
+        let delete = leno_control::Delete {
+            principal: mesh::principal("ann"),
+            from: None,
+            set: "older".into(),
+            resources,
+            dry_run: false,
+            expected: None,
+            summary: None,
+        };
+        self.mesh.control.delete(delete).await.unwrap();
     }
 
     /// Routes that must not be in effect and are.

@@ -15,6 +15,7 @@ pub mod l4_route;
 pub mod metadata;
 pub mod number;
 pub mod reference;
+pub mod reference_grant;
 pub mod service;
 pub mod traffic_policy;
 
@@ -28,6 +29,7 @@ use self::kind::{Kind, ResourceKey};
 use self::l4_route::{TcpRouteSpec, TlsRouteSpec, UdpRouteSpec};
 use self::metadata::Metadata;
 use self::reference::ParentRef;
+use self::reference_grant::ReferenceGrantSpec;
 use self::service::ServiceSpec;
 use self::traffic_policy::TrafficPolicySpec;
 
@@ -59,6 +61,8 @@ pub enum Spec {
     TlsRoute(TlsRouteSpec),
     /// Where UDP packets go.
     UdpRoute(UdpRouteSpec),
+    /// Who may send traffic to services of another namespace.
+    ReferenceGrant(ReferenceGrantSpec),
     /// A declared or external service.
     Service(ServiceSpec),
     /// How traffic to a service is treated.
@@ -104,6 +108,7 @@ fn spec_schema(kind: Kind) -> Schema {
         Kind::TcpRoute => schemars::schema_for!(TcpRouteSpec),
         Kind::TlsRoute => schemars::schema_for!(TlsRouteSpec),
         Kind::UdpRoute => schemars::schema_for!(UdpRouteSpec),
+        Kind::ReferenceGrant => schemars::schema_for!(ReferenceGrantSpec),
         Kind::Service => schemars::schema_for!(ServiceSpec),
         Kind::TrafficPolicy => schemars::schema_for!(TrafficPolicySpec),
     }
@@ -120,7 +125,7 @@ impl Spec {
             Spec::TcpRoute(route) => &route.parent_refs,
             Spec::TlsRoute(route) => &route.parent_refs,
             Spec::UdpRoute(route) => &route.parent_refs,
-            Spec::Gateway(_) | Spec::Service(_) | Spec::TrafficPolicy(_) => &[],
+            Spec::Gateway(_) | Spec::ReferenceGrant(_) | Spec::Service(_) | Spec::TrafficPolicy(_) => &[],
         }
     }
 

@@ -9,6 +9,7 @@ mod filter;
 mod gateway;
 mod metadata;
 mod reference;
+mod reference_grant;
 mod route;
 mod service;
 mod text;
@@ -22,7 +23,10 @@ use crate::fault::{self, Fault, FaultClass};
 use crate::name::ServiceName;
 use crate::resource::Spec;
 use crate::resource::gateway::GatewaySpec;
+use crate::resource::kind::ResourceKey;
 use crate::resource::number::Port;
+use crate::resource::reference::BackendView;
+use crate::resource::reference_grant::ReferenceGrantSpec;
 use crate::resource::service::ServiceSpec;
 
 /// What exists beside the set: resources of other sets, and what the registry knows.
@@ -31,6 +35,8 @@ pub trait Known {
     fn service(&self, name: &ServiceName) -> Option<KnownService>;
     /// A gateway.
     fn gateway(&self, namespace: &str, name: &str) -> Option<GatewaySpec>;
+    /// The grants of a namespace, by name.
+    fn grants(&self, namespace: &str) -> Vec<(Arc<str>, ReferenceGrantSpec)>;
 }
 
 /// Nothing exists beside the set: for `check` without a server.
@@ -67,6 +73,7 @@ pub fn validate(set: &[Written], known: &dyn Known) -> Vec<Fault> {
             Spec::TcpRoute(spec) => route::l4(&mut check, &spec.parent_refs, &spec.rules),
             Spec::TlsRoute(spec) => route::tls(&mut check, spec),
             Spec::UdpRoute(spec) => route::udp(&mut check, spec),
+            Spec::ReferenceGrant(spec) => reference_grant::check(&mut check, spec),
             Spec::Service(spec) => service::check(&mut check, spec),
             Spec::TrafficPolicy(spec) => traffic_policy::check(&mut check, spec),
         }
@@ -80,6 +87,7 @@ pub fn validate(set: &[Written], known: &dyn Known) -> Vec<Fault> {
 struct Index<'a> {
     services: BTreeMap<(&'a str, &'a str), &'a ServiceSpec>,
     gateways: BTreeMap<(&'a str, &'a str), &'a GatewaySpec>,
+    grants: BTreeMap<(&'a str, &'a str), &'a ReferenceGrantSpec>,
     known: &'a dyn Known,
 }
 
@@ -94,12 +102,14 @@ struct Check<'a, 'f> {
 
 impl<'a> Index<'a> {
     fn of(set: &'a [Written], known: &'a dyn Known) -> Self {
-        let mut index = Index { services: BTreeMap::new(), gateways: BTreeMap::new(), known };
+        let (services, gateways, grants) = Default::default();
+        let mut index = Index { services, gateways, grants, known };
         for written in set {
             let key = (&*written.resource.key.namespace, &*written.resource.key.name);
             match &written.resource.spec {
                 Spec::Service(spec) => drop(index.services.insert(key, spec)),
                 Spec::Gateway(spec) => drop(index.gateways.insert(key, spec)),
+                Spec::ReferenceGrant(spec) => drop(index.grants.insert(key, spec)),
                 _ => {}
             }
         }
@@ -118,6 +128,14 @@ impl<'a> Index<'a> {
             Some(spec) => Some((*spec).clone()),
             None => self.known.gateway(namespace, name),
         }
+    }
+
+    /// Whether a grant in `target` lets a route there: one of the set, or a known one that the set does not replace.
+    fn permits(&self, target: &str, route: &ResourceKey, backend: &BackendView<'_>) -> bool {
+        let permits = |grant: &ReferenceGrantSpec| grant.permits(route.kind, &route.namespace, backend);
+        let own = self.grants.iter().any(|((namespace, _), grant)| *namespace == target && permits(grant));
+        let known = || self.known.grants(target).into_iter();
+        own || known().any(|(name, grant)| !self.grants.contains_key(&(target, &*name)) && permits(&grant))
     }
 }
 
@@ -157,6 +175,9 @@ impl Known for Nothing {
     }
     fn gateway(&self, _: &str, _: &str) -> Option<GatewaySpec> {
         None
+    }
+    fn grants(&self, _: &str) -> Vec<(Arc<str>, ReferenceGrantSpec)> {
+        Vec::new()
     }
 }
 

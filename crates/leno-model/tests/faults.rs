@@ -3,12 +3,14 @@
 mod cases;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use leno_model::document;
 use leno_model::fault::{Fault, FaultClass, Severity};
 use leno_model::name::ServiceName;
 use leno_model::resource::gateway::GatewaySpec;
 use leno_model::resource::kind::Kind;
+use leno_model::resource::reference_grant::ReferenceGrantSpec;
 use leno_model::resource::{Resource, Spec};
 use leno_model::validate::{Known, KnownPort, KnownService, validate};
 
@@ -36,6 +38,15 @@ impl Known for World {
         match spec {
             Spec::Gateway(spec) if ["default", "other"].contains(&namespace) && name == "edge" => Some(spec),
             _ => None,
+        }
+    }
+
+    fn grants(&self, namespace: &str) -> Vec<(Arc<str>, ReferenceGrantSpec)> {
+        let grant = valid(Kind::ReferenceGrant).replace("namespace: shop", "namespace: default");
+        let spec = document::parse("grant.yaml", &grant).resources.remove(0).resource.spec;
+        match spec {
+            Spec::ReferenceGrant(spec) if namespace == "open" => vec![("r".into(), spec)],
+            _ => Vec::new(),
         }
     }
 }
@@ -106,6 +117,29 @@ fn a_valid_resource_of_every_kind_has_no_error_under_each_of_its_versions() {
             assert_eq!(errors, vec![], "{kind} {version}");
         }
     }
+}
+
+#[test]
+fn a_reference_to_another_namespace_is_a_warning_until_a_grant_of_its_kind_permits_it() {
+    let route = |kind, namespace: &str| {
+        valid(kind).replace("{name: cart, port: 80}", &format!("{{name: cart, namespace: {namespace}, port: 80}}"))
+    };
+    let warned = |text: &str| faults_of(text).iter().filter(|fault| fault.class == CrossNamespace).count();
+    assert_eq!(warned(&route(Kind::HttpRoute, "open")), 0, "granted beside the set");
+    assert_eq!(warned(&route(Kind::GrpcRoute, "open")), 1, "granted to another kind");
+    assert_eq!(warned(&route(Kind::HttpRoute, "closed")), 1, "not granted");
+    let grant = valid(Kind::ReferenceGrant)
+        .replace("namespace: shop", "namespace: default")
+        .replace("{name: r}", "{name: r, namespace: closed}");
+    assert_eq!(warned(&format!("{}---\n{grant}", route(Kind::HttpRoute, "closed"))), 0, "granted in the set");
+    let narrower =
+        grant.replace("namespace: closed", "namespace: open").replace("kind: Service}", "kind: Service, name: one}");
+    assert_eq!(
+        warned(&format!("{}---\n{narrower}", route(Kind::HttpRoute, "open"))),
+        1,
+        "the set takes the grant back"
+    );
+    assert!(faults_of(&route(Kind::HttpRoute, "closed")).iter().all(|fault| fault.severity == Severity::Warning));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! From a backend reference to the cluster it leads to, or why it leads nowhere.
 
 use leno_model::name::ServiceName;
+use leno_model::resource::kind::ResourceKey;
 use leno_model::resource::reference::BackendView;
 use leno_model::snapshot::Name;
 
@@ -9,8 +10,8 @@ use super::{Caller, View};
 
 /// From where a reference is followed.
 pub(crate) struct Context<'a> {
-    /// The route's namespace.
-    pub(crate) namespace: &'a str,
+    /// The route.
+    pub(crate) route: &'a ResourceKey,
     /// The service and port that are asked for, where the parent is a service.
     pub(crate) parent: Option<(&'a ServiceName, u16)>,
 }
@@ -28,12 +29,14 @@ pub(crate) fn resolve(view: &View<'_>, context: &Context<'_>, backend: BackendVi
     let Some((service, version)) = backend.service() else {
         return fault("InvalidKind", format!("{} {} cannot be a backend", backend.kind, backend.name));
     };
-    let namespace = backend.namespace.unwrap_or(context.namespace);
+    let namespace = backend.namespace.unwrap_or(&context.route.namespace);
     // Back to the service that was asked for needs nobody's leave: that is where the request was going.
     let is_parent =
         context.parent.is_some_and(|(parent, _)| *parent.name == *service && *parent.namespace == *namespace);
-    if namespace != context.namespace && !is_parent {
-        return fault("RefNotPermitted", format!("service {namespace}/{service} is in another namespace"));
+    let is_foreign = *namespace != *context.route.namespace && !is_parent;
+    if is_foreign && !view.permits(namespace, context.route, &backend) {
+        let message = format!("no ReferenceGrant in namespace {namespace} permits {service} to this route");
+        return fault("RefNotPermitted", message);
     }
     let Ok(name) = ServiceName::new(namespace, service) else {
         return fault("BackendNotFound", format!("{service:?} is not the name of a service"));
@@ -42,7 +45,7 @@ pub(crate) fn resolve(view: &View<'_>, context: &Context<'_>, backend: BackendVi
     if !found.exists() {
         return fault("BackendNotFound", format!("service {namespace}/{service} is neither declared nor registered"));
     }
-    let caller = Caller { namespace: context.namespace.into(), is_gateway: context.parent.is_none() };
+    let caller = Caller { namespace: context.route.namespace.clone(), is_gateway: context.parent.is_none() };
     if !found.is_visible_to(&caller) {
         return fault("RefNotPermitted", format!("service {namespace}/{service} is not visible from here"));
     }

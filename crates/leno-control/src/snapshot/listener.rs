@@ -119,7 +119,7 @@ fn clusters(
     rule: &L4Rule,
     parent: Option<(&ServiceName, u16)>,
 ) -> Vec<WeightedCluster> {
-    let context = Context { namespace: &entry.resource.key.namespace, parent };
+    let context = Context { route: &entry.resource.key, parent };
     let weighted = |backend| route::weighted(view, &context, backend, Vec::new());
     rule.backend_refs.iter().map(|backend| weighted(backend.into())).collect()
 }

@@ -103,7 +103,7 @@ fn default_rule(view: &View<'_>, service: &ServiceView<'_>, port: &PortView) -> 
 
 /// The rules of one HTTPRoute or GRPCRoute: one for each match of each rule.
 pub(crate) fn rules_of(view: &View<'_>, entry: &Arc<Entry>, parent: Option<(&ServiceName, u16)>) -> Vec<Sorted> {
-    let context = Context { namespace: &entry.resource.key.namespace, parent };
+    let context = Context { route: &entry.resource.key, parent };
     match &entry.resource.spec {
         Spec::HttpRoute(route) => {
             route.rules.iter().enumerate().flat_map(|(i, rule)| http_rule(view, &context, entry, i, rule)).collect()
@@ -201,10 +201,12 @@ fn policy_of<'b>(
     if let Some((service, _)) = context.parent {
         return Some(view.policy_of(service));
     }
-    let mut services: Vec<&str> = backends.filter_map(|backend| backend.service()).map(|(name, _)| name).collect();
+    let own = &*context.route.namespace;
+    let named = |backend: BackendView<'b>| Some((backend.namespace, backend.service()?.0));
+    let mut services: Vec<(Option<&str>, &str)> = backends.filter_map(named).collect();
     services.dedup();
     match services[..] {
-        [only] => ServiceName::new(context.namespace, only).ok().map(|name| view.policy_of(&name)),
+        [(namespace, only)] => ServiceName::new(namespace.unwrap_or(own), only).ok().map(|name| view.policy_of(&name)),
         _ => None,
     }
 }

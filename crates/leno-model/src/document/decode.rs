@@ -161,6 +161,7 @@ impl Decoder<'_> {
             Kind::TcpRoute => self.section(object, "spec").map(Spec::TcpRoute),
             Kind::TlsRoute => self.section(object, "spec").map(Spec::TlsRoute),
             Kind::UdpRoute => self.section(object, "spec").map(Spec::UdpRoute),
+            Kind::ReferenceGrant => self.section(object, "spec").map(Spec::ReferenceGrant),
             Kind::Service => self.section(object, "spec").map(Spec::Service),
             Kind::TrafficPolicy => self.section(object, "spec").map(Spec::TrafficPolicy),
         }

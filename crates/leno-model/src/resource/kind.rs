@@ -27,6 +27,8 @@ pub enum Kind {
     TlsRoute,
     /// Where UDP packets go. Read and validated, not yet served.
     UdpRoute,
+    /// Who may send traffic to services of another namespace.
+    ReferenceGrant,
     /// A declared or external service.
     Service,
     /// How traffic to a service is balanced, bounded in time and retried.
@@ -59,13 +61,14 @@ pub enum KeyError {
 
 impl Kind {
     /// Every kind, in the order of the reference.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 9] = [
         Kind::Gateway,
         Kind::HttpRoute,
         Kind::GrpcRoute,
         Kind::TcpRoute,
         Kind::TlsRoute,
         Kind::UdpRoute,
+        Kind::ReferenceGrant,
         Kind::Service,
         Kind::TrafficPolicy,
     ];
@@ -79,6 +82,7 @@ impl Kind {
             Kind::TcpRoute => "TCPRoute",
             Kind::TlsRoute => "TLSRoute",
             Kind::UdpRoute => "UDPRoute",
+            Kind::ReferenceGrant => "ReferenceGrant",
             Kind::Service => "Service",
             Kind::TrafficPolicy => "TrafficPolicy",
         }
@@ -93,6 +97,7 @@ impl Kind {
             Kind::TcpRoute => "tcproute",
             Kind::TlsRoute => "tlsroute",
             Kind::UdpRoute => "udproute",
+            Kind::ReferenceGrant => "referencegrant",
             Kind::Service => "service",
             Kind::TrafficPolicy => "trafficpolicy",
         }
@@ -112,6 +117,7 @@ impl Kind {
             Kind::Gateway | Kind::HttpRoute => &["v1", "v1beta1", "v1alpha2"],
             Kind::GrpcRoute | Kind::TcpRoute | Kind::UdpRoute => &["v1", "v1alpha2"],
             Kind::TlsRoute => &["v1", "v1alpha3", "v1alpha2"],
+            Kind::ReferenceGrant => &["v1", "v1beta1"],
             Kind::Service | Kind::TrafficPolicy => &["v1"],
         }
     }

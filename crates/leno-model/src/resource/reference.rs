@@ -45,7 +45,8 @@ pub struct BackendObject {
     pub kind: String,
     /// The name: `reviews`; of a version `reviews@v2`.
     pub name: String,
-    /// The namespace. Default: the route's own; another one is not allowed yet.
+    /// The namespace. Default: the route's own. In another one a ReferenceGrant must permit it, unless it is the
+    /// parent Service that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// The service's port, 1 to 65535. Default: the parent Service's port that was asked for, if the backend is of the
@@ -66,7 +67,8 @@ pub struct HttpBackendRef {
     pub kind: String,
     /// The name: `reviews`; of a version `reviews@v2`.
     pub name: String,
-    /// The namespace. Default: the route's own; another one is not allowed yet.
+    /// The namespace. Default: the route's own. In another one a ReferenceGrant must permit it, unless it is the
+    /// parent Service that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// The service's port, 1 to 65535. Default: the parent's port if the backend has it, else the backend's only port.
@@ -92,7 +94,8 @@ pub struct GrpcBackendRef {
     pub kind: String,
     /// The name: `reviews`; of a version `reviews@v2`.
     pub name: String,
-    /// The namespace. Default: the route's own; another one is not allowed yet.
+    /// The namespace. Default: the route's own. In another one a ReferenceGrant must permit it, unless it is the
+    /// parent Service that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// The service's port, 1 to 65535. Default: the parent's port if the backend has it, else the backend's only port.
@@ -118,7 +121,8 @@ pub struct BackendRef {
     pub kind: String,
     /// The name: `reviews`; of a version `reviews@v2`.
     pub name: String,
-    /// The namespace. Default: the route's own; another one is not allowed yet.
+    /// The namespace. Default: the route's own. In another one a ReferenceGrant must permit it, unless it is the
+    /// parent Service that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// The service's port, 1 to 65535. Default: the parent's port if the backend has it, else the backend's only port.

@@ -203,10 +203,20 @@ pub(super) fn backend(check: &mut Check<'_, '_>, path: &str, backend: BackendVie
         parent.is_service() && parent.name == service && parent.namespace.as_deref().unwrap_or(&own) == namespace
     };
     if namespace != own && !parents.iter().any(is_parent) {
-        let message =
-            format!("a backend in namespace `{namespace}` needs a ReferenceGrant, which leno does not have yet");
-        let fix = format!("move the route to namespace `{namespace}`, or use a service of `{own}`");
-        return check.error(FaultClass::CrossNamespace, &format!("{path}.namespace"), message, fix);
+        // What stands in the other namespace is not for this route to learn without a grant.
+        let path = format!("{path}.namespace");
+        if text::label(check, FaultClass::InvalidNamespace, &path, namespace)
+            && !check.index.permits(namespace, &check.written.resource.key, &backend)
+        {
+            let kind = check.written.resource.key.kind;
+            let message =
+                format!("no ReferenceGrant lets {kind}s of namespace `{own}` refer to {service} in `{namespace}`");
+            let fix = format!(
+                "its share is refused until there is one: apply a ReferenceGrant in namespace `{namespace}` from {kind} of `{own}` to Service {service}"
+            );
+            check.warn(FaultClass::CrossNamespace, &path, message, fix);
+            return;
+        }
     }
     match check.index.service(namespace, service) {
         None => unknown_service(check, &name_path, namespace, service),

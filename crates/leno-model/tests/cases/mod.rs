@@ -42,6 +42,9 @@ pub fn valid(kind: Kind) -> String {
         Kind::Gateway => "  listeners: [{name: web, port: 80, protocol: HTTP}]\n",
         Kind::Service => "  ports: [{port: 80}]\n",
         Kind::TrafficPolicy => "  targetRefs: [{name: cart}]\n",
+        Kind::ReferenceGrant => {
+            "  from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}]\n  to: [{group: '', kind: Service}]\n"
+        }
         _ => {
             "  parentRefs: [{group: '', kind: Service, name: cart}]\n  rules:\n  - backendRefs: [{name: cart, port: 80}]\n"
         }
@@ -229,7 +232,7 @@ fn of_every_route(kind: Kind) -> Vec<Case> {
         case(
             CrossNamespace,
             &format!("{at}.namespace"),
-            "move the route",
+            "apply a ReferenceGrant in namespace `other`",
             backend("{name: cart, namespace: ¦other, port: 80}"),
         ),
         case(
@@ -368,7 +371,7 @@ fn of_request_routes(kind: Kind) -> Vec<Case> {
         case(
             CrossNamespace,
             &format!("{mirrored}.backendRef.namespace"),
-            "move the route",
+            "apply a ReferenceGrant in namespace `other`",
             mirror("{backendRef: {name: one, namespace: ¦other}}"),
         ),
         case(
@@ -813,6 +816,54 @@ fn of_services() -> Vec<Case> {
     ]
 }
 
+fn of_grants() -> Vec<Case> {
+    let base = valid(Kind::ReferenceGrant);
+    let from =
+        |text: &str| base.replacen("{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}", text, 1);
+    let to = |text: &str| base.replacen("{group: '', kind: Service}", text, 1);
+    let many = vec!["{group: '', kind: Service}"; 17].join(", ");
+    let route = "group: gateway.networking.k8s.io, kind: HTTPRoute";
+    vec![
+        case(Empty, "spec.from", "at least one", base.replacen("from: [", "from: ¦[] # [", 1)),
+        case(Empty, "spec.to", "at least one", base.replacen("to: [", "to: ¦[] # [", 1)),
+        case(TooMany, "spec.to", "split", base.replacen("[{group: '', kind: Service}]", &format!("¦[{many}]"), 1)),
+        case(MissingField, "spec.from[0].namespace", "add `namespace:`", from(&format!("¦{{{route}}}"))),
+        case(
+            InvalidNamespace,
+            "spec.from[0].namespace",
+            "write `shop`",
+            from(&format!("{{{route}, namespace: ¦Shop}}")),
+        ),
+        case(CrossNamespace, "spec.from[0].namespace", "another", from(&format!("{{{route}, namespace: ¦default}}"))),
+        case(
+            UnsupportedReference,
+            "spec.from[0].kind",
+            "write `group: gateway.networking.k8s.io` and `kind: HTTPRoute`",
+            from("{group: '', kind: ¦HttpRoute, namespace: shop}"),
+        ),
+        case(
+            UnsupportedReference,
+            "spec.from[0].kind",
+            "use one of HTTPRoute",
+            from("{group: gateway.networking.k8s.io, kind: ¦Gateway, namespace: shop}"),
+        ),
+        case(UnsupportedReference, "spec.to[0].kind", "kind: Service", to("{group: '', kind: ¦Secret}")),
+        case(InvalidName, "spec.to[0].name", "write `cart`", to("{group: '', kind: Service, name: ¦Cart}")),
+        case(
+            InvalidVersion,
+            "spec.to[0].name",
+            "name@version",
+            to("{group: leno.mesh, kind: ServiceVersion, name: ¦cart}"),
+        ),
+        case(
+            UnknownField,
+            "spec.to[0].namespace",
+            "the fields here are",
+            to("{group: '', kind: Service, ¦namespace: a}"),
+        ),
+    ]
+}
+
 fn of_policies() -> Vec<Case> {
     let base = valid(Kind::TrafficPolicy);
     let with = |text: &str| format!("{base}{text}\n");
@@ -859,7 +910,8 @@ pub fn all() -> Vec<Case> {
     let mut cases: Vec<Case> = Kind::ALL.into_iter().flat_map(of_every_kind).collect();
     cases.extend(ROUTES.into_iter().flat_map(of_every_route));
     cases.extend(REQUEST_ROUTES.into_iter().flat_map(of_request_routes));
-    for more in [of_http_routes(), of_grpc_routes(), of_byte_routes(), of_gateways(), of_services(), of_policies()] {
+    let single = [of_http_routes(), of_grpc_routes(), of_byte_routes(), of_gateways()];
+    for more in single.into_iter().chain([of_grants(), of_services(), of_policies()]) {
         cases.extend(more);
     }
     cases

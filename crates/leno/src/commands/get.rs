@@ -74,6 +74,7 @@ fn own_columns(kind: Option<Kind>) -> &'static [Column] {
             &[("PARENTS", parents), ("HOSTNAMES", hostnames), ("BACKENDS", backends)]
         }
         Some(Kind::TcpRoute | Kind::UdpRoute) => &[("PARENTS", parents), ("BACKENDS", backends)],
+        Some(Kind::ReferenceGrant) => &[("FROM", granted_from), ("TO", granted_to)],
         Some(Kind::Service) => &[("PORTS", ports)],
         Some(Kind::TrafficPolicy) => &[("TARGETS", targets)],
         None => &[],
@@ -94,6 +95,18 @@ fn parents(resource: &Value) -> String {
         format!("{kind}/{}", text_at(parent, "/name"))
     };
     joined(resource, "/spec/parentRefs", parent)
+}
+
+/// Whose routes are let in: `httproute/shop`.
+fn granted_from(resource: &Value) -> String {
+    let from = |from: &Value| format!("{}/{}", text_at(from, "/kind").to_lowercase(), text_at(from, "/namespace"));
+    joined(resource, "/spec/from", from)
+}
+
+/// To what: `service/reviews`, `service/*`.
+fn granted_to(resource: &Value) -> String {
+    let to = |to: &Value| format!("{}/{}", text_at(to, "/kind").to_lowercase(), to["name"].as_str().unwrap_or("*"));
+    joined(resource, "/spec/to", to)
 }
 
 fn hostnames(resource: &Value) -> String {

@@ -7,11 +7,12 @@ use leno_model::resource::kind::{Kind, ResourceKey};
 use super::failure::Failure;
 
 /// Short names, as `kubectl` has them where it does.
-const SHORT: [(&str, Kind); 6] = [
+const SHORT: [(&str, Kind); 7] = [
     ("gtw", Kind::Gateway),
     ("gw", Kind::Gateway),
     ("hr", Kind::HttpRoute),
     ("gr", Kind::GrpcRoute),
+    ("refgrant", Kind::ReferenceGrant),
     ("svc", Kind::Service),
     ("tp", Kind::TrafficPolicy),
 ];

@@ -137,11 +137,15 @@ fn run_cases() {
 
 /// Puts a set in force as it is; what `leno apply` said when it refused it.
 fn put(mesh: &Mesh, set: &str, resources: &str) -> Result<(), String> {
+    put_with(mesh, set, resources, &[])
+}
+
+fn put_with(mesh: &Mesh, set: &str, resources: &str, more: &[&str]) -> Result<(), String> {
     let file = format!("{set}.yaml");
     fs::write(mesh.leno.path(&file), resources).unwrap();
     let api = format!("http://{}", mesh.http);
     let arguments = ["apply", "-f", &file, "--set", set, "--prune", "--api", &api, "--data-dir", "state"];
-    let ran = mesh.leno.command_under_load(&arguments).output().unwrap();
+    let ran = mesh.leno.command_under_load(&[&arguments, more].concat()).output().unwrap();
     if ran.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&ran.stderr).into_owned()) }
 }
 
@@ -170,7 +174,30 @@ impl<'a> Case<'a> {
         if !self.install() {
             return;
         }
-        for asked in list(&self.value["requests"]).to_vec() {
+        self.hold(&self.value.clone());
+        let deleted = self.value["deleted"].clone();
+        if deleted.is_object() {
+            let gone = list(&deleted["resources"]);
+            let left = self.resources.iter().filter(|(value, _)| !gone.contains(&Value::from(key(value))));
+            let left: Vec<&str> = left.map(|(_, text)| text.as_str()).collect();
+            // The gateway runs on; it has what is in force when the command says so.
+            put_with(self.mesh, "case", &left.join("\n---\n"), &["--wait=20s"]).unwrap();
+            self.hold(&deleted);
+        }
+    }
+
+    /// Looks for the references that are not to be resolved, and asks what is to be asked.
+    fn hold(&mut self, told: &Value) {
+        for (route, reason) in told["unresolved"].as_object().into_iter().flatten() {
+            let (_, status) = self.mesh.api().call("GET", "/api/v1/status", "").unwrap();
+            let bad = list(&status["resources"]["bad"]).iter();
+            let of_route = bad.filter(|status| status["resource"] == route.to_lowercase());
+            let said: Vec<&Value> = of_route.flat_map(|status| list(&status["conditions"])).collect();
+            if !said.iter().any(|c| c["type"] == "ResolvedRefs" && c["status"] == false && c["reason"] == *reason) {
+                self.fail(&format!("{route} is not {reason}: {said:?}"));
+            }
+        }
+        for asked in list(&told["requests"]).to_vec() {
             let way = self.way(&asked);
             leno_runtime::threads::control(self.ask(&asked, &way)).unwrap();
         }
