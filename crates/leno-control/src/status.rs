@@ -274,9 +274,12 @@ fn gateway(view: &View<'_>, entry: &Arc<Entry>, spec: &GatewaySpec) -> Vec<Paren
         } else {
             bad("Programmed", "UnsupportedProtocol", "the protocol is not served yet")
         };
+        let in_vain: Vec<&str> = listener.kinds_in_vain().map(Kind::as_str).collect();
+        let message = || format!("the protocol carries no routes of kind {}", in_vain.join(", "));
+        let invalid = (!in_vain.is_empty()).then(|| bad("ResolvedRefs", "InvalidRouteKinds", message()));
         ParentStatus {
             parent: format!("listener {} (port {})", listener.name, Port::get(listener.port)),
-            conditions: vec![programmed],
+            conditions: [programmed].into_iter().chain(invalid).collect(),
         }
     };
     spec.listeners.iter().map(listener).collect()

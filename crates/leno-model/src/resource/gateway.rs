@@ -238,14 +238,24 @@ pub const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
 impl GatewayListener {
     /// Whether routes of `kind` may belong to it, by its protocol and by what it allows.
     pub fn takes_kind(&self, kind: Kind) -> bool {
-        let by_protocol = match self.protocol {
+        let kinds = self.allowed_routes.as_ref().map(|allowed| allowed.kinds.as_slice()).unwrap_or_default();
+        self.carries(kind) && (kinds.is_empty() || kinds.iter().any(|allowed| allowed.kind == kind.as_str()))
+    }
+
+    /// Whether its protocol is one for routes of `kind`.
+    pub fn carries(&self, kind: Kind) -> bool {
+        match self.protocol {
             GatewayProtocol::Http | GatewayProtocol::Https => matches!(kind, Kind::HttpRoute | Kind::GrpcRoute),
-            GatewayProtocol::Tls => matches!(kind, Kind::TlsRoute | Kind::TcpRoute),
+            GatewayProtocol::Tls => kind == Kind::TlsRoute || (kind == Kind::TcpRoute && self.ends_tls()),
             GatewayProtocol::Tcp => kind == Kind::TcpRoute,
             GatewayProtocol::Udp => kind == Kind::UdpRoute,
-        };
-        let kinds = self.allowed_routes.as_ref().map(|allowed| allowed.kinds.as_slice()).unwrap_or_default();
-        by_protocol && (kinds.is_empty() || kinds.iter().any(|allowed| allowed.kind == kind.as_str()))
+        }
+    }
+
+    /// The kinds of routes that it allows and its protocol cannot carry.
+    pub fn kinds_in_vain(&self) -> impl Iterator<Item = Kind> {
+        let allowed = self.allowed_routes.iter().flat_map(|allowed| &allowed.kinds);
+        allowed.filter_map(|allowed| Kind::written(&allowed.kind)).filter(|kind| !self.carries(*kind))
     }
 
     /// Whether routes of namespace `route` may belong to it, if its gateway is in namespace `own`.

@@ -133,11 +133,20 @@ fn certificate(check: &mut Check<'_, '_>, at: &str, one: &CertificateRef, kinds:
 fn allowed_routes(check: &mut Check<'_, '_>, at: &str, listener: &GatewayListener) {
     let Some(allowed) = &listener.allowed_routes else { return };
     for (i, kind) in allowed.kinds.iter().enumerate() {
+        let path = format!("{at}.kinds[{i}].kind");
+        let routes = Kind::ALL.into_iter().filter(|kind| kind.is_route());
         let known = Kind::written(&kind.kind).filter(|known| known.is_route() && known.group() == kind.group);
-        if known.is_none() {
+        let Some(known) = known else {
             let message = format!("{} of group {:?} is no kind of route", kind.kind, kind.group);
             let fix = "use HTTPRoute, GRPCRoute, TCPRoute, TLSRoute or UDPRoute";
-            check.error(FaultClass::UnsupportedReference, &format!("{at}.kinds[{i}].kind"), message, fix);
+            check.error(FaultClass::UnsupportedReference, &path, message, fix);
+            continue;
+        };
+        if !listener.carries(known) {
+            let fitting: Vec<&str> = routes.filter(|kind| listener.carries(*kind)).map(Kind::as_str).collect();
+            let message = format!("listener `{}` has a protocol that carries no {known}s", listener.name);
+            let fix = format!("use {}, or another protocol", fitting.join(" or "));
+            check.warn(FaultClass::UnsupportedReference, &path, message, fix);
         }
     }
     let Some(namespaces) = &allowed.namespaces else { return };

@@ -735,6 +735,18 @@ fn of_gateways() -> Vec<Case> {
     ]
 }
 
+fn of_listeners() -> Vec<Case> {
+    let with = |text: &str| with_spec(Kind::Gateway, &format!("  listeners:\n{text}"));
+    let kind = "spec.listeners[0].allowedRoutes.kinds[1].kind";
+    let kinds = "allowedRoutes: {kinds: [{kind: TLSRoute}, {kind: ¦TCPRoute}]}";
+    vec![case(
+        UnsupportedReference,
+        kind,
+        "use TLSRoute, or another protocol",
+        with(&format!("  - {{name: a, port: 443, protocol: TLS, tls: {{mode: Passthrough}}, {kinds}}}")),
+    )]
+}
+
 fn of_services() -> Vec<Case> {
     let with = |text: &str| with_spec(Kind::Service, text);
     vec![
@@ -910,7 +922,7 @@ pub fn all() -> Vec<Case> {
     let mut cases: Vec<Case> = Kind::ALL.into_iter().flat_map(of_every_kind).collect();
     cases.extend(ROUTES.into_iter().flat_map(of_every_route));
     cases.extend(REQUEST_ROUTES.into_iter().flat_map(of_request_routes));
-    let single = [of_http_routes(), of_grpc_routes(), of_byte_routes(), of_gateways()];
+    let single = [of_http_routes(), of_grpc_routes(), of_byte_routes(), of_gateways(), of_listeners()];
     for more in single.into_iter().chain([of_grants(), of_services(), of_policies()]) {
         cases.extend(more);
     }
