@@ -138,14 +138,15 @@ pub struct HttpTimeouts {
     pub backend_request: Option<GatewayDuration>,
 }
 
-/// What is tried again.
+/// What is tried again, within the retry budget of the service: retries are at most a fifth of its requests of the last
+/// ten seconds, or 3 a second where that is more. What is beyond gets the answer that there is.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct HttpRetry {
     /// Statuses of answers that are tried again, 400 to 599. Default none: only connection errors are. At most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub codes: Vec<RetryCode>,
-    /// Tries after the first, 0 to 10. Default 1.
+    /// Tries after the first, 0 to 10: as many as the budget has left. Default 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<Attempts>,
     /// The shortest wait between two tries; doubled each time, with jitter. Default 25ms.
