@@ -55,11 +55,11 @@ pub enum PathFault {
 /// The canonical spelling of a target (a path, and perhaps a query, which stays as it is); `None` when it is spelt so
 /// already.
 pub fn canonical(target: &[u8], slashes: EscapedSlashes) -> Result<Option<String>, PathFault> {
-    let end = target.iter().position(|b| *b == b'?').unwrap_or(target.len());
-    let (path, query) = target.split_at(end);
-    if is_canonical(path) {
+    if is_canonical(target) {
         return Ok(None);
     }
+    let end = target.iter().position(|b| *b == b'?').unwrap_or(target.len());
+    let (path, query) = target.split_at(end);
     let mut spelt = without_dot_segments(&respell(path, slashes)?)?;
     if spelt == path {
         return Ok(None);
@@ -120,10 +120,12 @@ fn name_of(segment: &str) -> &str {
 /// What a byte means to the scan.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Class {
+    /// It stays as it is.
     Plain,
     Slash,
-    Dot,
     Percent,
+    /// The path is over.
+    Query,
     /// It is never canonical.
     Other,
 }
@@ -134,8 +136,8 @@ static CLASSES: [Class; 256] = {
     while b < 256 {
         classes[b] = match b as u8 {
             b'/' => Class::Slash,
-            b'.' => Class::Dot,
             b'%' => Class::Percent,
+            b'?' => Class::Query,
             b if is_plain(b) => Class::Plain,
             _ => Class::Other,
         };
@@ -144,30 +146,36 @@ static CLASSES: [Class; 256] = {
     classes
 };
 
-/// Whether a path is spelt canonically. False also for the few that only a closer look tells.
-fn is_canonical(path: &[u8]) -> bool {
-    let (mut rest, mut before) = (path, 0);
-    if path.first() != Some(&b'/') {
+/// Whether the path of a target is spelt canonically. False also for the few that only a closer look tells.
+fn is_canonical(target: &[u8]) -> bool {
+    let mut rest = target;
+    if target.first() != Some(&b'/') {
         return false;
     }
     while let [byte, after @ ..] = rest {
+        rest = after;
         let canonical = match CLASSES[usize::from(*byte)] {
             Class::Plain => true,
-            Class::Slash => before != b'/',
-            Class::Dot => before != b'/' || !begins_with_dot_segment(rest),
+            Class::Slash => after.first() != Some(&b'/') && !begins_with_dot_segment(after),
             Class::Percent => is_canonical_escape(after),
+            Class::Query => return true,
             Class::Other => false,
         };
         if !canonical {
             return false;
         }
-        (before, rest) = (*byte, after);
     }
     true
 }
 
 fn begins_with_dot_segment(path: &[u8]) -> bool {
-    matches!(path, [b'.'] | [b'.', b'/' | b';', ..] | [b'.', b'.'] | [b'.', b'.', b'/' | b';', ..])
+    const ENDS: &[u8] = b"/;?";
+    let is_end = |rest: &[u8]| rest.first().is_none_or(|b| ENDS.contains(b));
+    match path {
+        [b'.', b'.', rest @ ..] => is_end(rest),
+        [b'.', rest @ ..] => is_end(rest),
+        _ => false,
+    }
 }
 
 /// Whether what follows a `%` stays as it is.
@@ -205,7 +213,7 @@ fn respell(path: &[u8], slashes: EscapedSlashes) -> Result<Vec<u8>, PathFault> {
             b'\\' => spelt.push(b'/'),
             // Browsers send these as they are, and every program reads them as if they were escaped.
             b'|' | b'[' | b']' => escape(&mut spelt, *byte),
-            b'/' | b'.' => spelt.push(*byte),
+            b'/' => spelt.push(b'/'),
             _ if is_plain(*byte) => spelt.push(*byte),
             _ => return Err(PathFault::Character(char::from(*byte))),
         }
@@ -269,9 +277,9 @@ const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// What RFC 3986 allows in a segment, but for `.` and `%`.
+/// What RFC 3986 allows in a segment, but for `%`.
 const fn is_plain(byte: u8) -> bool {
-    is_unreserved(byte) && byte != b'.'
+    is_unreserved(byte)
         || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@')
 }
 

@@ -18,6 +18,8 @@ fn a_canonical_target_stays_where_it_is() {
         "/!$&'()*+,;=:@",
         "/a?b=//../%2f%00%zz\\|{}",
         "/?",
+        "/a/..b?x",
+        "/a?/../b",
     ] {
         assert_eq!(canonical(target.as_bytes(), EscapedSlashes::Refuse), Ok(None), "{target}");
     }
@@ -46,6 +48,9 @@ fn every_spelling_of_a_path_comes_to_one() {
         ("/a|b[c]", "/a%7Cb%5Bc%5D"),
         ("/a/../b?x=/../y", "/b?x=/../y"),
         ("/./;/a", "/;/a"),
+        ("/a/..?b", "/?b"),
+        ("/a/.?b", "/a/?b"),
+        ("/a//?b", "/a/?b"),
     ] {
         assert_eq!(spelt(target).as_deref(), Ok(wanted), "{target}");
     }
