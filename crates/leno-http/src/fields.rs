@@ -37,6 +37,8 @@ pub(crate) struct Entry {
     value_len: u32,
     name_len: u16,
     pub(crate) known: Known,
+    /// HTTP/2 said that no table may ever have it (RFC 7541 section 7.1.3).
+    pub(crate) never_indexed: bool,
 }
 
 /// Names this crate acts upon.
@@ -130,7 +132,8 @@ impl Fields {
         };
         let Some(entry) = self.write(name.as_bytes(), value.as_ref()) else { return false };
         let kept = self.list[place];
-        self.list[place] = Entry { name_at: kept.name_at, name_len: kept.name_len, ..entry };
+        let Entry { name_at, name_len, never_indexed, .. } = kept;
+        self.list[place] = Entry { name_at, name_len, never_indexed, ..entry };
         let mut index = 0;
         self.retain_entries(|fields, e| {
             index += 1;
@@ -215,7 +218,8 @@ impl Fields {
         self.own.extend_from_slice(name);
         let value_at = self.own.len() as u32 | OWN;
         self.own.extend_from_slice(value);
-        self.list.push(Entry { name_at, value_at, value_len: value.len() as u32, name_len: name.len() as u16, known });
+        let (value_len, name_len) = (value.len() as u32, name.len() as u16);
+        self.list.push(Entry { name_at, value_at, value_len, name_len, known, never_indexed: false });
     }
 
     pub(crate) fn reserve(&mut self, fields: usize, bytes: usize) {
@@ -261,6 +265,7 @@ impl Fields {
             value_len: value.len() as u32,
             name_len: name.len() as u16,
             known: Known::of(name),
+            never_indexed: false,
         })
     }
 }
@@ -307,6 +312,7 @@ impl Entry {
             value_len: value.len() as u32,
             name_len: name.len() as u16,
             known,
+            never_indexed: false,
         }
     }
 

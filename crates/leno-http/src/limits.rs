@@ -56,7 +56,8 @@ pub struct Limits {
     pub h2_streams: u32,
     /// HTTP/2: receive window of a stream.
     pub h2_stream_window: u32,
-    /// HTTP/2: receive window of a connection.
+    /// HTTP/2: receive window of a connection, given back as bytes arrive: it bounds what is on its way. What is kept is
+    /// bounded by streams and their windows, so that one that is not read holds up no other.
     pub h2_connection_window: u32,
     /// HTTP/2: size of a decoded field list, 32 bytes a field included.
     pub h2_field_list_bytes: u32,

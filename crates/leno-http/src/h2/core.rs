@@ -212,8 +212,10 @@ impl Core {
 
     /// Ends the connection because the peer broke the protocol.
     pub(super) fn condemn(&mut self, code: u32, what: Malformed) {
-        self.leaving = Leaving::Final(self.last_id);
-        frame::goaway(self.output.frames(), self.last_id, code, what.reason());
+        // What was said before stands: the id never rises (RFC 9113 section 6.8).
+        let last = if let Leaving::Final(last) = self.leaving { last } else { self.last_id };
+        self.leaving = Leaving::Final(last);
+        frame::goaway(self.output.frames(), last, code, what.reason());
         self.finish(End::Malformed(what));
     }
 
@@ -284,6 +286,7 @@ impl Core {
         let key = self.streams.open(id, self.stream_window, self.peer.stream_window);
         let slot = self.streams.get(key);
         slot.receive.bodiless = request.method == Method::Head;
+        slot.receive.connect = request.method == Method::Connect;
         slot.send.ended = end;
         frame::headers(self.output.frames(), id, end, &mut self.encoder, |encoder, out| {
             head::write_request(encoder, out, request, length);
@@ -464,7 +467,7 @@ impl Core {
         }
         let id = slot.id;
         slot.end(End::GivenUp, &mut self.wakers);
-        self.forget_received(key);
+        slot.receive.clear();
         frame::reset(self.output.frames(), id, code);
         self.kick();
         self.settle(key);
@@ -512,7 +515,7 @@ impl Core {
         }
     }
 
-    /// Gives so many bytes back to the peer's windows.
+    /// Gives so many bytes back to the peer's window of the stream; to that of the connection they went when they came.
     pub(super) fn release(&mut self, key: u32, bytes: usize) {
         let window = self.limits.h2_stream_window;
         let slot = self.streams.get(key);
@@ -525,25 +528,9 @@ impl Core {
                 self.kick();
             }
         }
-        self.consumed(bytes);
     }
 
-    /// So many bytes came for a stream. A client gives them back to the window of the connection at once: a caller that
-    /// reads slowly holds up its own stream, not everybody's.
-    pub(super) fn delivered(&mut self, bytes: usize) {
-        if self.role == Role::Client {
-            self.release_connection(bytes);
-        }
-    }
-
-    /// Whoever reads is done with so many of the bytes that were delivered. Only now a server gives them back: what all
-    /// streams of a connection hold stays within its window.
-    pub(super) fn consumed(&mut self, bytes: usize) {
-        if self.role == Role::Server && bytes > 0 {
-            self.release_connection(bytes);
-        }
-    }
-
+    /// Gives so many bytes back to the peer's window of the connection.
     pub(super) fn release_connection(&mut self, bytes: usize) {
         self.credit += bytes as u32;
         if self.credit >= (self.limits.h2_connection_window.max(frame::WINDOW) / 2).max(1) {
@@ -556,13 +543,9 @@ impl Core {
 
     /// Nobody will read the rest of a body.
     pub(super) fn unwanted(&mut self, key: u32) {
-        self.streams.get(key).receive.unwanted = true;
-        self.forget_received(key);
-    }
-
-    fn forget_received(&mut self, key: u32) {
-        let bytes = self.streams.get(key).receive.clear();
-        self.consumed(bytes);
+        let receive = &mut self.streams.get(key).receive;
+        receive.unwanted = true;
+        receive.clear();
     }
 
     // --- holders ---
@@ -575,7 +558,7 @@ impl Core {
             return;
         }
         if slot.is_over() {
-            self.forget_received(key);
+            slot.receive.clear();
             self.settle(key);
         } else {
             // The server has answered and needs no more of the request (RFC 9113 section 8.1).

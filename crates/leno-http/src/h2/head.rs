@@ -210,7 +210,9 @@ impl Collect {
             self.block.extend_from_slice(b"cookie");
             let value_at = self.block.len();
             self.block.extend_from_slice(&crumbs);
-            self.list[index] = Entry::in_block(at..value_at, value_at..self.block.len(), Known::Cookie);
+            let mut joined = Entry::in_block(at..value_at, value_at..self.block.len(), Known::Cookie);
+            joined.never_indexed = self.list[index].never_indexed;
+            self.list[index] = joined;
         }
         (Bytes::from(self.block), self.list)
     }
@@ -310,6 +312,15 @@ impl Sink for Collect {
             return self.fault(Malformed::TooManyFields);
         }
         self.regular(name, value, known);
+    }
+
+    fn never_indexed(&mut self, name: &[u8], value: &[u8], known: Known, valid: bool) {
+        let before = self.list.len();
+        self.field(name, value, known, valid);
+        let crumb = self.cookie.as_ref().filter(|_| known == Known::Cookie).map(|(index, _)| *index);
+        if let Some(entry) = self.list.get_mut(crumb.unwrap_or(before)) {
+            entry.never_indexed = true;
+        }
     }
 }
 
@@ -439,11 +450,14 @@ fn write_fields(encoder: &mut Encoder, out: &mut Vec<u8>, fields: &Fields, lengt
             Known::Te if value.eq_ignore_ascii_case(b"trailers") => {}
             _ => continue,
         }
-        let name = fields.name(e);
+        let mut name = fields.name(e);
         if name.iter().any(u8::is_ascii_uppercase) {
             lowered.clear();
             lowered.extend(name.iter().map(u8::to_ascii_lowercase));
-            encoder.field(out, &lowered, value, e.known);
+            name = &lowered;
+        }
+        if e.never_indexed {
+            encoder.never_indexed(out, name, value);
         } else {
             encoder.field(out, name, value, e.known);
         }

@@ -10,10 +10,11 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::core::{Core, Leaving, PING_ALIVE, PING_LEAVING, Role};
 use super::frame::{self, Header, code, setting};
 use super::head::{Collect, Kind, Received, Request};
-use super::streams::{End, Piece};
+use super::streams::{End, Ended, Piece};
 use crate::body::BodyLength;
+use crate::buffer;
 use crate::limits::Malformed;
-use crate::message::ResponseHead;
+use crate::message::{Method, ResponseHead};
 
 /// Where in the stream of bytes the reader is.
 pub(super) struct Inbound {
@@ -51,6 +52,8 @@ struct Block {
 pub(super) struct Feed {
     pub(super) bytes: BytesMut,
     at: usize,
+    /// Size of the buffer that the bytes lie in: what a piece of them keeps.
+    size: usize,
 }
 
 /// The connection cannot go on.
@@ -76,7 +79,7 @@ type Outcome<T = ()> = Result<T, Fatal>;
 
 impl Feed {
     pub(super) fn new(bytes: BytesMut) -> Feed {
-        Feed { bytes, at: 0 }
+        Feed { size: bytes.capacity(), bytes, at: 0 }
     }
 
     fn rest(&self) -> &[u8] {
@@ -105,7 +108,24 @@ impl Feed {
     fn expect(&mut self, bytes: usize) {
         if self.bytes.capacity() - self.at < bytes {
             self.forget_read();
-            self.bytes.reserve(bytes - self.bytes.len());
+            self.make_room(bytes - self.bytes.len());
+        }
+    }
+
+    /// Makes room for so many bytes more.
+    pub(super) fn make_room(&mut self, bytes: usize) {
+        let before = self.bytes.capacity();
+        self.bytes.reserve(bytes);
+        if self.bytes.capacity() > before {
+            self.size = self.bytes.capacity();
+        }
+    }
+
+    /// Takes a buffer, if there is none.
+    pub(super) fn take_buffer(&mut self) {
+        if self.bytes.capacity() == 0 {
+            buffer::take_inbound(&mut self.bytes);
+            self.size = self.bytes.capacity();
         }
     }
 }
@@ -141,6 +161,10 @@ impl Fatal {
     fn flood(what: Malformed) -> Fatal {
         Fatal { code: code::ENHANCE_YOUR_CALM, what }
     }
+}
+
+fn is_tunnel(request: &Request) -> bool {
+    request.head.method == Method::Connect
 }
 
 fn calm(flood: Option<Malformed>) -> Outcome {
@@ -286,7 +310,7 @@ impl Core {
         if padded > 0
             && let Some(key) = self.streams.find(id)
         {
-            self.delivered(padded);
+            self.release_connection(padded);
             self.release(key, padded);
         }
         self.inbound.state = State::Data { id, left: payload, padding, end };
@@ -298,7 +322,7 @@ impl Core {
         let closed = Some((code::STREAM_CLOSED, Malformed::H2Protocol));
         let Some(key) = self.streams.find(id) else {
             // What ended long ago may have been ended by us.
-            let by_them = self.role == Role::Server && self.streams.ended(id) == Some(false);
+            let by_them = self.role == Role::Server && self.streams.ended(id) == Ended::ByThem;
             return Err(if by_them { closed } else { None });
         };
         let slot = self.streams.get(key);
@@ -334,7 +358,7 @@ impl Core {
             return self.release_connection(length);
         };
         let receive = &mut self.streams.get(key).receive;
-        if Piece::is_copied(length) {
+        if Piece::is_copied(length, feed.size) {
             receive.push(Piece::Borrowed(&feed.rest()[..length]));
             feed.consume(length);
         } else {
@@ -342,7 +366,8 @@ impl Core {
         }
         let waker = receive.waker.take();
         self.wakers.extend(waker);
-        self.delivered(length);
+        // At once: whoever reads slowly holds up its own stream, not everybody's.
+        self.release_connection(length);
     }
 
     fn body_ended(&mut self, id: u32) {
@@ -433,9 +458,9 @@ impl Core {
         }
         if id <= self.last_id {
             return match self.streams.ended(id) {
-                Some(true) => calm(self.meter.swallowed()).map(|()| None),
-                Some(false) => Err(Fatal::new(code::STREAM_CLOSED)),
-                None => Err(Fatal::protocol()),
+                Ended::ByUs | Ended::Forgotten => calm(self.meter.swallowed()).map(|()| None),
+                Ended::ByThem => Err(Fatal::new(code::STREAM_CLOSED)),
+                Ended::Never => Err(Fatal::protocol()),
             };
         }
         self.last_id = id;
@@ -452,7 +477,9 @@ impl Core {
         }
         let request = match collect.request() {
             _ if loops => Err(Malformed::H2Protocol),
-            Ok(request) if end && request.length.is_some_and(|length| length > 0) => Err(Malformed::BodyLength),
+            Ok(request) if end && request.length.is_some_and(|length| length > 0) && !is_tunnel(&request) => {
+                Err(Malformed::BodyLength)
+            }
             collected => collected,
         };
         let request = match request {
@@ -466,7 +493,8 @@ impl Core {
         let receive = &mut self.streams.get(key).receive;
         receive.has_head = true;
         receive.ended = end;
-        receive.left = request.length;
+        // What goes through a tunnel is no content (RFC 9110 section 9.3.6).
+        receive.left = request.length.filter(|_| !is_tunnel(&request));
         Ok(Some(Accepted { key, request, has_body: !end }))
     }
 
@@ -517,12 +545,17 @@ impl Core {
             receive.informationals.push_back(received.head);
         } else {
             let bodiless = receive.bodiless || matches!(status, 204 | 304);
-            if end && !bodiless && received.length.unwrap_or(0) > 0 {
+            let tunnel = receive.connect && matches!(status, 200..300);
+            if end && !tunnel && !bodiless && received.length.unwrap_or(0) > 0 {
                 return Err(Malformed::BodyLength);
             }
             receive.has_head = true;
             receive.ended = end;
-            receive.left = if bodiless { Some(0) } else { received.length };
+            receive.left = match (tunnel, bodiless) {
+                (true, _) => None,
+                (false, true) => Some(0),
+                (false, false) => received.length,
+            };
             receive.head = Some(Box::new(received));
         }
         let waker = receive.waker.take();

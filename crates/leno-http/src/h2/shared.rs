@@ -189,23 +189,24 @@ impl Driver {
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.feed.forget_read();
-        let buffer = &mut self.feed.bytes;
+        let feed = &mut self.feed;
+        feed.forget_read();
         let mut ready = self.shared.stream.poll_read_ready(cx)?;
         loop {
             if ready.is_pending() {
                 self.read_size = buffer::SIZE;
-                if buffer.is_empty() {
-                    buffer::give_inbound(buffer);
+                if feed.bytes.is_empty() {
+                    buffer::give_inbound(&mut feed.bytes);
                 }
                 return Poll::Pending;
             }
-            buffer::take_inbound(buffer);
-            if buffer.capacity() - buffer.len() < buffer::SIZE / 4 || buffer.capacity() < self.read_size {
-                buffer.reserve(self.read_size);
+            feed.take_buffer();
+            let (room, whole) = (feed.bytes.capacity() - feed.bytes.len(), feed.bytes.capacity());
+            if room < buffer::SIZE / 4 || whole < self.read_size {
+                feed.make_room(self.read_size);
             }
-            let room = buffer.capacity() - buffer.len();
-            match self.shared.stream.try_read(buffer) {
+            let room = feed.bytes.capacity() - feed.bytes.len();
+            match self.shared.stream.try_read(&mut feed.bytes) {
                 Ok(read) => {
                     if read == room {
                         self.read_size = (self.read_size * 2).min(READ_MAX);

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
+use super::core::Core;
 use super::frame::code;
 use super::shared::StreamRef;
 use super::streams::End;
@@ -112,7 +113,7 @@ impl Incoming {
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        unwanted(&self.stream, self.unreleased);
+        self.stream.with(Core::unwanted);
     }
 }
 
@@ -240,16 +241,8 @@ impl Pipe {
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        unwanted(&self.stream, self.unreleased);
+        self.stream.with(Core::unwanted);
     }
-}
-
-/// Nobody reads what else comes, nor is done later with the last piece, of so many bytes.
-fn unwanted(stream: &StreamRef, unreleased: usize) {
-    stream.with(|core, key| {
-        core.consumed(unreleased);
-        core.unwanted(key);
-    });
 }
 
 /// What the end of a stream before its time means.

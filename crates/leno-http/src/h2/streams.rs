@@ -22,6 +22,8 @@ pub(super) struct Streams {
     by_id: HashMap<u32, u32, BuildHasherDefault<IdHasher>>,
     /// Ids of those that ended last, and whether a reset of ours ended them.
     ended: VecDeque<(u32, bool)>,
+    /// The highest id of those that are remembered no more.
+    forgotten: u32,
     /// Open ones, as both ends count them.
     pub(super) open: u32,
     /// Blocked by the connection's window, or because enough waits to be written; served in turn.
@@ -52,6 +54,8 @@ pub(super) struct Receive {
     pub(super) unwanted: bool,
     /// The response has no body whatever its length says: the request was HEAD.
     pub(super) bodiless: bool,
+    /// The request was CONNECT.
+    pub(super) connect: bool,
     pub(super) informationals: VecDeque<ResponseHead>,
     pub(super) head: Option<Box<Received>>,
     /// The body: first what is at hand without an allocation, then more, then what was small and is gathered.
@@ -104,8 +108,22 @@ pub(super) enum End {
     Gone,
 }
 
+/// What is known of a stream that is here no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// A reset of ours ended it: the peer may not have known.
+    ByUs,
+    ByThem,
+    /// Too long ago to say.
+    Forgotten,
+    /// Nobody opened it, but for one after it.
+    Never,
+}
+
 /// Payloads shorter than this are gathered, so that many small ones cost no more memory than their bytes.
 const GATHERED: usize = 2048;
+/// So are those shorter than this part of the buffer that they were read into, which a slice of it would keep.
+const PART: usize = 8;
 /// Ended streams that are remembered.
 const ENDED: usize = 256;
 
@@ -179,8 +197,11 @@ impl Streams {
         }
         if slot.holders == 0 {
             let by_us = matches!(slot.end, Some(End::GivenUp | End::Malformed(_)));
-            let id = slot.id;
+            let (id, queued) = (slot.id, slot.send.queued);
             *slot = Slot::default();
+            if queued {
+                self.queue.retain(|waiting| *waiting != key);
+            }
             self.by_id.remove(&id);
             self.remember(id, by_us);
             self.free.push(key);
@@ -191,21 +212,29 @@ impl Streams {
     /// Gives back the room for the streams that there once were.
     pub(super) fn shrink(&mut self) {
         if self.by_id.is_empty() {
-            *self = Streams { ended: std::mem::take(&mut self.ended), ..Streams::default() };
+            let ended = std::mem::take(&mut self.ended);
+            *self = Streams { ended, forgotten: self.forgotten, ..Streams::default() };
             self.ended.shrink_to_fit();
         }
     }
 
     pub(super) fn remember(&mut self, id: u32, by_us: bool) {
-        if self.ended.len() == ENDED {
-            self.ended.pop_front();
+        if self.ended.len() == ENDED
+            && let Some((id, _)) = self.ended.pop_front()
+        {
+            self.forgotten = self.forgotten.max(id);
         }
         self.ended.push_back((id, by_us));
     }
 
-    /// Of a stream that ended lately: whether a reset of ours ended it.
-    pub(super) fn ended(&self, id: u32) -> Option<bool> {
-        self.ended.iter().rev().find(|(ended, _)| *ended == id).map(|(_, by_us)| *by_us)
+    /// How a stream ended that is here no more.
+    pub(super) fn ended(&self, id: u32) -> Ended {
+        match self.ended.iter().rev().find(|(ended, _)| *ended == id) {
+            Some((_, true)) => Ended::ByUs,
+            Some((_, false)) => Ended::ByThem,
+            None if id <= self.forgotten => Ended::Forgotten,
+            None => Ended::Never,
+        }
     }
 }
 
@@ -270,13 +299,11 @@ impl Receive {
         (whole && self.first.len() <= most).then(|| self.pop()).flatten()
     }
 
-    /// Drops what was not read, and says how many bytes that were.
-    pub(super) fn clear(&mut self) -> usize {
-        let mut bytes = 0;
-        while let Some(piece) = self.pop() {
-            bytes += piece.len();
-        }
-        bytes
+    /// Drops what was not read.
+    pub(super) fn clear(&mut self) {
+        self.first = Bytes::new();
+        self.more = VecDeque::new();
+        self.gathered = BytesMut::new();
     }
 }
 
@@ -289,9 +316,9 @@ pub(super) enum Piece<'a> {
 }
 
 impl Piece<'_> {
-    /// Whether a payload of this length is copied.
-    pub(super) fn is_copied(length: usize) -> bool {
-        length < GATHERED
+    /// Whether a payload of this length is copied out of a buffer of this size.
+    pub(super) fn is_copied(length: usize, buffer: usize) -> bool {
+        length < GATHERED.max(buffer / PART)
     }
 }
 

@@ -10,6 +10,8 @@ use super::super::receive::{Fatal, Feed};
 use super::super::streams::Streams;
 use super::*;
 
+mod edges;
+
 /// xorshift, seeded.
 struct Noise(u64);
 

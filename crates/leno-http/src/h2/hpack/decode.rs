@@ -9,6 +9,11 @@ pub(crate) trait Sink {
     /// A field. `valid`: its name is a token in lower case, perhaps after a colon, and its value has no byte that no
     /// value may have.
     fn field(&mut self, name: &[u8], value: &[u8], known: Known, valid: bool);
+
+    /// One that must never get into a table, wherever it is sent on.
+    fn never_indexed(&mut self, name: &[u8], value: &[u8], known: Known, valid: bool) {
+        self.field(name, value, known, valid);
+    }
 }
 
 /// The bytes are no block of a head; the tables of both ends differ from now on.
@@ -24,6 +29,16 @@ pub(crate) struct Decoder {
 
 /// Kept of the scratch space between blocks.
 const SCRATCH_KEPT: usize = 1024;
+
+/// What becomes of a literal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Literal {
+    /// It goes to the table.
+    Added,
+    Plain,
+    /// It goes to no table anywhere.
+    Never,
+}
 
 /// A string of a literal: in the block, or decoded to the scratch space.
 #[derive(Clone, Copy)]
@@ -50,7 +65,7 @@ impl Decoder {
                 }
                 0x40.. => {
                     begun = true;
-                    self.literal(&mut block, 6, true, sink)?;
+                    self.literal(&mut block, 6, Literal::Added, sink)?;
                 }
                 0x20.. => {
                     let size = integer(&mut block, 5)?;
@@ -59,9 +74,13 @@ impl Decoder {
                     }
                     self.table.resize(size as usize);
                 }
+                0x10.. => {
+                    begun = true;
+                    self.literal(&mut block, 4, Literal::Never, sink)?;
+                }
                 _ => {
                     begun = true;
-                    self.literal(&mut block, 4, false, sink)?;
+                    self.literal(&mut block, 4, Literal::Plain, sink)?;
                 }
             }
         }
@@ -82,7 +101,7 @@ impl Decoder {
         Ok(())
     }
 
-    fn literal(&mut self, block: &mut &[u8], prefix: u32, add: bool, sink: &mut impl Sink) -> Result<(), Refused> {
+    fn literal(&mut self, block: &mut &[u8], prefix: u32, kind: Literal, sink: &mut impl Sink) -> Result<(), Refused> {
         self.scratch.clear();
         let index = integer(block, prefix)?;
         let literal_name = match index {
@@ -119,9 +138,13 @@ impl Decoder {
             }
         };
         let valid = name_valid && valid_value(value);
-        sink.field(name, value, known, valid);
-        if add {
-            self.table.add(name, value, known, u32::from(valid));
+        match kind {
+            Literal::Never => sink.never_indexed(name, value, known, valid),
+            Literal::Plain => sink.field(name, value, known, valid),
+            Literal::Added => {
+                sink.field(name, value, known, valid);
+                self.table.add(name, value, known, u32::from(valid));
+            }
         }
         Ok(())
     }

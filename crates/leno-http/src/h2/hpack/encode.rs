@@ -28,6 +28,9 @@ const LONGEST: usize = 512;
 /// Shorter values could be guessed by whoever can add fields of their own (RFC 7541 section 7.1.3).
 const GUESSABLE: usize = 20;
 
+/// Begins a literal that no table may have.
+const NEVER: u8 = 0x10;
+
 // === impl Encoder ===
 
 impl Encoder {
@@ -71,6 +74,11 @@ impl Encoder {
         self.any(out, name, value, known, || static_name(name));
     }
 
+    /// A field that must never get into a table. The name is in lower case.
+    pub(crate) fn never_indexed(&self, out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+        write(out, NEVER, 4, static_name(name), name, value);
+    }
+
     /// A pseudo-field whose name has this index in the static table.
     pub(crate) fn pseudo(&mut self, out: &mut Vec<u8>, index: u32, name: &str, value: &[u8]) {
         self.any(out, name.as_bytes(), value, Known::Other, || index);
@@ -78,7 +86,7 @@ impl Encoder {
 
     fn any(&mut self, out: &mut Vec<u8>, name: &[u8], value: &[u8], known: Known, index: impl Fn() -> u32) {
         if is_secret(name, value) {
-            return write(out, 0x10, 4, index(), name, value);
+            return write(out, NEVER, 4, index(), name, value);
         }
         if name.len() + value.len() > LONGEST {
             return write(out, 0x00, 4, index(), name, value);
