@@ -417,6 +417,7 @@ says that they mean nothing; what has no one reading is answered with 400.
 Limits, on by default:
   descriptors of connections: the limit of the process less 512; 1024 connections of one source at a gateway
   request head 64 KiB in 100 fields, request line 8 KiB, complete within 10 s
+  request bodies come at 240 bytes a second or more after 5 s, and at a gateway responses are read so after 8 s
   idle keep-alive connection 1 h, 75 s at a gateway; a message that does not move 5 min, connect 5 s
   HTTP/2: 100 streams, windows of 64 KiB and 1 MiB, field list 64 KiB
   buffers 32 KiB per direction of a stream; bodies stream without a limit
@@ -568,7 +569,7 @@ pub struct FilesArgs {
 /// `leno get`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  leno get\n  leno get httproutes -n shop\n  leno get hr/shop/cart -o yaml > cart.yaml\n\nShort kinds: gtw (Gateway), hr (HTTPRoute), gr (GRPCRoute), refgrant (ReferenceGrant), svc (Service), tp (TrafficPolicy).\nExit status: 1 when there is no such resource."
+    after_help = "Examples:\n  leno get\n  leno get httproutes -n shop\n  leno get hr/shop/cart -o yaml > cart.yaml\n\nShort kinds: gtw (Gateway), hr (HTTPRoute), gr (GRPCRoute), refgrant (ReferenceGrant), btlspolicy (BackendTLSPolicy), svc (Service), tp (TrafficPolicy).\nExit status: 1 when there is no such resource."
 )]
 pub struct GetArgs {
     /// `httproute`, `service`, … or KIND/NAME or KIND/NAMESPACE/NAME; everything when absent.
