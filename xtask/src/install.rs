@@ -79,7 +79,7 @@ const PACKAGES: &[Package] = &[
     apt("python3-werkzeug", "/usr/share/doc/python3-werkzeug", &[Use::Interop]),
     apt("libtomcat10-embed-java", "/usr/share/java/tomcat10-embed-core.jar", &[Use::Interop]),
     apt("libjetty9-java", "/usr/share/java/jetty9-server.jar", &[Use::Interop]),
-    apt("haproxy", "haproxy", &[Use::Bench]),
+    apt("haproxy", "haproxy", &[Use::Interop, Use::Bench]),
     apt("nginx", "nginx", &[Use::Interop, Use::Bench]),
     apt("libnginx-mod-stream", "/usr/lib/nginx/modules/ngx_stream_module.so", &[Use::Bench]),
     apt("wrk", "wrk", &[Use::Bench]),
@@ -96,6 +96,11 @@ struct Environment {
 
 const ENVIRONMENTS: &[Environment] = &[
     Environment { name: "httpbin", requirements: "interop/programs/python/requirements.txt", uses: &[Use::Interop] },
+    Environment {
+        name: "differential",
+        requirements: "interop/programs/differential/requirements.txt",
+        uses: &[Use::Interop],
+    },
     // Playwright brings no browser of its own: it is told where Debian's is.
     Environment {
         name: "browser",
@@ -116,6 +121,11 @@ struct Built {
 const BUILT: &[Built] = &[
     Built { name: "go-client", folder: "interop/programs/go", command: &["go", "build", "-o", "OUT", "./client"] },
     Built { name: "go-server", folder: "interop/programs/go", command: &["go", "build", "-o", "OUT", "./server"] },
+    Built {
+        name: "differential",
+        folder: "interop/programs/differential",
+        command: &["go", "build", "-o", "OUT", "."],
+    },
     Built {
         name: "grpc-client",
         folder: "interop/programs/grpc",

@@ -1,0 +1,3 @@
+module leno.mesh/interop/differential
+
+go 1.21
