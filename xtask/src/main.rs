@@ -4,7 +4,7 @@
 //! Verbs print what they do and how long it took; exit 0 means that everything asked for held.
 //!
 //! The modules in reading order: `check` and `test` are the two that people call, `deps` and `size` read the tree, `generate` writes its reference, `install` declares every tool that is not
-//! cargo or cc, `browser` looks at the dashboard, `interop` and `bench` run leno beside real programs.
+//! cargo or cc, `browser` looks at the dashboard, `interop` and `bench` run leno beside real programs, `fuzz` runs campaigns.
 
 // A tool that times things with the real clock: there is no simulated time here for the seam to serve.
 #![allow(clippy::disallowed_methods)]
@@ -13,6 +13,7 @@ mod bench;
 mod browser;
 mod check;
 mod deps;
+mod fuzz;
 mod generate;
 mod http;
 mod install;
@@ -46,6 +47,8 @@ enum Verb {
     Size,
     /// Writes what is made from the code and committed: docs/reference/.
     Gen,
+    /// New inputs for the parsers of hostile bytes, by libFuzzer; needs nightly.
+    Fuzz(fuzz::Options),
     /// leno beside HAProxy, nginx and Envoy.
     Bench(bench::Options),
     /// Real programs talking to each other.
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Verb::Deps => deps::run(),
         Verb::Size => size::run(),
         Verb::Gen => generate::run(),
+        Verb::Fuzz(options) => fuzz::run(&options),
         Verb::Bench(options) => bench::run(&options),
         Verb::Interop(options) => interop::run(&options),
         Verb::Install { dry_run, uses } => install::run(&uses, dry_run),
