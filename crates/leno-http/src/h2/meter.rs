@@ -1,7 +1,7 @@
 //! Counts what a peer sends besides requests and bodies, and finds floods.
 //!
-//! PING and SETTINGS are answered, PRIORITY, WINDOW_UPDATE and unknown frames are swallowed, for as long as they come; a
-//! peer can keep a core busy with them. What is allowed in ten seconds grows with what is written (whoever downloads a
+//! PING and SETTINGS are answered, PRIORITY, WINDOW_UPDATE and unknown frames are swallowed, bodies of single bytes are
+//! passed on, for as long as they come; a peer can keep a core busy with them. What is allowed in ten seconds grows with what is written (whoever downloads a
 //! lot has windows to update), so that only those who cost more than they use are stopped. The clock is asked only when
 //! a count reaches its limit.
 
@@ -27,6 +27,7 @@ pub(super) struct Meter {
 struct Window {
     began: Option<Instant>,
     control: u32,
+    updates: u32,
     /// DATA that has no byte and ends nothing.
     empty: u32,
     resets: u32,
@@ -44,6 +45,10 @@ const WINDOW: Duration = Duration::from_secs(10);
 const BYTES_PER_FRAME: u64 = 512;
 /// For each frame of DATA written, so many more: gRPC answers one with WINDOW_UPDATE and PING.
 const FOR_DATA: u64 = 4;
+/// WINDOW_UPDATE is not counted for so many of them to a frame of DATA written: some update both windows with every read.
+const UPDATES_FOR_DATA: u64 = 10;
+/// DATA that is shorter and ends nothing counts as a frame that carries nothing; the shortest message of gRPC has as many.
+const TINY: usize = 5;
 /// Empty frames of DATA in a window.
 const EMPTY_MAX: u32 = 100;
 
@@ -74,7 +79,9 @@ impl Meter {
     pub(super) fn frame(&mut self, header: Header) -> Option<Malformed> {
         let window = &mut self.window;
         match header.kind {
-            frame::DATA if header.length > 0 || header.has(frame::END_STREAM) => return None,
+            frame::DATA if header.length >= TINY || header.has(frame::END_STREAM) => return None,
+            frame::DATA if header.length > 0 && self.role == Role::Client => return None,
+            frame::DATA if header.length > 0 => {}
             frame::DATA => {
                 window.empty += 1;
                 return window.exceeds(window.empty > EMPTY_MAX).then_some(Malformed::ControlFlood);
@@ -90,6 +97,12 @@ impl Meter {
                 window.resets += 1;
                 let allowed = self.resets_max.saturating_add(window.streams / 5);
                 return window.exceeds(window.resets > allowed).then_some(Malformed::ResetFlood);
+            }
+            frame::WINDOW_UPDATE => {
+                window.updates += 1;
+                if u64::from(window.updates) <= window.sent * UPDATES_FOR_DATA {
+                    return None;
+                }
             }
             frame::SETTINGS | frame::PING if header.has(frame::ACK) => return None,
             _ => {}
@@ -152,8 +165,28 @@ mod tests {
         }
         let mut meter = meter();
         assert!((0..EMPTY_MAX).all(|_| meter.frame(header(frame::DATA, 0)).is_none()));
-        assert!((0..1000).all(|_| meter.frame(header(frame::DATA, 1)).is_none()));
+        assert!((0..1000).all(|_| meter.frame(header(frame::DATA, TINY)).is_none()));
         assert_eq!(meter.frame(header(frame::DATA, 0)), Some(Malformed::ControlFlood));
+    }
+
+    #[test]
+    fn bodies_that_come_byte_by_byte_are_a_flood() {
+        let mut meter = meter();
+        assert!((0..5).all(|_| meter.frame(header(frame::DATA, 1)).is_none()));
+        assert_eq!(meter.frame(header(frame::DATA, 1)), Some(Malformed::ControlFlood));
+    }
+
+    #[test]
+    fn each_frame_of_data_may_be_answered_with_ten_updates() {
+        let mut meter = meter();
+        meter.control_max = 0;
+        for _ in 0..1000 {
+            meter.sent_data();
+            assert!((0..10).all(|_| meter.frame(header(frame::WINDOW_UPDATE, 4)).is_none()));
+        }
+        let more = 1000 * FOR_DATA;
+        assert!((0..more).all(|_| meter.frame(header(frame::WINDOW_UPDATE, 4)).is_none()));
+        assert_eq!(meter.frame(header(frame::WINDOW_UPDATE, 4)), Some(Malformed::ControlFlood));
     }
 
     #[test]
