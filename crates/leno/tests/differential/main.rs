@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A stream is refused, or what arrives behind the gateway is what leno read, in order and nothing else, and every peer
-//! reads the same in it. What a peer refuses altogether is counted by its reason.
+//! reads the same in it. A peer may refuse methods that it does not serve, which is counted, and nothing else.
 
 // Real processes are waited for in real time.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]

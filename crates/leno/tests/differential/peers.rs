@@ -58,6 +58,26 @@ fn python() -> PathBuf {
     root().join(".cache/venv/differential/bin/python")
 }
 
+/// Methods that Node has heard of, among those of the streams.
+const KNOWN_TO_NODE: &[&str] =
+    &["GET", "POST", "PUT", "HEAD", "DELETE", "OPTIONS", "PATCH", "PROPFIND", "TRACE", "COPY", "LOCK", "MOVE"];
+
+/// What is sent on of a request of HTTP/1.0 without a host (RFC 9112 section 3.2).
+const NO_HOST: &[u8] = b"\r\nHost: \r\n";
+
+/// Whether a peer may refuse a request that leno sends on: some do not serve every method, and nginx asks for a host. Any
+/// other refusal would mean that leno sends on what others hold to be malformed.
+fn may_refuse(peer: &str, bytes: &[u8], request: &Request) -> bool {
+    match peer {
+        "Node" => !KNOWN_TO_NODE.contains(&&*request.method),
+        "nginx" => {
+            let plain = request.method.bytes().all(|b| b.is_ascii_uppercase() || b == b'_' || b == b'-');
+            !plain || request.method == "TRACE" || request.target == "*" || find(bytes, NO_HOST).is_some()
+        }
+        _ => false,
+    }
+}
+
 /// What is not installed here.
 pub(crate) fn missing() -> Option<String> {
     let built = [go(), python()].into_iter().find(|path| !path.exists()).map(|path| path.display().to_string());
@@ -125,6 +145,9 @@ impl Peer {
                 Ok((Answered::Read(read), _)) => {
                     compared.fault(format!("read {read:?} in place of {request:?}"), bytes);
                 }
+                Ok((Answered::Refused(why), _)) if !may_refuse(self.name, bytes, request) => {
+                    compared.fault(format!("refused it: {why}"), bytes);
+                }
                 Ok((Answered::Refused(why), _)) => *compared.refused.entry(why).or_default() += 1,
                 Err(why) => compared.fault(why, bytes),
             }
@@ -172,7 +195,7 @@ impl Peer {
         let Some(read) = field("x-read") else {
             let why = field("x-refused").unwrap_or_default();
             return Ok((
-                Answered::Refused(format!("{} {} {why}", &head[9..12], kind_of(request)).trim().to_owned()),
+                Answered::Refused(format!("{} {} {why}", &head[9..12], kind_of(bytes, request)).trim().to_owned()),
                 None,
             ));
         };
@@ -204,10 +227,11 @@ impl Drop for Peer {
     }
 }
 
-/// What about a request peers refuse: its method, or its target.
-fn kind_of(request: &Request) -> String {
+/// What about a request peers refuse: its target, its host, or its method.
+fn kind_of(bytes: &[u8], request: &Request) -> String {
     match &*request.target {
         "*" => format!("{} *", request.method),
+        _ if find(bytes, NO_HOST).is_some() => "without a host".to_owned(),
         _ => request.method.clone(),
     }
 }
