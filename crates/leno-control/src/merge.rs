@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use leno_model::name::ServiceName;
+use leno_model::resource::backend_tls_policy::BackendTlsPolicySpec;
 use leno_model::resource::gateway::GatewaySpec;
 use leno_model::resource::kind::{Kind, ResourceKey};
 use leno_model::resource::reference::ParentRef;
@@ -177,6 +178,28 @@ impl Merged {
         policies.sort_by_key(|(entry, _)| age(entry));
         policies
     }
+
+    /// The policy of TLS that is in force for a port of a service: of those for this very port, else of those for all, the
+    /// oldest.
+    pub fn tls_policy_of(
+        &self,
+        service: &ServiceName,
+        port: Option<&str>,
+    ) -> Option<(&Arc<Entry>, &BackendTlsPolicySpec)> {
+        let keys = self.policies.get(service).into_iter().flatten();
+        let found = keys.filter_map(|key| self.entries.get(key)).filter_map(|entry| match &entry.resource.spec {
+            Spec::BackendTlsPolicy(spec) => Some((entry, spec)),
+            _ => None,
+        });
+        let ranked = found.filter_map(|(entry, spec)| {
+            let targets = spec.target_refs.iter().filter(|target| *target.name == *service.name);
+            let sections = targets.map(|target| target.section_name.as_deref());
+            let fits = sections.filter(|section| section.is_none() || *section == port);
+            let exact = fits.map(|section| section.is_some()).max()?;
+            Some(((!exact, age(entry)), (entry, spec)))
+        });
+        ranked.min_by(|a, b| a.0.cmp(&b.0)).map(|(_, found)| found)
+    }
 }
 
 fn forget<K: Ord>(index: &mut BTreeMap<K, BTreeSet<ResourceKey>>, at: &K, key: &ResourceKey) {
@@ -208,9 +231,12 @@ fn route_topics(resource: &Resource) -> BTreeSet<Topic> {
 }
 
 fn policy_targets(resource: &Resource) -> Vec<ServiceName> {
-    let Spec::TrafficPolicy(policy) = &resource.spec else { return Vec::new() };
     let service = |name: &str| ServiceName { namespace: resource.key.namespace.clone(), name: name.into() };
-    policy.target_refs.iter().map(|target| service(&target.name)).collect()
+    match &resource.spec {
+        Spec::TrafficPolicy(policy) => policy.target_refs.iter().map(|target| service(&target.name)).collect(),
+        Spec::BackendTlsPolicy(policy) => policy.target_refs.iter().map(|target| service(&target.name)).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// What a resource concerns.
@@ -223,7 +249,9 @@ fn topics(resource: &Resource) -> BTreeSet<Topic> {
         }
         Spec::Gateway(_) => BTreeSet::from([Topic::Gateway(key.namespace.clone(), key.name.clone())]),
         Spec::ReferenceGrant(_) => BTreeSet::from([Topic::Grants(key.namespace.clone())]),
-        Spec::TrafficPolicy(_) => policy_targets(resource).into_iter().map(Topic::Service).collect(),
+        Spec::TrafficPolicy(_) | Spec::BackendTlsPolicy(_) => {
+            policy_targets(resource).into_iter().map(Topic::Service).collect()
+        }
         _ => route_topics(resource),
     }
 }

@@ -25,9 +25,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use leno_model::name::ServiceName;
+use leno_model::resource::backend_tls_policy::WellKnown;
 use leno_model::resource::kind::ResourceKey;
 use leno_model::resource::reference::{BackendView, ParentRef};
-use leno_model::snapshot::{Cluster, Endpoints, Listener, Name, RouteConfig};
+use leno_model::snapshot::{Cluster, Endpoints, Listener, Name, Roots, RouteConfig, UpstreamTls};
 
 use crate::Directory;
 use crate::merge::{Entry, Merged, Topic};
@@ -143,6 +144,21 @@ impl<'a> View<'a> {
     pub(crate) fn policy_of(&self, service: &ServiceName) -> service::Policy {
         self.note(Topic::Service(service.clone()));
         service::Policy::of(self.merged.policies_of(service).first().map(|(_, spec)| *spec))
+    /// TLS towards the instances behind a port of a service.
+    pub(crate) fn tls_of(&self, service: &ServiceName, port: Option<&str>) -> Option<UpstreamTls> {
+        let (_, policy) = self.merged.tls_policy_of(service, port)?;
+        let validation = &policy.validation;
+        let roots = match validation.well_known_ca_certificates {
+            Some(WellKnown::System) => Roots::System,
+            None => Roots::Bundles(validation.ca_certificate_refs.iter().map(|one| one.name.as_str().into()).collect()),
+        };
+        Some(UpstreamTls {
+            server_name: validation.hostname.as_str().into(),
+            names: validation.subject_alt_names.iter().map(|name| name.hostname.as_str().into()).collect(),
+            roots,
+        })
+    }
+
     }
 
     pub(crate) fn gateway_spec(

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use leno_model::name::ServiceName;
 use leno_model::resource::Spec;
+use leno_model::resource::backend_tls_policy::{BackendTlsPolicySpec, PortTargetRef};
 use leno_model::resource::gateway::{GatewayListener, GatewaySpec, hosts_meet};
 use leno_model::resource::kind::{Kind, ResourceKey};
 use leno_model::resource::number::Port;
@@ -60,6 +61,7 @@ pub(crate) fn of(merged: &Merged, directory: &dyn Directory, entry: &Arc<Entry>)
         Spec::ReferenceGrant(_) | Spec::Service(_) => Vec::new(),
         Spec::Gateway(spec) => gateway(&view, entry, spec),
         Spec::TrafficPolicy(_) => policy(merged, &view, entry),
+        Spec::BackendTlsPolicy(spec) => tls_policy(merged, &view, entry, spec),
         spec => spec.parents().iter().map(|parent| route(&view, entry, parent)).collect(),
     };
     ResourceStatus { resource: entry.resource.key.clone(), conditions: whole(&parents), parents }
@@ -176,10 +178,6 @@ fn with_gateway(
     if listeners.is_empty() {
         return refused("NoMatchingListenerHostname", "no listener takes any of its host names");
     }
-    listeners.retain(|listener| listener.is_served());
-    if listeners.is_empty() {
-        return refused("UnsupportedProtocol", "the listener's protocol is not served yet");
-    }
     let mut conditions = vec![good("Accepted", "Accepted"), resolved(unresolved(view, entry, None))];
     let hidden = listeners.iter().find_map(|listener| {
         let others = crate::snapshot::gateway_routes(view, namespace, name, listener);
@@ -221,7 +219,11 @@ fn backends(spec: &Spec) -> Vec<BackendView<'_>> {
         Spec::TcpRoute(route) => route.rules.iter().flat_map(|rule| &rule.backend_refs).map(Into::into).collect(),
         Spec::TlsRoute(route) => route.rules.iter().flat_map(|rule| &rule.backend_refs).map(Into::into).collect(),
         Spec::UdpRoute(route) => route.rules.iter().flat_map(|rule| &rule.backend_refs).map(Into::into).collect(),
-        Spec::Gateway(_) | Spec::ReferenceGrant(_) | Spec::Service(_) | Spec::TrafficPolicy(_) => Vec::new(),
+        Spec::Gateway(_)
+        | Spec::ReferenceGrant(_)
+        | Spec::BackendTlsPolicy(_)
+        | Spec::Service(_)
+        | Spec::TrafficPolicy(_) => Vec::new(),
     }
 }
 
@@ -268,12 +270,8 @@ fn share_hosts(a: &Entry, b: &Entry, ignored: bool) -> bool {
 fn gateway(view: &View<'_>, entry: &Arc<Entry>, spec: &GatewaySpec) -> Vec<ParentStatus> {
     let key = &entry.resource.key;
     let listener = |listener: &GatewayListener| {
-        let programmed = if listener.is_served() {
-            let routes = crate::snapshot::gateway_routes(view, &key.namespace, &key.name, listener).len();
-            Condition { message: format!("{routes} routes"), ..good("Programmed", "Programmed") }
-        } else {
-            bad("Programmed", "UnsupportedProtocol", "the protocol is not served yet")
-        };
+        let routes = crate::snapshot::gateway_routes(view, &key.namespace, &key.name, listener).len();
+        let programmed = Condition { message: format!("{routes} routes"), ..good("Programmed", "Programmed") };
         let in_vain: Vec<&str> = listener.kinds_in_vain().map(Kind::as_str).collect();
         let message = || format!("the protocol carries no routes of kind {}", in_vain.join(", "));
         let invalid = (!in_vain.is_empty()).then(|| bad("ResolvedRefs", "InvalidRouteKinds", message()));
@@ -283,6 +281,25 @@ fn gateway(view: &View<'_>, entry: &Arc<Entry>, spec: &GatewaySpec) -> Vec<Paren
         }
     };
     spec.listeners.iter().map(listener).collect()
+}
+
+fn tls_policy(merged: &Merged, view: &View<'_>, entry: &Arc<Entry>, spec: &BackendTlsPolicySpec) -> Vec<ParentStatus> {
+    let namespace = &entry.resource.key.namespace;
+    let target = |reference: &PortTargetRef| {
+        let service = ServiceName { namespace: namespace.clone(), name: reference.name.as_str().into() };
+        let mut conditions = vec![if view.service(&service).exists() {
+            good("Accepted", "Accepted")
+        } else {
+            bad("Accepted", "TargetNotFound", "the service is neither declared nor registered")
+        }];
+        let section = reference.section_name.as_deref();
+        let first = merged.tls_policy_of(&service, section).map(|(first, _)| first.resource.key.clone());
+        let other = first.filter(|first| *first != entry.resource.key);
+        conditions.extend(other.map(|first| conflicted(format!("{first} comes before it and is in force"))));
+        let port = section.map(|section| format!(" (port {section})")).unwrap_or_default();
+        ParentStatus { parent: format!("service {namespace}/{}{port}", reference.name), conditions }
+    };
+    spec.target_refs.iter().map(target).collect()
 }
 
 fn policy(merged: &Merged, view: &View<'_>, entry: &Arc<Entry>) -> Vec<ParentStatus> {

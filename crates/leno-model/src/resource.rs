@@ -5,6 +5,7 @@
 //! A resource keeps the JSON that was written, so that `get` gives back what somebody wrote and not what leno made of
 //! it, beside the typed spec. Reading text is the work of [`crate::document`], checking of [`crate::validate`].
 
+pub mod backend_tls_policy;
 pub mod duration;
 pub mod filter;
 pub mod gateway;
@@ -22,6 +23,7 @@ pub mod traffic_policy;
 use schemars::Schema;
 use serde_json::{Value, json};
 
+use self::backend_tls_policy::BackendTlsPolicySpec;
 use self::gateway::GatewaySpec;
 use self::grpc_route::GrpcRouteSpec;
 use self::http_route::HttpRouteSpec;
@@ -63,6 +65,8 @@ pub enum Spec {
     UdpRoute(UdpRouteSpec),
     /// Who may send traffic to services of another namespace.
     ReferenceGrant(ReferenceGrantSpec),
+    /// TLS towards the instances of a service.
+    BackendTlsPolicy(BackendTlsPolicySpec),
     /// A declared or external service.
     Service(ServiceSpec),
     /// How traffic to a service is treated.
@@ -109,6 +113,7 @@ fn spec_schema(kind: Kind) -> Schema {
         Kind::TlsRoute => schemars::schema_for!(TlsRouteSpec),
         Kind::UdpRoute => schemars::schema_for!(UdpRouteSpec),
         Kind::ReferenceGrant => schemars::schema_for!(ReferenceGrantSpec),
+        Kind::BackendTlsPolicy => schemars::schema_for!(BackendTlsPolicySpec),
         Kind::Service => schemars::schema_for!(ServiceSpec),
         Kind::TrafficPolicy => schemars::schema_for!(TrafficPolicySpec),
     }
@@ -125,7 +130,11 @@ impl Spec {
             Spec::TcpRoute(route) => &route.parent_refs,
             Spec::TlsRoute(route) => &route.parent_refs,
             Spec::UdpRoute(route) => &route.parent_refs,
-            Spec::Gateway(_) | Spec::ReferenceGrant(_) | Spec::Service(_) | Spec::TrafficPolicy(_) => &[],
+            Spec::Gateway(_)
+            | Spec::ReferenceGrant(_)
+            | Spec::BackendTlsPolicy(_)
+            | Spec::Service(_)
+            | Spec::TrafficPolicy(_) => &[],
         }
     }
 

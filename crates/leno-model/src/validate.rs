@@ -4,6 +4,7 @@
 //! (a service that nobody registered yet) is a warning and becomes the resource's status; what can never work is an
 //! error and refuses the set. Pure: what exists comes in through [`Known`].
 
+mod backend_tls_policy;
 mod conflict;
 mod filter;
 mod gateway;
@@ -74,6 +75,7 @@ pub fn validate(set: &[Written], known: &dyn Known) -> Vec<Fault> {
             Spec::TlsRoute(spec) => route::tls(&mut check, spec),
             Spec::UdpRoute(spec) => route::udp(&mut check, spec),
             Spec::ReferenceGrant(spec) => reference_grant::check(&mut check, spec),
+            Spec::BackendTlsPolicy(spec) => backend_tls_policy::check(&mut check, spec),
             Spec::Service(spec) => service::check(&mut check, spec),
             Spec::TrafficPolicy(spec) => traffic_policy::check(&mut check, spec),
         }

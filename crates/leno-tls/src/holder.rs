@@ -2,8 +2,8 @@
 //!
 //! A reference `shop` is `shop.crt` with `shop.key`, or a folder `shop` with `tls.crt` and `tls.key`, as a mounted Secret
 //! of Kubernetes has it; a bundle of roots is `shop.ca.crt`, or `ca.crt` in the folder. The control plane names
-//! certificates and never sees them: a store, a diff and a backup hold no secret. docs/decisions/0012 says what was
-//! rejected.
+//! certificates and never sees them: a store, a diff and a backup hold no secret. What was rejected stands in
+//! docs/decisions/0012-certificates-from-a-directory.md.
 //!
 //! files ─ [`Holder::refresh`], once a second ─► checked ─► in force for the next handshake. What cannot be used leaves what
 //! was in force, and says so in the log, in `leno_certificate_rejected` and on the admin page.

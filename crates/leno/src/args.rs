@@ -389,6 +389,10 @@ pub struct ProxyArgs {
     /// Where the last good state is kept, from which the proxy starts when no server answers. Default: not kept.
     #[arg(long, env = "LENO_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Sessions of UDP listeners of a gateway, one for each source (address and port); datagrams of sources beyond are
+    /// dropped. Each holds a descriptor and counts as a connection of its source.
+    #[arg(long, env = "LENO_UDP_SESSIONS_MAX", default_value_t = leno_proxy::udp::SESSIONS_MAX, value_name = "N", value_parser = parse_count)]
+    pub udp_sessions_max: usize,
     /// Caps on connections.
     #[command(flatten)]
     pub connections: ConnectionArgs,

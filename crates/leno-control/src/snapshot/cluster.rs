@@ -17,6 +17,6 @@ pub(super) fn build(view: &View<'_>, name: &ClusterName) -> Option<Cluster> {
         balance: policy.balance,
         connect_timeout: policy.connect_timeout,
         idle_timeout: policy.idle_timeout,
-        tls: None,
+        tls: view.tls_of(&name.service, port.name.as_deref()),
     })
 }

@@ -162,6 +162,7 @@ impl Decoder<'_> {
             Kind::TlsRoute => self.section(object, "spec").map(Spec::TlsRoute),
             Kind::UdpRoute => self.section(object, "spec").map(Spec::UdpRoute),
             Kind::ReferenceGrant => self.section(object, "spec").map(Spec::ReferenceGrant),
+            Kind::BackendTlsPolicy => self.section(object, "spec").map(Spec::BackendTlsPolicy),
             Kind::Service => self.section(object, "spec").map(Spec::Service),
             Kind::TrafficPolicy => self.section(object, "spec").map(Spec::TrafficPolicy),
         }

@@ -29,6 +29,8 @@ pub enum Kind {
     UdpRoute,
     /// Who may send traffic to services of another namespace.
     ReferenceGrant,
+    /// TLS towards the instances of a service.
+    BackendTlsPolicy,
     /// A declared or external service.
     Service,
     /// How traffic to a service is balanced, bounded in time and retried.
@@ -61,7 +63,7 @@ pub enum KeyError {
 
 impl Kind {
     /// Every kind, in the order of the reference.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::Gateway,
         Kind::HttpRoute,
         Kind::GrpcRoute,
@@ -69,6 +71,7 @@ impl Kind {
         Kind::TlsRoute,
         Kind::UdpRoute,
         Kind::ReferenceGrant,
+        Kind::BackendTlsPolicy,
         Kind::Service,
         Kind::TrafficPolicy,
     ];
@@ -83,6 +86,7 @@ impl Kind {
             Kind::TlsRoute => "TLSRoute",
             Kind::UdpRoute => "UDPRoute",
             Kind::ReferenceGrant => "ReferenceGrant",
+            Kind::BackendTlsPolicy => "BackendTLSPolicy",
             Kind::Service => "Service",
             Kind::TrafficPolicy => "TrafficPolicy",
         }
@@ -98,6 +102,7 @@ impl Kind {
             Kind::TlsRoute => "tlsroute",
             Kind::UdpRoute => "udproute",
             Kind::ReferenceGrant => "referencegrant",
+            Kind::BackendTlsPolicy => "backendtlspolicy",
             Kind::Service => "service",
             Kind::TrafficPolicy => "trafficpolicy",
         }
@@ -118,6 +123,7 @@ impl Kind {
             Kind::GrpcRoute | Kind::TcpRoute | Kind::UdpRoute => &["v1", "v1alpha2"],
             Kind::TlsRoute => &["v1", "v1alpha3", "v1alpha2"],
             Kind::ReferenceGrant => &["v1", "v1beta1"],
+            Kind::BackendTlsPolicy => &["v1", "v1alpha3"],
             Kind::Service | Kind::TrafficPolicy => &["v1"],
         }
     }

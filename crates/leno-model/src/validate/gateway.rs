@@ -116,7 +116,7 @@ fn validation(check: &mut Check<'_, '_>, at: &str, tls: &ClientTls) {
 
 /// A reference to a file in the directory of certificates: of a name that is one, and of the Gateway's namespace, to which
 /// the directory belongs.
-fn certificate(check: &mut Check<'_, '_>, at: &str, one: &CertificateRef, kinds: &[&str]) {
+pub(super) fn certificate(check: &mut Check<'_, '_>, at: &str, one: &CertificateRef, kinds: &[&str]) {
     if !one.group.is_empty() || !kinds.contains(&one.kind.as_str()) {
         let message = format!("{} of group {:?} is nothing that leno reads certificates from", one.kind, one.group);
         let fix = format!("use `kind: {}` of group `\"\"`", kinds[0]);

@@ -267,15 +267,22 @@ pub(super) fn targets(check: &mut Check<'_, '_>, targets: &[TargetRef]) {
         let path = format!("spec.targetRefs[{i}]");
         if targets[..i].contains(target) {
             check.error(FaultClass::DuplicateReference, &path, "the same target twice", "remove one of the two");
-        } else if target.kind != "Service" || !["", "leno.mesh"].contains(&target.group.as_str()) {
-            let message = format!("a policy cannot be for {} of group {:?}", target.kind, target.group);
-            let fix = "use `group: \"\"` and `kind: Service`";
-            check.error(FaultClass::UnsupportedReference, &format!("{path}.kind"), message, fix);
-        } else if name::check_label(&target.name).is_err() {
-            text::label(check, FaultClass::InvalidName, &format!("{path}.name"), &target.name);
-        } else if check.index.service(check.namespace(), &target.name).is_none() {
-            let namespace = check.namespace().to_owned();
-            unknown_service(check, &format!("{path}.name"), &namespace, &target.name);
+        } else {
+            self::target(check, &path, target);
         }
+    }
+}
+
+/// One service that a policy is for.
+pub(super) fn target(check: &mut Check<'_, '_>, path: &str, target: &TargetRef) {
+    if target.kind != "Service" || !["", "leno.mesh"].contains(&target.group.as_str()) {
+        let message = format!("a policy cannot be for {} of group {:?}", target.kind, target.group);
+        let fix = "use `group: \"\"` and `kind: Service`";
+        check.error(FaultClass::UnsupportedReference, &format!("{path}.kind"), message, fix);
+    } else if name::check_label(&target.name).is_err() {
+        text::label(check, FaultClass::InvalidName, &format!("{path}.name"), &target.name);
+    } else if check.index.service(check.namespace(), &target.name).is_none() {
+        let namespace = check.namespace().to_owned();
+        unknown_service(check, &format!("{path}.name"), &namespace, &target.name);
     }
 }

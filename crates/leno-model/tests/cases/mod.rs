@@ -42,6 +42,9 @@ pub fn valid(kind: Kind) -> String {
         Kind::Gateway => "  listeners: [{name: web, port: 80, protocol: HTTP}]\n",
         Kind::Service => "  ports: [{port: 80}]\n",
         Kind::TrafficPolicy => "  targetRefs: [{name: cart}]\n",
+        Kind::BackendTlsPolicy => {
+            "  targetRefs: [{name: cart}]\n  validation: {hostname: cart.test, caCertificateRefs: [{kind: ConfigMap, name: ca}]}\n"
+        }
         Kind::ReferenceGrant => {
             "  from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}]\n  to: [{group: '', kind: Service}]\n"
         }

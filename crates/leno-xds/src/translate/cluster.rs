@@ -72,6 +72,11 @@ pub fn to_envoy(cluster: &Cluster, dialect: Dialect) -> EnvoyCluster {
         let options = Any::pack(urls::HTTP_PROTOCOL_OPTIONS, &options);
         message.typed_extension_protocol_options.insert(HTTP_OPTIONS.to_owned(), options);
     }
+    if cluster.tls.is_some() && dialect != Dialect::Leno {
+        // Whoever cannot be told how to speak TLS there must not speak in clear: it gets nobody to speak to.
+        message.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into()));
+        message.eds_cluster_config = None;
+    }
     match dialect {
         Dialect::Leno => message.metadata = with_note(urls::CLUSTER_NOTE, &note_of(cluster, &message)),
         // Envoy's default balances over endpoints that are known to be ill when half of them are.

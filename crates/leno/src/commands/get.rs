@@ -76,9 +76,14 @@ fn own_columns(kind: Option<Kind>) -> &'static [Column] {
         Some(Kind::TcpRoute | Kind::UdpRoute) => &[("PARENTS", parents), ("BACKENDS", backends)],
         Some(Kind::ReferenceGrant) => &[("FROM", granted_from), ("TO", granted_to)],
         Some(Kind::Service) => &[("PORTS", ports)],
+        Some(Kind::BackendTlsPolicy) => &[("TARGETS", targets), ("HOSTNAME", asked_hostname)],
         Some(Kind::TrafficPolicy) => &[("TARGETS", targets)],
         None => &[],
     }
+}
+
+fn asked_hostname(resource: &Value) -> String {
+    text_at(resource, "/spec/validation/hostname")
 }
 
 fn listeners(resource: &Value) -> String {

@@ -7,12 +7,13 @@ use leno_model::resource::kind::{Kind, ResourceKey};
 use super::failure::Failure;
 
 /// Short names, as `kubectl` has them where it does.
-const SHORT: [(&str, Kind); 7] = [
+const SHORT: [(&str, Kind); 8] = [
     ("gtw", Kind::Gateway),
     ("gw", Kind::Gateway),
     ("hr", Kind::HttpRoute),
     ("gr", Kind::GrpcRoute),
     ("refgrant", Kind::ReferenceGrant),
+    ("btlspolicy", Kind::BackendTlsPolicy),
     ("svc", Kind::Service),
     ("tp", Kind::TrafficPolicy),
 ];

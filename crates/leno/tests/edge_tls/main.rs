@@ -42,6 +42,7 @@ struct Edge {
     authority: Authority,
     clients: Authority,
     directory: PathBuf,
+    log: PathBuf,
     /// What `a.test` has.
     a: Pair,
     _process: Mutex<Process>,
@@ -73,7 +74,14 @@ impl Edge {
         clients.write(&directory, "clients");
         let [https, required, optional, bytes, admin] = [(); 5].map(|()| free_address());
         let (http, echo) = (upstream(), echo());
-        let leno = leno.file("resources.yaml", &resources([https, required, optional, bytes], http, echo));
+        authority.write(&directory, "servers");
+        let good = upstream_over_tls(&authority.issue(&["good.test"]));
+        let misnamed = upstream_over_tls(&authority.issue(&["other.test"]));
+        let foreign = upstream_over_tls(&clients.issue(&["good.test"]));
+        let plain = resources([https, required, optional, bytes], http, echo);
+        let secured = secured([("good", good), ("misnamed", misnamed), ("foreign", foreign), ("itself", https)]);
+        let leno = leno.file("resources.yaml", &(plain + &secured));
+        let log = leno.path("access.log");
         let (at, certificates) = (admin.to_string(), directory.display().to_string());
         let process = Process::start(
             &leno,
@@ -81,6 +89,7 @@ impl Edge {
                 &["proxy", "--role", "gateway", "--gateway", "edge", "--resources", "resources.yaml"][..],
                 &["--certificates", &certificates, "--admin-listen", &at],
                 &["--metrics-listen", "off", "--outbound-listen", "off"],
+                &["--access-log", "json", "--access-log-file", &log.display().to_string()],
             ]
             .concat(),
         );
@@ -97,6 +106,7 @@ impl Edge {
             authority,
             clients,
             directory,
+            log,
             a,
             _process: Mutex::new(process),
             _leno: leno,
@@ -121,6 +131,51 @@ impl Edge {
         let found = page.lines().find_map(|other| other.strip_prefix(line)).unwrap_or_else(|| panic!("{line}: {page}"));
         found.trim().parse::<f64>().unwrap() as u64
     }
+}
+
+/// Services that speak TLS themselves: one as it should, one under another's name, one of another authority; and the
+/// gateway's own port, where HTTP/2 is agreed.
+const SECURED: &str = "
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: secured}
+spec:
+  parentRefs: [{name: edge}]
+  hostnames: [a.test]
+  rules:
+  - {matches: [{path: {value: /good}}], backendRefs: [{name: good, port: 443}]}
+  - {matches: [{path: {value: /misnamed}}], backendRefs: [{name: misnamed, port: 443}]}
+  - {matches: [{path: {value: /foreign}}], backendRefs: [{name: foreign, port: 443}]}
+  - matches: [{path: {value: /again}}]
+    filters: [{type: URLRewrite, urlRewrite: {hostname: a.test, path: {type: ReplaceFullPath, replaceFullPath: /good}}}]
+    backendRefs: [{name: itself, port: 443}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: secured}
+spec:
+  targetRefs: [{kind: Service, name: good}, {kind: Service, name: misnamed}, {kind: Service, name: foreign}]
+  validation: {hostname: good.test, caCertificateRefs: [{kind: ConfigMap, name: servers}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: itself}
+spec:
+  targetRefs: [{kind: Service, name: itself, sectionName: tls}]
+  validation: {hostname: a.test, caCertificateRefs: [{kind: ConfigMap, name: servers}]}
+";
+
+fn secured(ports: [(&str, SocketAddr); 4]) -> String {
+    let service = |(name, at): (&str, SocketAddr)| {
+        let protocol = if name == "itself" { "http2" } else { "http" };
+        format!(
+            "---\napiVersion: leno.mesh/v1\nkind: Service\nmetadata: {{name: {name}}}\nspec:\n  ports: [{{port: 443, name: \
+             tls, targetPort: {}, protocol: {protocol}}}]\n  endpoints: [{{address: 127.0.0.1}}]\n",
+            at.port()
+        )
+    };
+    SECURED.to_owned() + &ports.map(service).concat()
 }
 
 fn resources(ports: [SocketAddr; 4], http: SocketAddr, echo: SocketAddr) -> String {
@@ -183,6 +238,29 @@ fn upstream() -> SocketAddr {
     })
 }
 
+/// As [`upstream`], over TLS.
+fn upstream_over_tls(pair: &Pair) -> SocketAddr {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let chain = vec![pair.certificate.clone()];
+    let config = Arc::new(builder.with_no_client_auth().with_single_cert(chain, pair.private_key()).unwrap());
+    served(move |stream| {
+        let connection = rustls::ServerConnection::new(config.clone()).unwrap();
+        let mut stream = rustls::StreamOwned::new(connection, stream);
+        loop {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).ok()?;
+                head.push(byte[0]);
+            }
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", head.len()).ok()?;
+            stream.write_all(&head).ok()?;
+            stream.flush().ok()?;
+        }
+    })
+}
+
 /// Says back what it hears.
 fn echo() -> SocketAddr {
     served(|mut stream| {
@@ -194,11 +272,12 @@ fn echo() -> SocketAddr {
     })
 }
 
-fn served(serve: fn(&TcpStream) -> Option<()>) -> SocketAddr {
+fn served(serve: impl Fn(&TcpStream) -> Option<()> + Send + Clone + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
+            let serve = serve.clone();
             std::thread::spawn(move || serve(&stream));
         }
     });
@@ -278,6 +357,38 @@ fn bytes_go_on_where_tls_ends_and_where_it_passes_through() {
     // Passed through, the hello itself comes back, which no client takes for a server's.
     let refused = edge.client().connect(edge.bytes, "pass.test").err().unwrap();
     assert!(refused.contains("ClientHello") || refused.contains("InappropriateHandshake"), "{refused}");
+}
+
+// === TLS behind the gateway ===
+
+#[test]
+fn an_application_is_spoken_to_over_tls_if_it_is_who_it_should_be() {
+    let edge = edge();
+    for (path, status) in [("/good", 200), ("/good", 200), ("/misnamed", 503), ("/foreign", 503)] {
+        let answer = edge.client().get(edge.https, "a.test", path).unwrap();
+        assert_eq!(answer.status, status, "{path}: {}", answer.body);
+    }
+    let log = |path: &str| {
+        std::fs::read_to_string(&edge.log)
+            .unwrap_or_default()
+            .lines()
+            .find(|line| line.contains(path))
+            .map(str::to_owned)
+    };
+    until("the reason is logged", || log("\"/misnamed\"").is_some_and(|line| line.contains("good.test")));
+}
+
+#[test]
+fn http2_is_agreed_with_an_application_and_logged_with_name_and_version() {
+    let edge = edge();
+    assert_eq!(edge.client().get(edge.https, "a.test", "/again").unwrap().status, 200);
+    // The gateway asked itself: the second request came over a connection of its own.
+    until("both requests are logged", || {
+        let log = std::fs::read_to_string(&edge.log).unwrap_or_default();
+        let of_h2 = |line: &&str| line.contains("\"protocol\":\"HTTP/2\"") && line.contains("\"path\":\"/good\"");
+        let wanted = ["\"requested_server_name\":\"a.test\"", "\"downstream_tls_version\":\"TLSv1.3\""];
+        log.lines().filter(of_h2).any(|line| wanted.iter().all(|part| line.contains(part)))
+    });
 }
 
 // === certificates of clients ===
