@@ -28,6 +28,11 @@ pub struct Accepted {
 /// Connections that the kernel completes and keeps until they are accepted (it lowers this to `net.core.somaxconn`).
 pub const BACKLOG: i32 = 4096;
 
+/// Bytes that a connection takes to be sent beyond what is on its way. Nine hundred clients that ask for much and read
+/// nothing would fill the kernel's memory for TCP, with which every connection of the machine stalls; it is inherited by
+/// the connections that are accepted.
+const UNSENT: u32 = 128 * 1024;
+
 /// How long accepting pauses when descriptors or memory are short, so that others can give theirs back.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -116,6 +121,7 @@ pub(crate) fn bind(address: SocketAddr, group: Group) -> io::Result<std::net::Tc
     if group == Group::Other {
         socket.set_reuse_port(true)?;
     }
+    socket.set_tcp_notsent_lowat(UNSENT)?;
     socket.bind(&address.into())?;
     socket.set_reuse_port(true)?;
     socket.listen(BACKLOG)?;

@@ -1,4 +1,4 @@
-//! A gateway under slowhttptest: heads that never end and bodies that trickle.
+//! A gateway under slowhttptest: heads that never end, bodies that trickle, answers that nobody reads.
 //!
 //! Attackers come from several addresses and take nine tenths of what connections may hold. Everything runs in a network
 //! namespace of its own, where there are as many addresses as are wanted.
@@ -30,21 +30,29 @@ const TAKEN: usize = PLACES * 9 / 10;
 /// Addresses that attackers come from; each stays below what one source may hold.
 const SOURCES: usize = 4;
 const GATEWAY: &str = "127.0.0.1:8080";
+const METRICS: &str = "127.0.0.1:8081";
+/// Places that are taken when no attacker is there, at most.
+const OTHERS: usize = 20;
 /// How long the attacks would last if they were not ended.
-const ATTACK_SECONDS: u64 = 40;
+const ATTACK_SECONDS: u64 = 25;
 /// From the first connection of an attack to its last.
 const RAMP_SECONDS: u64 = 1;
 /// A head has to be complete by then; of a body that trickles so much is waited for.
 const HEAD_SECONDS: u64 = 10;
 const BODY_GRACE_SECONDS: u64 = 5;
+/// A reader takes a window of 1,152 bytes at once, so it falls below 240 bytes a second after 5 s; 10 s later it is gone.
+const READER_SECONDS: u64 = 15;
+const LARGE: usize = 10_000_000;
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// One kind of attack.
 struct Attack {
     name: &'static str,
     arguments: &'static [&'static str],
+    path: &'static str,
     /// Places that a connection takes: its own, and one upstream where its request goes on.
     places: usize,
-    /// When its connections are ended, in seconds after the last was made.
+    /// When its connections are gone from the gateway, in seconds.
     ended: std::ops::RangeInclusive<u64>,
 }
 
@@ -52,7 +60,7 @@ struct Attack {
 struct Came {
     attack: &'static Attack,
     connections: usize,
-    ended_after: Vec<u64>,
+    ended_after: Duration,
     asked: usize,
     failed: Vec<String>,
     slowest: Duration,
@@ -62,14 +70,23 @@ const ATTACKS: &[Attack] = &[
     Attack {
         name: "heads",
         arguments: &["-H", "-i", "3", "-x", "8"],
+        path: "",
         places: 1,
         ended: HEAD_SECONDS - 1..=HEAD_SECONDS + 1,
     },
     Attack {
         name: "bodies",
         arguments: &["-B", "-i", "2", "-x", "8", "-s", "8192"],
+        path: "",
         places: 2,
         ended: BODY_GRACE_SECONDS - 1..=BODY_GRACE_SECONDS + 1,
+    },
+    Attack {
+        name: "readers",
+        arguments: &["-X", "-n", "1", "-z", "16", "-w", "256", "-y", "512"],
+        path: "large",
+        places: 2,
+        ended: BODY_GRACE_SECONDS..=READER_SECONDS,
     },
 ];
 
@@ -105,14 +122,12 @@ fn attack_all() {
     let (_gateway, _leno) = gateway(upstream());
     let came: Vec<Came> = ATTACKS.iter().map(attack).collect();
     for came in &came {
-        let ends = (came.ended_after.iter().min().unwrap(), came.ended_after.iter().max().unwrap());
         figures(format_args!(
-            "slow {}: {} connections of {SOURCES} sources, ended after {} to {} s; meanwhile {} requests of others, {} \
+            "slow {}: {} connections of {SOURCES} sources, gone after {:.1} s; meanwhile {} requests of others, {} \
              failed, the slowest {} ms",
             came.attack.name,
             came.connections,
-            ends.0,
-            ends.1,
+            came.ended_after.as_secs_f64(),
             came.asked,
             came.failed.len(),
             came.slowest.as_millis()
@@ -121,8 +136,8 @@ fn attack_all() {
     for came in &came {
         let name = came.attack.name;
         assert!(came.failed.is_empty(), "{name}: {:?}", came.failed);
-        let in_time = |after: &u64| came.attack.ended.contains(after);
-        assert!(came.ended_after.iter().all(in_time), "{name}: {:?}, not {:?}", came.ended_after, came.attack.ended);
+        let in_time = *came.attack.ended.start()..=*came.attack.ended.end() + RAMP_SECONDS;
+        assert!(in_time.contains(&came.ended_after.as_secs()), "{name}: {:?}, not {in_time:?}", came.ended_after);
     }
 }
 
@@ -134,7 +149,7 @@ fn attack(attack: &'static Attack) -> Came {
     let healthy = std::thread::spawn(move || ask_until(&stop));
     let running: Vec<_> = (1..=SOURCES)
         .map(|source| {
-            let url = format!("http://{}:8080/", source_address(source));
+            let url = format!("http://{}:8080/{}", source_address(source), attack.path);
             Command::new("slowhttptest")
                 .args(attack.arguments)
                 .args(["-c", &each.to_string(), "-r", &each.to_string(), "-l", &ATTACK_SECONDS.to_string()])
@@ -145,20 +160,40 @@ fn attack(attack: &'static Attack) -> Came {
                 .unwrap()
         })
         .collect();
+    let ended_after = gone_after(each * SOURCES * attack.places);
     let said: Vec<String> = running.into_iter().map(|one| plain(&one.wait_with_output().unwrap().stdout)).collect();
     over.store(true, Ordering::Relaxed);
     let (asked, failed, slowest) = healthy.join().unwrap();
-    let mut connections = 0;
-    let mut ended_after = Vec::new();
-    for said in &said {
-        assert!(said.contains("No open connections left"), "{}: {said}", attack.name);
+    // The attacker's own probe reads as slowly as its attack does, and is ended like it.
+    for said in said.iter().filter(|_| attack.path.is_empty()) {
         let seen: Vec<&str> = said.lines().filter(|line| line.contains("service available")).collect();
         assert!(!seen.is_empty() && seen.iter().all(|line| line.contains("YES")), "{}: {said}", attack.name);
-        let second = said.lines().find_map(|line| line.split_once("ended on ")?.1.split_once("th second")).unwrap().0;
-        ended_after.push(second.parse::<u64>().unwrap().saturating_sub(RAMP_SECONDS));
-        connections += each;
     }
-    Came { attack, connections, ended_after, asked, failed, slowest }
+    Came { attack, connections: each * SOURCES, ended_after, asked, failed, slowest }
+}
+
+/// Waits until so many places, or nearly, are taken and then are free again; since the first was taken.
+fn gone_after(places: usize) -> Duration {
+    let until = Instant::now() + 2 * Duration::from_secs(ATTACK_SECONDS);
+    let (mut most, mut began) = (0, None);
+    loop {
+        let held = held();
+        most = most.max(held);
+        if held > OTHERS {
+            began.get_or_insert_with(Instant::now);
+        } else if most >= places * 19 / 20 {
+            return began.unwrap().elapsed();
+        }
+        assert!(Instant::now() < until, "{held} places are taken; {most} of {places} were");
+        std::thread::sleep(SECOND / 20);
+    }
+}
+
+/// Places that connections hold at the gateway.
+fn held() -> usize {
+    let (_, metrics) = kit::mesh::get_path(METRICS.parse().unwrap(), METRICS, "/metrics").unwrap();
+    let held = metrics.lines().find_map(|line| line.strip_prefix("leno_connections_held ")).unwrap();
+    held.parse().unwrap()
 }
 
 /// Asks over a new connection each time, as somebody who is no attacker.
@@ -201,18 +236,21 @@ fn gateway(upstream: SocketAddr) -> (Process, Leno) {
     let leno = leno().file("resources.yaml", &resources);
     let places = PLACES.to_string();
     let arguments = ["proxy", "--role", "gateway", "--gateway", "edge", "--resources", "resources.yaml"];
-    let off = ["--connections-max", &places, "--admin-listen", "off", "--metrics-listen", "off"];
+    let off = ["--connections-max", &places, "--admin-listen", "off", "--metrics-listen", METRICS];
     let process = Process::start(&leno, &[&arguments[..], &off[..]].concat());
     process.wait_for("ready");
     (process, leno)
 }
 
-/// An application that answers a GET, and waits for bodies as long as they take.
+/// An application that answers a GET, with much where much is asked for, and waits for bodies as long as they take.
 fn upstream() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
+            // It is the gateway that is looked at: on its own account an application would have megabytes in the kernel
+            // for each of these clients, and the machine's memory for TCP would be used up by it.
+            rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER).unwrap();
             // Hundreds of threads that wait need little of their stacks.
             let small = std::thread::Builder::new().stack_size(64 * 1024);
             small.spawn(move || answer(&stream)).unwrap();
@@ -234,7 +272,9 @@ fn answer(stream: &TcpStream) -> Option<()> {
         if start.starts_with("POST") {
             return std::io::copy(&mut reader, &mut std::io::sink()).ok().map(|_| ());
         }
-        writer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").ok()?;
+        let length = if start.contains("/large") { LARGE } else { 2 };
+        write!(writer, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").ok()?;
+        std::io::copy(&mut std::io::repeat(b'x').take(length as u64), &mut writer).ok()?;
     }
 }
 
