@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use bytes::Bytes;
-use leno_http::{Body, Handler, Reply, RequestHead, ResponseHead, Served, ServerOptions, serve_connection};
+use leno_http::{Body, Handler, Limits, Reply, RequestHead, ResponseHead, Served, ServerOptions, serve_connection};
 use leno_model::path::{EscapedSlashes, canonical};
 
 /// A request as it was read.
@@ -65,10 +65,9 @@ async fn read(stream: &[u8]) -> Read {
     theirs.set_nonblocking(true).unwrap();
     let theirs = tokio::net::UnixStream::from_std(theirs).unwrap();
     let handler = Rc::new(Note::default());
-    let mut options = ServerOptions::default();
-    options.http2 = false;
     // The answers are for nobody, and nobody is to be waited for.
-    options.limits.linger_timeout = std::time::Duration::ZERO;
+    let limits = Limits { linger_timeout: std::time::Duration::ZERO, ..Limits::default() };
+    let options = ServerOptions { http2: false, limits, ..ServerOptions::default() };
     let served =
         serve_connection(theirs.into(), Bytes::new(), &Rc::new(options), handler.clone(), std::future::pending()).await;
     let mut answers = Vec::new();
@@ -113,10 +112,10 @@ pub(crate) fn strictly(bytes: &[u8]) -> Result<Option<(Request, usize)>, String>
             if length.replace(number).is_some() {
                 return Err("two lengths".to_owned());
             }
-        } else if name.eq_ignore_ascii_case("transfer-encoding") {
-            if value != "chunked" || std::mem::replace(&mut chunked, true) {
-                return Err(format!("field {line:?}"));
-            }
+        } else if name.eq_ignore_ascii_case("transfer-encoding")
+            && (value != "chunked" || std::mem::replace(&mut chunked, true))
+        {
+            return Err(format!("field {line:?}"));
         }
     }
     let rest = &bytes[end + 4..];
