@@ -4,6 +4,8 @@
 //! where the route is: what is not `public` is refused to whoever has not the role, and what `records` is in the audit
 //! log before its answer goes out, refused or done. The list can be asked for, so that a test takes every route there is.
 
+use std::panic::AssertUnwindSafe;
+
 use axum::Extension;
 use axum::Router;
 use axum::extract::{Request, State};
@@ -11,6 +13,7 @@ use axum::handler::Handler;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
+use futures_util::FutureExt;
 use http::{Method, StatusCode};
 use leno_model::identity::{Principal, Role};
 use serde_json::{Value, json};
@@ -170,7 +173,9 @@ async fn take(State(route): State<Route>, request: Request, next: Next) -> Respo
     }
     let asked = Asked::of(&request, principal);
     let done = async move {
-        let response = next.run(request).await;
+        // What a handler that panics had done by then is done, and stands in the log.
+        let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+        let response = answered.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response());
         record(&route, &asked, &response, None).await;
         response
     };
@@ -210,8 +215,15 @@ impl Asked {
 /// The writing of what came of a request; nothing to wait for where nothing is recorded.
 fn record(route: &Route, asked: &Asked, response: &Response, refusal: Option<&Refusal>) -> AuditFuture {
     let extensions = response.extensions();
-    let (Some(word), Some(recorder), None) = (route.records, &asked.recorder, extensions.get::<Recorded>()) else {
+    let (Some(recorder), None) = (&asked.recorder, extensions.get::<Recorded>()) else {
         return Box::pin(std::future::ready(()));
+    };
+    // Who reads leaves no trace; who may not read does.
+    let method = route.method.as_str().to_ascii_lowercase();
+    let word = match (route.records, refusal) {
+        (Some(word), _) => word,
+        (None, Some(_)) => &method,
+        (None, None) => return Box::pin(std::future::ready(())),
     };
     let object = extensions.get().map_or(asked.path.as_str(), |Concerns(what)| what);
     let mut audited = match refusal {

@@ -198,9 +198,12 @@ async fn routes_behind_the_guard_learn_who_asks_and_the_audit_log_what_was_done(
     let routes = routes.record(http::Method::PUT, "/api/v1/me", Role::Operator, "change", change);
     let routes = routes.record(http::Method::PATCH, "/api/v1/me", Role::Operator, "patch", written);
     let routes = routes.record(http::Method::DELETE, "/api/v1/me", Role::Admin, "delete", whoami);
+    let routes = routes.read("/api/v1/all", Role::Admin, whoami);
+    let breaks = async || -> axum::response::Response { panic!("half way") };
+    let routes = routes.record(http::Method::PUT, "/api/v1/all", Role::Operator, "replace", breaks);
     let mut guarded = Guarded::new(kit.guard.clone(), routes.into_router(kit.guard.audit.clone()));
-    let mut ask = |method: &str, token: Option<&str>| {
-        let mut request = http::Request::builder().method(method).uri("/api/v1/me").header("host", "localhost:7070");
+    let mut ask = |method: &str, path: &str, token: Option<&str>| {
+        let mut request = http::Request::builder().method(method).uri(path).header("host", "localhost:7070");
         if let Some(token) = token {
             request = request.header("authorization", token);
         }
@@ -210,14 +213,29 @@ async fn routes_behind_the_guard_learn_who_asks_and_the_audit_log_what_was_done(
     };
     let mut statuses = Vec::new();
     let with = Some(kit.token.as_str());
-    for (method, token) in
-        [("GET", None), ("GET", with), ("PUT", with), ("PATCH", with), ("DELETE", with), ("POST", with)]
-    {
-        let response: http::Response<Body> = ask(method, token).await.unwrap();
+    let (me, all) = ("/api/v1/me", "/api/v1/all");
+    for (method, path, token) in [
+        ("GET", me, None),
+        ("GET", me, with),
+        ("PUT", me, with),
+        ("PATCH", me, with),
+        ("DELETE", me, with),
+        ("POST", me, with),
+        ("GET", all, with),
+        ("PUT", all, with),
+    ] {
+        let response: http::Response<Body> = ask(method, path, token).await.unwrap();
         statuses.push(response.status().as_u16());
     }
-    assert_eq!(statuses, [401, 200, 200, 200, 403, 405]);
-    let told = ["- get /api/v1/me refused: no_credential", "ada change me done", "ada delete /api/v1/me refused: role"];
+    assert_eq!(statuses, [401, 200, 200, 200, 403, 405, 403, 500]);
+    let told = [
+        "- get /api/v1/me refused: no_credential",
+        "ada change me done",
+        "ada delete /api/v1/me refused: role",
+        // Who may not read leaves a trace, and so does what was begun and broke.
+        "ada get /api/v1/all refused: role",
+        "ada replace /api/v1/all refused: 500 Internal Server Error",
+    ];
     assert_eq!(*kit.log.lock().unwrap(), told);
 }
 
