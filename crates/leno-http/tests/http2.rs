@@ -235,6 +235,20 @@ fn an_idle_connection_is_told_to_go() {
 }
 
 #[test]
+fn an_idle_client_that_answers_no_ping_is_gone_too() {
+    kit::run(async {
+        let mut options = ServerOptions::default();
+        // Longer than the driver's own rest, whose end would look at the deadlines by chance.
+        options.limits.idle_timeout = Duration::from_millis(1_500);
+        options.limits.linger_timeout = Duration::from_millis(100);
+        let (address, served) = kit::serve_once(Ok200, &std::rc::Rc::new(options), std::future::pending()).await;
+        let _silent = open(address).await;
+        let ended = tokio::time::timeout(Duration::from_secs(10), served).await;
+        assert_eq!(ended.expect("the connection stays").unwrap(), Served::Drained);
+    });
+}
+
+#[test]
 fn a_client_that_answers_no_ping_is_gone() {
     kit::run(async {
         let options = ServerOptions { keepalive: Some(Duration::from_millis(20)), ..ServerOptions::default() };

@@ -113,28 +113,34 @@ impl Connection {
         } else {
             self.partial.done();
         }
-        let (leaving, streams) = self.driver.shared.with(|core| (core.leaving, core.streams.len()));
-        match leaving {
-            Leaving::No if streams > 0 => self.idle.done(),
-            Leaving::No => {
-                if self.idle.poll(cx, limits.idle_timeout).is_ready() {
-                    self.driver.shared.with(|core| core.leave());
+        // Each change of state arms the deadline of the next.
+        loop {
+            let (leaving, streams) = self.driver.shared.with(|core| (core.leaving, core.streams.len()));
+            match leaving {
+                Leaving::No if streams > 0 => self.idle.done(),
+                Leaving::No => {
+                    if self.idle.poll(cx, limits.idle_timeout).is_ready() {
+                        self.driver.shared.with(|core| core.leave());
+                        continue;
+                    }
                 }
-            }
-            // A client that does not answer the PING has had its time to read the GOAWAY before it.
-            Leaving::Announced => {
-                if self.leaving.poll(cx, limits.linger_timeout).is_ready() {
-                    self.driver.shared.with(|core| core.leave_now());
-                    self.leaving.done();
+                // A client that does not answer the PING has had its time to read the GOAWAY before it.
+                Leaving::Announced => {
+                    if self.leaving.poll(cx, limits.linger_timeout).is_ready() {
+                        self.driver.shared.with(|core| core.leave_now());
+                        self.leaving.done();
+                        continue;
+                    }
                 }
-            }
-            // Everything is done, but for the last bytes, which the client does not read.
-            Leaving::Final(_) if streams == 0 => {
-                if self.leaving.poll(cx, limits.linger_timeout).is_ready() {
-                    return Poll::Ready(Ended::Done);
+                // Everything is done, but for the last bytes, which the client does not read.
+                Leaving::Final(_) if streams == 0 => {
+                    if self.leaving.poll(cx, limits.linger_timeout).is_ready() {
+                        return Poll::Ready(Ended::Done);
+                    }
                 }
+                Leaving::Final(_) => self.leaving.done(),
             }
-            Leaving::Final(_) => self.leaving.done(),
+            break;
         }
         self.driver.poll_keepalive(cx).map(Ended::Stopped)
     }
