@@ -11,6 +11,7 @@ use leno_runtime::SystemRandom;
 use leno_telemetry::flag::REASON_FIELD;
 use leno_traffic::{Backoff, Outcome};
 use smallvec::SmallVec;
+use tokio::time::Instant;
 
 use super::answer::Begun;
 use super::{Exchange, Plan};
@@ -93,6 +94,12 @@ impl Exchange<'_> {
             };
             if !wait.is_zero() {
                 Box::pin(tokio::time::sleep(wait)).await;
+            }
+            if let Some((at, limit)) = plan.deadline
+                && Instant::now() >= at
+            {
+                // A try would be sent and then cut off.
+                return Err(Failure::Timeout(limit));
             }
             self.record.retried();
             began = self.worker.now();
@@ -224,10 +231,13 @@ impl Exchange<'_> {
     fn asks_for_retry(&self, plan: &Plan<'_>, response: &Response, retries: u32) -> Option<Duration> {
         let retry = plan.rule.rule.retry.as_ref()?;
         let wanted = retries < retry.attempts && retry.codes.contains(&response.head.status);
-        if !wanted || !self.payload.is_there() || !plan.cluster.budget.try_retry(self.worker.now()) {
+        if !wanted || !self.payload.is_there() {
             return None;
         }
-        Some(Backoff::at_least(retry.backoff, BACKOFF_MAX).wait(retries + 1, self.worker.random_bits()))
+        let wait = Backoff::at_least(retry.backoff, BACKOFF_MAX).wait(retries + 1, self.worker.random_bits());
+        // The answer that is there is better than none at the deadline.
+        let in_time = plan.deadline.is_none_or(|(at, _)| Instant::now() + wait < at);
+        (in_time && plan.cluster.budget.try_retry(self.worker.now())).then_some(wait)
     }
 
     /// Whether the answer is an inbound proxy's word that the application saw nothing of the request, or broke off one

@@ -56,6 +56,21 @@ fn the_budget_ends_retries() {
     });
 }
 
+#[test]
+fn an_answer_that_could_be_retried_only_after_the_deadline_is_passed_on() {
+    both(async |client| {
+        let cart = server::http().respond("/", 503).start().await;
+        let asking = proxy().with_rule(|rule| {
+            // A wait is cut to ten seconds.
+            rule.request_timeout = Some(Duration::from_secs(5));
+            rule.retry = Some(Retry { attempts: 9, codes: vec![503], backoff: LONG });
+        });
+        let proxy = asking.outbound_to("cart", [&cart]).start().await;
+        assert_eq!(client(&proxy).get("cart", "/").await.status(), 503);
+        assert_eq!(cart.count(), 1);
+    });
+}
+
 /// Reads the head and some of the body of a request and closes; how often that happened is counted.
 async fn cutting_off() -> (server::Server, Rc<Cell<u32>>) {
     let count = Rc::new(Cell::new(0));
