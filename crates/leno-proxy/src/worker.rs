@@ -176,9 +176,11 @@ impl Worker {
             return Ok(Some(known));
         }
         let Some(asked) = MeshName::of(authority, &self.shared.namespace) else { return Ok(None) };
+        // Of this table or a later one; by the version of a later one an earlier destination would be kept for good.
+        let version = self.shared.lookup.table().version;
         match self.shared.lookup.find(&asked.listener, || self.now()).await {
             Found::Destination(destination) => {
-                self.remember(authority, &destination);
+                self.remember(authority, &destination, version);
                 Ok(Some(destination))
             }
             Found::Absent if asked.certainly_mesh => Err(Failure::NoService(asked.listener.to_string())),
@@ -199,8 +201,7 @@ impl Worker {
         names.known.get(authority).cloned()
     }
 
-    fn remember(&self, authority: &Text, destination: &Arc<Destination>) {
-        let version = self.shared.lookup.table().version;
+    fn remember(&self, authority: &Text, destination: &Arc<Destination>, version: u64) {
         let mut names = self.names.borrow_mut();
         if names.table.replace(version) != version || names.known.len() >= NAMES_MAX {
             names.known.clear();
