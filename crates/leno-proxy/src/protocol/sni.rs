@@ -54,12 +54,10 @@ fn handshake(bytes: &[u8]) -> Option<(Vec<u8>, bool)> {
     let mut rest = bytes;
     loop {
         let Some((header, after)) = rest.split_at_checked(5) else { return Some((joined, bytes.len() >= HELLO_MAX)) };
-        if header[0] != 0x16 || header[1] != 3 {
-            return if joined.is_empty() { None } else { Some((joined, true)) };
-        }
         let length = usize::from(header[3]) << 8 | usize::from(header[4]);
-        if length == 0 || length > 16_384 + 256 {
-            return None;
+        // What comes behind a whole hello changes nothing about it.
+        if header[0] != 0x16 || header[1] != 3 || length == 0 || length > 16_384 + 256 {
+            return if joined.is_empty() { None } else { Some((joined, true)) };
         }
         let take = length.min(after.len());
         joined.extend_from_slice(&after[..take]);
@@ -169,6 +167,17 @@ mod tests {
         let hello = hello(Some("db.shop.mesh"));
         let split: Vec<u8> = hello.chunks(7).flat_map(record).collect();
         assert_eq!(server_name(&split), ServerName::Name("db.shop.mesh".into()));
+    }
+
+    #[test]
+    fn what_follows_a_whole_hello_changes_nothing() {
+        let whole = record(&hello(Some("db.shop.mesh")));
+        for behind in [&[0x16, 3, 3, 0xff, 0xff, 1][..], &[0x16, 3, 3, 0, 0], &[0x17, 3, 3, 0, 1, 7], &[0x16]] {
+            let read = server_name(&[&whole[..], behind].concat());
+            assert_eq!(read, ServerName::Name("db.shop.mesh".into()), "{behind:?}");
+        }
+        let cut = [&whole[..whole.len() - 3], &[0x16, 3, 3, 0, 0]].concat();
+        assert_ne!(server_name(&cut), ServerName::Name("db.shop.mesh".into()));
     }
 
     #[test]
