@@ -65,8 +65,11 @@ const KNOWN_TO_NODE: &[&str] =
 /// What is sent on of a request of HTTP/1.0 without a host (RFC 9112 section 3.2).
 const NO_HOST: &[u8] = b"\r\nHost: \r\n";
 
-/// Whether a peer may refuse a request that leno sends on: some do not serve every method, and nginx asks for a host. Any
-/// other refusal would mean that leno sends on what others hold to be malformed.
+/// A handshake of WebSocket, of which HAProxy reads the fields.
+const WEBSOCKET: &[u8] = b"\r\nUpgrade: websocket\r\n";
+
+/// Whether a peer may refuse a request that leno sends on: some do not serve every method, nginx asks for a host, HAProxy
+/// for the key of WebSocket. Any other refusal would mean that leno sends on what others hold to be malformed.
 fn may_refuse(peer: &str, bytes: &[u8], request: &Request) -> bool {
     match peer {
         "Node" => !KNOWN_TO_NODE.contains(&&*request.method),
@@ -74,6 +77,7 @@ fn may_refuse(peer: &str, bytes: &[u8], request: &Request) -> bool {
             let plain = request.method.bytes().all(|b| b.is_ascii_uppercase() || b == b'_' || b == b'-');
             !plain || request.method == "TRACE" || request.target == "*" || find(bytes, NO_HOST).is_some()
         }
+        "HAProxy" => find(bytes, WEBSOCKET).is_some(),
         _ => false,
     }
 }
@@ -231,6 +235,7 @@ impl Drop for Peer {
 fn kind_of(bytes: &[u8], request: &Request) -> String {
     match &*request.target {
         "*" => format!("{} *", request.method),
+        _ if find(bytes, WEBSOCKET).is_some() => "websocket without a key".to_owned(),
         _ if find(bytes, NO_HOST).is_some() => "without a host".to_owned(),
         _ => request.method.clone(),
     }
