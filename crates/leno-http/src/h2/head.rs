@@ -67,6 +67,8 @@ pub(super) struct Received {
 
 /// Bytes that the block of a usual head takes.
 const USUAL: usize = 512;
+/// A list that has so many times the size that any may have is no mistake, and ends the connection.
+const HOPELESS: usize = 16;
 /// Fields that a usual head has.
 const USUAL_FIELDS: usize = 12;
 
@@ -321,6 +323,10 @@ impl Sink for Collect {
         if let Some(entry) = self.list.get_mut(crumb.unwrap_or(before)) {
             entry.never_indexed = true;
         }
+    }
+
+    fn is_hopeless(&self) -> bool {
+        self.size > HOPELESS * self.size_max
     }
 }
 

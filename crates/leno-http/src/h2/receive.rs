@@ -10,6 +10,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::core::{Core, Leaving, PING_ALIVE, PING_LEAVING, Role};
 use super::frame::{self, Header, code, setting};
 use super::head::{Collect, Kind, Received, Request};
+use super::hpack::Sink;
 use super::streams::{End, Ended, Piece};
 use crate::body::BodyLength;
 use crate::buffer;
@@ -426,7 +427,10 @@ impl Core {
             (_, Role::Client) => Kind::Response,
         };
         let mut collect = Collect::new(kind, &self.limits);
-        self.decoder.decode(block, &mut collect).map_err(|_| Fatal::new(code::COMPRESSION_ERROR))?;
+        self.decoder.decode(block, &mut collect).map_err(|_| match collect.is_hopeless() {
+            true => Fatal::flood(Malformed::HeadTooLarge),
+            false => Fatal::new(code::COMPRESSION_ERROR),
+        })?;
         let Some(key) = key else { return self.block_without_stream(id, end, loops, collect) };
         let slot = self.streams.get(key);
         match slot.end {

@@ -14,6 +14,11 @@ pub(crate) trait Sink {
     fn never_indexed(&mut self, name: &[u8], value: &[u8], known: Known, valid: bool) {
         self.field(name, value, known, valid);
     }
+
+    /// Whether so much has come that the rest is not worth reading: a byte can stand for thousands.
+    fn is_hopeless(&self) -> bool {
+        false
+    }
 }
 
 /// The bytes are no block of a head; the tables of both ends differ from now on.
@@ -82,6 +87,9 @@ impl Decoder {
                     begun = true;
                     self.literal(&mut block, 4, Literal::Plain, sink)?;
                 }
+            }
+            if sink.is_hopeless() {
+                return Err(Refused);
             }
         }
         if self.scratch.capacity() > SCRATCH_KEPT {

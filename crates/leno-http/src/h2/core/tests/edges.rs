@@ -210,6 +210,22 @@ fn stalled_uploads_hold_up_no_other_stream() {
 }
 
 #[test]
+fn a_list_beyond_all_reason_ends_the_connection_before_it_is_read() {
+    let (mut server, _) = server();
+    let mut block = vec![0x83, 0x86, 0x84, 0x01, 1, b'a', 0x40, 1, b'x', 0x7f, 0xa1, 0x1e];
+    block.resize(block.len() + 4_000, b'v');
+    block.resize(16_000, 0x80 | 62);
+    // The block is cut off; nobody gets as far as this.
+    block.push(0xff);
+    let mut frames = Vec::new();
+    frame::header(&mut frames, block.len(), HEADERS, END_HEADERS | END_STREAM, 1);
+    frames.extend_from_slice(&block);
+    server.wire.extend_from_slice(&frames);
+    let flood = Fatal { code: code::ENHANCE_YOUR_CALM, what: Malformed::HeadTooLarge };
+    assert_eq!(take(&mut server), Err(flood));
+}
+
+#[test]
 fn what_came_as_never_indexed_leaves_so() {
     const NEVER: u8 = 0x10;
     let (mut server, _) = server();
