@@ -71,8 +71,11 @@ impl<'a> View<'a> {
     pub fn listener(&self, name: &str, caller: &Caller) -> Option<Listener> {
         match name::Asked::listener(name, caller)? {
             name::Asked::Service { service, port } => listener::of_service(self, name, &service, port, caller),
-            name::Asked::Gateway { namespace, name: gateway, port } => {
+            name::Asked::Gateway { namespace, name: gateway, port, udp: false } => {
                 gateway::listener(self, &namespace, &gateway, port)
+            }
+            name::Asked::Gateway { namespace, name: gateway, port, udp: true } => {
+                gateway::udp_listener(self, &namespace, &gateway, port)
             }
             name::Asked::Everything => Some(everything::listener(name, caller)),
         }
@@ -141,9 +144,6 @@ impl<'a> View<'a> {
         with_parents.collect()
     }
 
-    pub(crate) fn policy_of(&self, service: &ServiceName) -> service::Policy {
-        self.note(Topic::Service(service.clone()));
-        service::Policy::of(self.merged.policies_of(service).first().map(|(_, spec)| *spec))
     /// TLS towards the instances behind a port of a service.
     pub(crate) fn tls_of(&self, service: &ServiceName, port: Option<&str>) -> Option<UpstreamTls> {
         let (_, policy) = self.merged.tls_policy_of(service, port)?;
@@ -159,6 +159,9 @@ impl<'a> View<'a> {
         })
     }
 
+    pub(crate) fn policy_of(&self, service: &ServiceName) -> service::Policy {
+        self.note(Topic::Service(service.clone()));
+        service::Policy::of(self.merged.policies_of(service).first().map(|(_, spec)| *spec))
     }
 
     pub(crate) fn gateway_spec(

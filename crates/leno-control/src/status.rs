@@ -116,8 +116,8 @@ fn route(view: &View<'_>, entry: &Arc<Entry>, parent: &ParentRef) -> ParentStatu
     let port = parent.port.map(|port| format!(":{port}")).unwrap_or_default();
     let name = format!("{} {namespace}/{}{port}{section}", parent.kind.to_lowercase(), parent.name);
     let conditions = match parent_topic(&entry.resource.key.namespace, parent) {
-        _ if entry.resource.key.kind == Kind::UdpRoute => {
-            vec![bad("Accepted", "UnsupportedProtocol", "leno does not carry UDP yet")]
+        Some(Topic::Service(_)) if entry.resource.key.kind == Kind::UdpRoute => {
+            vec![bad("Accepted", "UnsupportedProtocol", "leno carries UDP from gateways alone")]
         }
         Some(Topic::Service(service)) => with_service(view, entry, parent, &service),
         Some(Topic::Gateway(namespace, gateway)) => with_gateway(view, entry, parent, &namespace, &gateway),
@@ -252,7 +252,7 @@ fn hidden_by(
                 Some(format!("{} is older and takes the same requests (path {path})", other.resource.key))
             })
         }
-        Spec::TcpRoute(_) | Spec::TlsRoute(_) => older
+        Spec::TcpRoute(_) | Spec::TlsRoute(_) | Spec::UdpRoute(_) => older
             .filter(|other| other.resource.key.kind == entry.resource.key.kind)
             .find(|other| share_hosts(entry, other, false))
             .map(|other| format!("{} is older and takes the same connections", other.resource.key)),

@@ -61,7 +61,7 @@ pub enum Spec {
     TcpRoute(TcpRouteSpec),
     /// Where TLS connections go.
     TlsRoute(TlsRouteSpec),
-    /// Where UDP packets go.
+    /// Where datagrams (UDP) go.
     UdpRoute(UdpRouteSpec),
     /// Who may send traffic to services of another namespace.
     ReferenceGrant(ReferenceGrantSpec),

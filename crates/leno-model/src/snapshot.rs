@@ -43,7 +43,10 @@ pub struct Listener {
     /// is refused. Empty where TLS never ends.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub terms: Vec<TlsTerms>,
-    /// How long a byte stream may stand still. Default 1 h.
+    /// Whether the port is one of UDP: datagrams come there and no connections, and go where `tcp` says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub udp: bool,
+    /// How long a byte stream or a session of datagrams may stand still. Default 1 h, and 1 min for datagrams.
     pub idle_timeout: Duration,
 }
 

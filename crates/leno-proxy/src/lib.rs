@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! listener ─► connection (protocol) ─► inbound | outbound ─► exchange: route ─► filter ─► pick ─► upstream ─► reply
-//!                                                    └──────► opaque: pick ─► upstream ─► relay        │
+//! udp (datagrams): session ─► pick ─► socket              └──────► opaque: pick ─► upstream ─► relay        │
 //!                                                                                              record ◄┘
 //! control plane ⇢ subscribe ─► held ─► table ─ lookup ─► (every request)
 //! ```
@@ -28,6 +28,7 @@ mod reply;
 mod secure;
 mod sockets;
 mod spread;
+pub mod udp;
 mod upstream;
 pub mod worker;
 

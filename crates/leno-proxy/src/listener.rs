@@ -29,6 +29,8 @@ use crate::secure;
 use crate::sockets::Sockets;
 use crate::spread::{Counted, Loads, Passed, Spread, spread};
 use crate::table::Destination;
+use crate::udp::socket::bind_group as bind_datagrams;
+use crate::udp::{self, Udp};
 use crate::worker::{PoolOwner, Worker};
 
 /// Commands that may wait for a worker.
@@ -65,6 +67,8 @@ pub enum Purpose {
     Inbound(Arc<Destination>),
     /// The destination of a gateway's listener.
     Gateway(Arc<Destination>),
+    /// That of a gateway's listener of datagrams, by its name.
+    Datagrams(Name, Udp),
 }
 
 /// A socket to accept from.
@@ -73,6 +77,8 @@ pub enum Socket {
     Tcp(std::net::TcpListener),
     /// A Unix socket.
     Unix(UnixListener),
+    /// UDP.
+    Udp(std::net::UdpSocket),
 }
 
 /// What the control thread tells a worker.
@@ -145,6 +151,26 @@ impl Commands {
         self.sockets().keep(&key, &sockets).map_err(failed)?;
         let duplicate = |socket: &std::net::TcpListener| Ok(Socket::Tcp(socket.try_clone()?));
         self.share(&key, &purpose, &sockets, duplicate).await.map_err(failed)?;
+        Ok(bound)
+    }
+
+    /// As [`Commands::listen`], for datagrams: every socket has one worker alone, to which the kernel keeps a source.
+    pub async fn listen_udp(
+        &self,
+        key: Key,
+        name: Name,
+        udp: Udp,
+        address: std::net::SocketAddr,
+    ) -> Result<std::net::SocketAddr, ListenError> {
+        let failed = |cause| ListenError { address: address.to_string(), cause };
+        let given = self.sockets().take_udp(&key, address);
+        let sockets = given.map_or_else(|| bind_datagrams(address, self.workers.len()), Ok).map_err(failed)?;
+        let bound = sockets[0].local_addr().map_err(failed)?;
+        self.sockets().keep(&key, &sockets).map_err(failed)?;
+        for (socket, worker) in sockets.into_iter().zip(self.workers.iter().cycle()) {
+            let purpose = Purpose::Datagrams(name.clone(), udp.clone());
+            let _ = worker.send(Command::Listen(key.clone(), purpose, Socket::Udp(socket))).await;
+        }
         Ok(bound)
     }
 
@@ -351,6 +377,11 @@ async fn accept(
                 assign(&worker, &spread, &purpose, accepted.stream);
             }
         }
+        Socket::Udp(socket) => {
+            if let Purpose::Datagrams(name, udp) = purpose {
+                udp::serve(worker, name, udp, socket).await;
+            }
+        }
         Socket::Unix(socket) => {
             let attached = socket.set_nonblocking(true).and_then(|()| tokio::net::UnixListener::from_std(socket));
             let listener = match attached {
@@ -394,6 +425,7 @@ fn serve(worker: &Rc<Worker>, purpose: Purpose, stream: Stream, held: Held) {
         Purpose::To(name) => spawn(worker, "outbound-to", held, outbound::receive_to(here, name, stream)),
         Purpose::Inbound(application) => spawn(worker, "inbound", held, inbound::receive(here, application, stream)),
         Purpose::Gateway(destination) => spawn(worker, "gateway", held, secure::receive(here, destination, stream)),
+        Purpose::Datagrams(..) => {}
     }
 }
 

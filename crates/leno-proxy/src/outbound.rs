@@ -206,6 +206,7 @@ pub(crate) fn local(
         tcp: Vec::new(),
         tls: Vec::new(),
         terms: Vec::new(),
+        udp: false,
         idle_timeout: IDLE_TIMEOUT,
     };
     table::single(cluster, listener)

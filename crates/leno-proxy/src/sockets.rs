@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -45,6 +45,12 @@ impl Sockets {
             bound.is_some_and(|bound| bound == address || address.port() == 0 && bound.ip() == address.ip())
         };
         sockets.iter().all(fits).then_some(sockets)
+    }
+
+    /// As [`Sockets::take_tcp`], for datagrams.
+    pub(crate) fn take_udp(&mut self, key: &Key, address: SocketAddr) -> Option<Vec<UdpSocket>> {
+        let sockets: Vec<UdpSocket> = self.given.remove(key)?.into_iter().map(UdpSocket::from).collect();
+        sockets.iter().all(|socket| socket.local_addr().is_ok_and(|bound| bound == address)).then_some(sockets)
     }
 
     /// The socket that was handed over for a listener, if it listens at `path`.

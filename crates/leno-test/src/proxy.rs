@@ -284,6 +284,7 @@ fn listener_of(service: &ServiceName, cluster: &Arc<str>, protocol: Protocol) ->
         tcp: vec![WeightedCluster { cluster: Some(cluster.clone()), weight: 1, filters: Vec::new() }],
         tls: Vec::new(),
         terms: Vec::new(),
+        udp: false,
         idle_timeout: Duration::from_secs(3600),
     }
 }

@@ -23,6 +23,7 @@ pub(super) fn listener(name: &str, caller: &Caller) -> Listener {
         tcp: Vec::new(),
         tls: Vec::new(),
         terms: Vec::new(),
+        udp: false,
         idle_timeout: IDLE_TIMEOUT,
     }
 }

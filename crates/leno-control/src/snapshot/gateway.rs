@@ -16,13 +16,17 @@ use super::{View, listener as service_listener, name};
 use crate::merge::Topic;
 
 const IDLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3600);
+const UDP_IDLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// The names of the ports that a gateway opens.
 pub(super) fn listeners(view: &View<'_>, namespace: &str, gateway: &str) -> Vec<Name> {
     let Some(spec) = view.gateway_spec(namespace, gateway) else { return Vec::new() };
-    let served = spec.listeners.iter().filter(|listener| listener.is_served());
-    let ports: BTreeSet<u16> = served.map(|listener| listener.port.get()).collect();
-    ports.into_iter().map(|port| name::gateway(namespace, gateway, port)).collect()
+    let ports: BTreeSet<(u16, bool)> = spec.listeners.iter().map(|l| (l.port.get(), l.is_udp())).collect();
+    let name = |(port, udp)| match udp {
+        false => name::gateway(namespace, gateway, port),
+        true => name::gateway_udp(namespace, gateway, port),
+    };
+    ports.into_iter().map(name).collect()
 }
 
 pub(super) fn listener(view: &View<'_>, namespace: &str, gateway: &str, port: u16) -> Option<Listener> {
@@ -57,7 +61,28 @@ pub(super) fn listener(view: &View<'_>, namespace: &str, gateway: &str, port: u1
         tcp: tcp(view, &routes(bytes)),
         tls,
         terms,
+        udp: false,
         idle_timeout: IDLE_TIMEOUT,
+    })
+}
+
+/// A port of UDP: datagrams go as the oldest UDPRoute says.
+pub(super) fn udp_listener(view: &View<'_>, namespace: &str, gateway: &str, port: u16) -> Option<Listener> {
+    let spec = view.gateway_spec(namespace, gateway)?;
+    let listener = spec.listeners.iter().find(|listener| listener.is_udp() && listener.port.get() == port)?;
+    let routes = routes_of(view, namespace, gateway, listener);
+    Some(Listener {
+        name: name::gateway_udp(namespace, gateway, port),
+        service: None,
+        port,
+        bind: true,
+        protocol: Protocol::Tcp,
+        http: None,
+        tcp: service_listener::udp_clusters(view, &routes).unwrap_or_default(),
+        tls: Vec::new(),
+        terms: Vec::new(),
+        udp: true,
+        idle_timeout: service_listener::udp_idle_timeout(view, &routes).unwrap_or(UDP_IDLE_TIMEOUT),
     })
 }
 
@@ -84,13 +109,14 @@ pub(super) fn route_config(
 pub(super) fn clusters(view: &View<'_>, namespace: &str, gateway: &str) -> Vec<Name> {
     let mut found: BTreeSet<Name> = BTreeSet::new();
     let Some(spec) = view.gateway_spec(namespace, gateway) else { return Vec::new() };
-    for listener in spec.listeners.iter().filter(|listener| listener.is_served()) {
+    for listener in &spec.listeners {
         for (_, _, rule) in placed_rules(view, namespace, gateway, listener) {
             found.extend(clusters_of(&rule));
         }
         let routes = routes_of(view, namespace, gateway, listener);
         let tls = service_listener::tls_rules(view, &routes, None).into_iter().flat_map(|rule| rule.clusters);
-        found.extend(tls.chain(tcp(view, &routes)).filter_map(|weighted| weighted.cluster));
+        let udp = service_listener::udp_clusters(view, &routes).unwrap_or_default();
+        found.extend(tls.chain(tcp(view, &routes)).chain(udp).filter_map(|weighted| weighted.cluster));
     }
     found.into_iter().collect()
 }
@@ -116,7 +142,7 @@ pub(super) fn clusters_of(rule: &Rule) -> Vec<Name> {
 
 fn on_port<'a>(view: &View<'a>, namespace: &str, gateway: &str, port: u16) -> Option<Vec<&'a GatewayListener>> {
     let spec = view.gateway_spec(namespace, gateway)?;
-    let on_port = |listener: &&GatewayListener| listener.port.get() == port && listener.is_served();
+    let on_port = |listener: &&GatewayListener| listener.port.get() == port && !listener.is_udp();
     let listeners: Vec<&GatewayListener> = spec.listeners.iter().filter(on_port).collect();
     (!listeners.is_empty()).then_some(listeners)
 }

@@ -1,17 +1,20 @@
 //! Listeners of services: what stands behind a name that a caller uses.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use leno_model::instance::Protocol;
 use leno_model::name::ServiceName;
 use leno_model::resource::Spec;
 use leno_model::resource::l4_route::L4Rule;
+use leno_model::resource::reference::BackendView;
 use leno_model::snapshot::{HostPattern, Listener, Name, TlsRule, WeightedCluster};
 
 use super::name::ClusterName;
 use super::route::{self, Attached};
 use super::service::{PortView, ServiceView};
 use super::{Caller, Context, View};
+use crate::merge::Entry;
 
 pub(super) fn of_service(
     view: &View<'_>,
@@ -40,6 +43,7 @@ pub(super) fn of_service(
         tcp: if speaks_bytes { tcp(view, &found, &port, &routes, parent) } else { Vec::new() },
         tls: tls_rules(view, &routes, parent),
         terms: Vec::new(),
+        udp: false,
         idle_timeout: view.policy_of(service).idle_timeout,
     })
 }
@@ -85,6 +89,26 @@ pub(super) fn tcp_clusters(
     })
 }
 
+/// The destinations of the oldest UDPRoute.
+pub(super) fn udp_clusters(view: &View<'_>, routes: &[Attached<'_>]) -> Option<Vec<WeightedCluster>> {
+    udp_rule(routes).map(|(entry, rule)| clusters(view, entry, rule, None))
+}
+
+/// How long sessions of the oldest UDPRoute may stand still, as the policy of the one service says to which it leads.
+pub(super) fn udp_idle_timeout(view: &View<'_>, routes: &[Attached<'_>]) -> Option<Duration> {
+    let (entry, rule) = udp_rule(routes)?;
+    let context = Context { route: &entry.resource.key, parent: None };
+    let backends = rule.backend_refs.iter().map(BackendView::from);
+    route::policy_of(view, &context, backends).and_then(|policy| policy.idle_timeout_written)
+}
+
+fn udp_rule<'a>(routes: &[Attached<'a>]) -> Option<(&'a Arc<Entry>, &'a L4Rule)> {
+    routes.iter().find_map(|(entry, _)| match &entry.resource.spec {
+        Spec::UdpRoute(route) => route.rules.first().map(|rule| (*entry, rule)),
+        _ => None,
+    })
+}
+
 /// The rules of TLSRoutes: exact names before wildcards, longer before shorter, older before younger.
 pub(super) fn tls_rules(view: &View<'_>, routes: &[Attached<'_>], parent: Option<(&ServiceName, u16)>) -> Vec<TlsRule> {
     let mut rules: Vec<(HostPattern, TlsRule)> = Vec::new();
@@ -115,7 +139,7 @@ pub(super) fn tls_rules(view: &View<'_>, routes: &[Attached<'_>], parent: Option
 
 fn clusters(
     view: &View<'_>,
-    entry: &Arc<crate::merge::Entry>,
+    entry: &Arc<Entry>,
     rule: &L4Rule,
     parent: Option<(&ServiceName, u16)>,
 ) -> Vec<WeightedCluster> {

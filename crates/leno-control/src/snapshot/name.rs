@@ -2,7 +2,7 @@
 //!
 //! | kind | names |
 //! | --- | --- |
-//! | listener | as a caller spells the authority, `cart`, `cart.shop.mesh:8080`; `gateway/shop/edge:80`; `outbound` |
+//! | listener | as a caller spells the authority, `cart`, `cart.shop.mesh:8080`; `gateway/shop/edge:80`, of UDP `gateway/shop/edge:53/udp`; `outbound` |
 //! | route configuration | `cart.shop.mesh:8080`, of a consumer route `cart.shop.mesh:8080/from/web`; `gateway/shop/edge:80`; `outbound/shop` |
 //! | cluster, endpoints | `cart.shop.mesh:8080`, `cart.shop.mesh:8080@v2` |
 
@@ -22,6 +22,9 @@ pub const OUTBOUND_PORT: u16 = 15001;
 /// The longest name that is read: a host name with a port, a version or a namespace behind it.
 const NAME_MAX: usize = 512;
 
+/// Behind the port of a gateway's listener of datagrams: UDP has ports of its own.
+const UDP: &str = "/udp";
+
 /// The port of whoever names none.
 pub(crate) const DEFAULT_PORT: u16 = 80;
 
@@ -29,7 +32,7 @@ pub(crate) const DEFAULT_PORT: u16 = 80;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Asked {
     Service { service: ServiceName, port: Option<u16> },
-    Gateway { namespace: Arc<str>, name: Arc<str>, port: u16 },
+    Gateway { namespace: Arc<str>, name: Arc<str>, port: u16, udp: bool },
     Everything,
 }
 
@@ -51,6 +54,10 @@ pub(crate) struct ClusterName {
 
 pub(crate) fn gateway(namespace: &str, name: &str, port: u16) -> Name {
     format!("gateway/{namespace}/{name}:{port}").into()
+}
+
+pub(crate) fn gateway_udp(namespace: &str, name: &str, port: u16) -> Name {
+    format!("gateway/{namespace}/{name}:{port}{UDP}").into()
 }
 
 pub(crate) fn routes(service: &ServiceName, port: u16, consumer: Option<&str>) -> Name {
@@ -75,8 +82,9 @@ impl Asked {
         if name == OUTBOUND {
             return Some(Self::Everything);
         }
-        if let Some((namespace, name, port)) = parse_gateway(name) {
-            return Some(Self::Gateway { namespace, name, port });
+        let (of_tcp, udp) = name.strip_suffix(UDP).map_or((name, false), |name| (name, true));
+        if let Some((namespace, name, port)) = parse_gateway(of_tcp) {
+            return Some(Self::Gateway { namespace, name, port, udp });
         }
         let (host, port) = match name.rsplit_once(':') {
             Some((host, port)) => (host, Some(parse_port(port)?)),
@@ -168,6 +176,18 @@ mod tests {
         for name in ["www.example.com", "cart:", "cart:0", "cart:70000", "cart:080", "10.0.0.1:80", "[::1]:80"] {
             assert_eq!(Asked::listener(name, &caller), None, "{name}");
         }
+    }
+
+    #[test]
+    fn the_ports_of_udp_are_others_than_those_of_tcp() {
+        let caller = Caller { namespace: "shop".into(), is_gateway: true };
+        let asked = |name: &str| match Asked::listener(name, &caller) {
+            Some(Asked::Gateway { port, udp, .. }) => Some((port, udp)),
+            _ => None,
+        };
+        assert_eq!(asked(&gateway("shop", "edge", 53)), Some((53, false)));
+        assert_eq!(asked(&gateway_udp("shop", "edge", 53)), Some((53, true)));
+        assert_eq!(asked("cart.shop:53/udp"), None);
     }
 
     #[test]

@@ -193,7 +193,7 @@ fn forward(backends: Vec<WeightedCluster>) -> Action {
 }
 
 /// The policy of the service that the request was for: the parent, or at a gateway the one service behind the rule.
-fn policy_of<'b>(
+pub(super) fn policy_of<'b>(
     view: &View<'_>,
     context: &Context<'_>,
     backends: impl Iterator<Item = BackendView<'b>>,

@@ -59,6 +59,8 @@ pub(crate) struct Policy {
     pub(crate) balance: BalancePolicy,
     pub(crate) connect_timeout: Duration,
     pub(crate) idle_timeout: Duration,
+    /// As the policy says it, without a default.
+    pub(crate) idle_timeout_written: Option<Duration>,
     pub(crate) request_timeout: Option<Duration>,
     pub(crate) retry: Option<Retry>,
 }
@@ -240,6 +242,7 @@ impl Policy {
             balance: balancer.map(|balancer| balancer.policy).unwrap_or_default(),
             connect_timeout: time(spec.and_then(|spec| spec.connect_timeout)).unwrap_or(CONNECT_TIMEOUT),
             idle_timeout: time(spec.and_then(|spec| spec.idle_timeout)).unwrap_or(IDLE_TIMEOUT),
+            idle_timeout_written: time(spec.and_then(|spec| spec.idle_timeout)),
             request_timeout: time(spec.and_then(|spec| spec.request_timeout)).filter(|time| !time.is_zero()),
             retry: spec.and_then(|spec| spec.retry.as_ref()).map(retry),
         }

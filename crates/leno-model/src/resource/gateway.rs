@@ -118,7 +118,7 @@ pub enum GatewayProtocol {
     Tls,
     /// Bytes.
     Tcp,
-    /// Packets. Read and validated, not yet served.
+    /// Datagrams.
     Udp,
 }
 
@@ -272,9 +272,9 @@ impl GatewayListener {
         }
     }
 
-    /// Whether leno opens it: what carries packets stays closed.
-    pub fn is_served(&self) -> bool {
-        self.protocol != GatewayProtocol::Udp
+    /// Whether it takes datagrams, which have ports of their own.
+    pub fn is_udp(&self) -> bool {
+        self.protocol == GatewayProtocol::Udp
     }
 
     /// Whether TLS ends here.

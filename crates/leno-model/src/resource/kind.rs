@@ -25,7 +25,7 @@ pub enum Kind {
     TcpRoute,
     /// Where TLS connections go by server name, unopened.
     TlsRoute,
-    /// Where UDP packets go. Read and validated, not yet served.
+    /// Where datagrams (UDP) go.
     UdpRoute,
     /// Who may send traffic to services of another namespace.
     ReferenceGrant,

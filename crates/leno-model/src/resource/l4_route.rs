@@ -32,7 +32,10 @@ pub struct TlsRouteSpec {
     pub rules: Vec<L4Rule>,
 }
 
-/// Where UDP packets go. Read and validated, not yet served.
+/// Where datagrams go that come to a UDP listener of a gateway. Each source (address and port) has a session with one
+/// endpoint, until the endpoint is gone, fails, or nothing was sent for a minute (`idleTimeout` of a TrafficPolicy for the
+/// one service that the route leads to); a proxy has at most `--udp-sessions-max` of them. Datagrams go to endpoints
+/// without their proxies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct UdpRouteSpec {

@@ -21,7 +21,8 @@ pub struct TrafficPolicySpec {
     /// Time for a connection to be made, 1ms to 10m. Default 5s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect_timeout: Option<GatewayDuration>,
-    /// How long an unused connection is kept and a byte stream may stand still, 1s to 24h. Default 1h.
+    /// How long an unused connection is kept, and a byte stream or a session of datagrams may stand still, 1s to 24h.
+    /// Default 1h, for datagrams 1m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_timeout: Option<GatewayDuration>,
     /// Time for a whole request with all tries, where its route says nothing; `0s` is without limit. Default: without

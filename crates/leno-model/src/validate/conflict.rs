@@ -41,7 +41,7 @@ fn duplicate_matches<'a>(written: &'a Written, seen: &mut Matches<'a>, faults: &
     let found: Vec<(String, String)> = match &written.resource.spec {
         Spec::HttpRoute(route) => rules(route.rules.iter().map(|rule| rule.matches.iter().map(http_words).collect())),
         Spec::GrpcRoute(route) => rules(route.rules.iter().map(|rule| rule.matches.iter().map(grpc_words).collect())),
-        Spec::TcpRoute(_) | Spec::TlsRoute(_) => vec![("spec.rules[0]".to_owned(), String::new())],
+        Spec::TcpRoute(_) | Spec::TlsRoute(_) | Spec::UdpRoute(_) => vec![("spec.rules[0]".to_owned(), String::new())],
         _ => return,
     };
     // One fault for a match is enough, whatever the number of parents and hosts that it has.
@@ -112,6 +112,7 @@ fn parent_words(written: &Written, parent: &ParentRef) -> String {
     let family = match written.resource.key.kind {
         Kind::TcpRoute => "tcp",
         Kind::TlsRoute => "tls",
+        Kind::UdpRoute => "udp",
         _ => "http",
     };
     format!(

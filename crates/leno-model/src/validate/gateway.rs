@@ -61,7 +61,6 @@ fn conflict(check: &mut Check<'_, '_>, at: &str, listener: &GatewayListener, bef
 
 fn served(check: &mut Check<'_, '_>, at: &str, listener: &GatewayListener) {
     let mode = listener.tls.as_ref().map(|tls| tls.mode);
-    let path = format!("{at}.protocol");
     match (listener.protocol, mode) {
         (GatewayProtocol::Http | GatewayProtocol::Tcp | GatewayProtocol::Udp, Some(_)) => {
             let message = "`tls` belongs to listeners of protocol TLS or HTTPS";
@@ -81,10 +80,6 @@ fn served(check: &mut Check<'_, '_>, at: &str, listener: &GatewayListener) {
             let at = format!("{at}.tls.certificateRefs");
             check.count(&at, "certificates", refs.len(), 1, CERTIFICATES_MAX);
             refs.iter().enumerate().for_each(|(i, one)| certificate(check, &format!("{at}[{i}]"), one, &["Secret"]));
-        }
-        (GatewayProtocol::Udp, None) => {
-            let message = "leno does not carry UDP yet: the listener stays closed";
-            check.warn(FaultClass::NotServed, &path, message, "use `protocol: TCP` where the service allows it");
         }
         _ => {}
     }

@@ -166,8 +166,11 @@ pub(super) fn l4(check: &mut Check<'_, '_>, parents: &[ParentRef], rules: &[L4Ru
 }
 
 pub(super) fn udp(check: &mut Check<'_, '_>, spec: &UdpRouteSpec) {
-    let message = "leno does not carry UDP yet: the route is kept and has no effect";
-    check.warn(FaultClass::NotServed, "kind", message, "use a TCPRoute where the protocol allows it");
+    for (i, parent) in spec.parent_refs.iter().enumerate().filter(|(_, parent)| parent.is_service()) {
+        let message = format!("leno carries UDP from gateways alone: service {} is reached without it", parent.name);
+        let path = format!("spec.parentRefs[{i}].kind");
+        check.warn(FaultClass::NotServed, &path, message, "use a Gateway with a listener of `protocol: UDP`");
+    }
     l4(check, &spec.parent_refs, &spec.rules);
 }
 

@@ -583,7 +583,7 @@ fn of_grpc_routes() -> Vec<Case> {
 
 fn of_byte_routes() -> Vec<Case> {
     let mut cases = Vec::new();
-    for kind in [Kind::TcpRoute, Kind::TlsRoute] {
+    for kind in [Kind::TcpRoute, Kind::TlsRoute, Kind::UdpRoute] {
         let base = valid(kind);
         let second = base.replacen("name: r}", "name: q}", 1).replacen("  - backendRefs", "  - ¦backendRefs", 1);
         cases.push(case(DuplicateMatch, "spec.rules[0]", "remove one", format!("{base}---\n{second}")));
@@ -600,7 +600,8 @@ fn of_byte_routes() -> Vec<Case> {
             base.replace("  rules:\n", "  rules:\n  - ¦backendRefs: [{name: one}]\n"),
         ));
     }
-    cases.push(case(NotServed, "kind", "TCPRoute", valid(Kind::UdpRoute).replace("kind: UDP", "kind: ¦UDP")));
+    let service = valid(Kind::UdpRoute).replace("kind: Service, name: cart", "kind: ¦Service, name: cart");
+    cases.push(case(NotServed, "spec.parentRefs[0].kind", "use a Gateway", service));
     cases
 }
 
@@ -690,7 +691,6 @@ fn of_gateways() -> Vec<Case> {
                 "  - {name: a, port: 80, protocol: HTTP}\n  tls: {frontend: {default: {}, perPort: [{port: 443, tls: {}}, {port: ¦443, tls: {}}]}}",
             ),
         ),
-        case(NotServed, &format!("{at}.protocol"), "TCP", with("  - {name: a, port: 53, protocol: ¦UDP}")),
         case(
             FilterMismatch,
             &format!("{at}.tls"),

@@ -43,6 +43,8 @@ struct Exact {
     idle_timeout: Option<Duration>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     terms: Vec<TlsTerms>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    udp: bool,
 }
 
 /// What a TLS rule's filter chain does not say as the model means it.
@@ -81,6 +83,8 @@ pub fn to_envoy(listener: &Listener, dialect: Dialect) -> Option<EnvoyListener> 
         }),
         // Where TLS ends is no place for an Envoy: it would speak in clear, because leno gives no secrets out.
         Dialect::Envoy { .. } if !listener.terms.is_empty() => None,
+        // Nor are datagrams, which Envoy proxies by other filters than connections.
+        Dialect::Envoy { .. } if listener.udp => None,
         Dialect::Envoy { bind } => (listener.bind && listener.port > 0).then(|| bound(listener, bind, dialect)),
     }
 }
@@ -98,6 +102,7 @@ pub fn from_envoy(message: EnvoyListener) -> Result<Listener, TranslateError> {
         listener.tcp = exact.tcp.unwrap_or(listener.tcp);
         listener.idle_timeout = exact.idle_timeout.unwrap_or(listener.idle_timeout);
         listener.terms = exact.terms;
+        listener.udp = exact.udp;
     }
     Ok(listener)
 }
@@ -268,6 +273,7 @@ fn note_of(listener: &Listener, message: &EnvoyListener) -> ListenerNote {
         tcp: tcp.then(|| listener.tcp.clone()),
         idle_timeout: idle.then_some(listener.idle_timeout),
         terms: listener.terms.clone(),
+        udp: listener.udp,
     };
     ListenerNote {
         service: listener.service.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -311,6 +317,7 @@ fn plain(message: EnvoyListener) -> Result<Listener, TranslateError> {
         tcp: Vec::new(),
         tls: Vec::new(),
         terms: Vec::new(),
+        udp: false,
         idle_timeout: IDLE_TIMEOUT_DEFAULT,
     };
     if message.address.is_some() && message.api_listener.is_none() {

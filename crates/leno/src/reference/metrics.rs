@@ -56,6 +56,7 @@ fn proxy() -> String {
     crate::roles::measure_places(&registry, &Places::default());
     crate::roles::measure_strikes(&registry, &Arc::default());
     leno_proxy::Commands::new(1).0.measure(&registry);
+    drop(leno_proxy::udp::Udp::new(1, &registry));
     let edge = |protocol| {
         let (source, destination) = ("web.shop".parse().unwrap(), "cart.shop".parse().unwrap());
         registry.edge(&EdgeKey { source, destination, protocol, ..EdgeKey::default() })

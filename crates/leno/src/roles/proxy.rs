@@ -22,6 +22,7 @@ use leno_proxy::held::Held;
 use leno_proxy::listener;
 use leno_proxy::subscribe::{self, Subscriber};
 use leno_proxy::table::Builder;
+use leno_proxy::udp::Udp;
 use leno_proxy::{Commands, OutboundDefault, Shared, Worker, lookup, snapshot_file};
 use leno_runtime::serve::NamedTasks;
 use leno_runtime::signal::{Shutdown, Signals, Told};
@@ -302,6 +303,7 @@ async fn start(
             subscriber.bound(),
             commands.clone(),
             shared.clone(),
+            Udp::new(args.udp_sessions_max, &metrics),
             ready.gate("gateway", "no listener is open yet"),
         );
     }

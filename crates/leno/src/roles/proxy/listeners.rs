@@ -9,6 +9,7 @@ use leno_model::name::ServiceName;
 use leno_model::snapshot::Name;
 use leno_net::Address;
 use leno_proxy::listener::{Key, Purpose};
+use leno_proxy::udp::Udp;
 use leno_proxy::{Application, Commands, Shared};
 use leno_runtime::task;
 use leno_telemetry::Registry;
@@ -38,6 +39,7 @@ pub(super) fn watch_bound(
     mut bound: tokio::sync::watch::Receiver<Vec<Arc<leno_model::snapshot::Listener>>>,
     commands: Commands,
     shared: Arc<Shared>,
+    udp: Udp,
     gate: leno_runtime::ready::Gate,
 ) {
     drop(task::spawn("gateway-listeners", async move {
@@ -65,7 +67,11 @@ pub(super) fn watch_bound(
                 }
                 let (key, address) =
                     (Key::Gateway(listener.name.clone()), SocketAddr::from(([0, 0, 0, 0], listener.port)));
-                match commands.listen(key, Purpose::Gateway(destination.clone()), address).await {
+                let opened = match listener.udp {
+                    false => commands.listen(key, Purpose::Gateway(destination.clone()), address).await,
+                    true => commands.listen_udp(key, listener.name.clone(), udp.clone(), address).await,
+                };
+                match opened {
                     Ok(address) => {
                         tracing::info!(%address, listener = %listener.name, "gateway listener open");
                         open.insert(listener.name.clone(), listener.port);
