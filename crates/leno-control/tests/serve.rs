@@ -318,15 +318,19 @@ async fn a_gateway_opens_the_ports_that_are_served() {
     mesh.instance("cart.shop", "one", 1, &[8080]);
     let text = format!(
         "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: edge, namespace: shop}}\nspec:\n  listeners:\n  \
-         - {{name: web, port: 80, protocol: HTTP}}\n  - {{name: secure, port: 443, protocol: HTTPS}}\n  - {{name: raw, port: 90, protocol: TCP}}\n---\n\
+         - {{name: web, port: 80, protocol: HTTP}}\n  - {{name: secure, port: 443, protocol: HTTPS, tls: {{certificateRefs: [{{name: shop}}]}}}}\n  - {{name: raw, port: 90, protocol: TCP}}\n---\n\
          {ROUTE}metadata: {{name: cart, namespace: shop}}\nspec:\n  parentRefs: [{{name: edge}}]\n  hostnames: [shop.example.com]\n  rules: [{{backendRefs: [{{name: cart}}]}}]\n"
     );
     mesh.apply(&text).await.unwrap();
     let node = gateway("shop", "edge");
     let names = mesh.control.names(&node, Kind::Listener);
-    assert_eq!(names, ["gateway/shop/edge:80".into(), "gateway/shop/edge:90".into()]);
-    let listener = mesh.listener(&node, "gateway/shop/edge:80").unwrap();
-    assert!(listener.bind && listener.http.is_some());
+    let [plain, secure, raw] = [80, 443, 90].map(|port| format!("gateway/shop/edge:{port}"));
+    assert_eq!(names, [secure.as_str().into(), plain.as_str().into(), raw.into()]);
+    let listener = mesh.listener(&node, &plain).unwrap();
+    assert!(listener.bind && listener.http.is_some() && listener.terms.is_empty());
+    let listener = mesh.listener(&node, &secure).unwrap();
+    assert!(listener.http.is_some());
+    assert_eq!(listener.terms[0].certificates, ["shop".into()]);
     assert_eq!(mesh.control.names(&node, Kind::Cluster), ["cart.shop.mesh:80".into()]);
     assert!(mesh.cluster(&node, "cart.shop.mesh:80").is_some() && mesh.endpoints(&node, "cart.shop.mesh:80").is_some());
 }
