@@ -4,8 +4,11 @@ use std::cell::Cell;
 use std::future::Future;
 use std::pin::{Pin, pin};
 
+use bytes::Bytes;
+use leno_http::grpc::{self, Code, Status};
 use leno_http::{
-    Body, Error, Fields, Reply, ReplyBody, Response, ResponseHead, Side, Tunnel, Upgrades, pump_with, tunnel,
+    Body, BodyLength, Error, Fields, Reply, ReplyBody, Response, ResponseHead, Side, Sink, Tunnel, Upgrades, Version,
+    pump_with, tunnel,
 };
 
 use super::forward::Upload;
@@ -17,7 +20,7 @@ use crate::record::Record;
 /// What became of the head of an answer.
 pub(super) enum Begun {
     /// It is on its way; this body follows.
-    Body(Body, ReplyBody),
+    Body(Body, AnswerBody),
     Tunnel(Box<Upgrade>),
     /// The client has gone.
     Failed,
@@ -28,6 +31,13 @@ pub(super) struct Upgrade {
     head: ResponseHead,
     reply: Reply,
     upstream: Tunnel,
+}
+
+/// The body of an answer on its way out.
+pub(super) struct AnswerBody {
+    sink: ReplyBody,
+    /// It is of gRPC, so that its status stands in trailers: where none come, the client hears of that.
+    owes_status: bool,
 }
 
 impl Exchange<'_> {
@@ -43,8 +53,13 @@ impl Exchange<'_> {
             head.fields.remove("connection");
         }
         change_answer(plan, &mut head);
+        let owes_status = self.owes_status(&head);
+        if owes_status && matches!(body.length(), BodyLength::Empty | BodyLength::Known(0)) {
+            without_status().write(&mut head.fields);
+            self.record.status(head.status, status_in(&head.fields));
+        }
         match reply.begin(&head, body.length()) {
-            Ok(sink) => Begun::Body(body, sink),
+            Ok(sink) => Begun::Body(body, AnswerBody { sink, owes_status }),
             Err(error) => {
                 self.record.broken(&Failure::Downstream(error));
                 Begun::Failed
@@ -53,7 +68,8 @@ impl Exchange<'_> {
     }
 
     /// Sends the body of the answer on, while the rest of the request is still going up.
-    pub(super) async fn relay(&mut self, plan: &Plan<'_>, mut body: Body, sink: ReplyBody, upload: Option<Upload>) {
+    pub(super) async fn relay(&mut self, plan: &Plan<'_>, mut body: Body, sink: AnswerBody, upload: Option<Upload>) {
+        let owes_status = sink.owes_status;
         let (trailer_status, all_trailers) = (Cell::new(None), self.is_grpc || plan.outside);
         let download = pin!(pump_with(&mut body, sink, |trailers| {
             trailer_status.set(status_in(trailers));
@@ -74,7 +90,12 @@ impl Exchange<'_> {
             }
         };
         match downloaded {
-            Ok(pumped) => self.record.sent(pumped.bytes),
+            Ok(pumped) => {
+                if owes_status && !pumped.trailers {
+                    trailer_status.set(Some(Code::Internal as u8));
+                }
+                self.record.sent(pumped.bytes);
+            }
             Err(error) => self.record.broken(&relay_failure(plan, error)),
         }
         if self.is_grpc && trailer_status.get().is_some() {
@@ -99,6 +120,45 @@ impl Exchange<'_> {
     fn grpc_status(&self, fields: &Fields) -> Option<u8> {
         if self.is_grpc { status_in(fields) } else { None }
     }
+
+    /// Whether the client waits for trailers that say how its call of gRPC went.
+    fn owes_status(&self, head: &ResponseHead) -> bool {
+        self.is_grpc
+            && self.head.version == Version::Http2
+            && head.status == 200
+            && grpc::is_grpc(&head.fields)
+            && !head.fields.contains("grpc-status")
+    }
+}
+
+impl Sink for AnswerBody {
+    fn data(&mut self, data: Bytes) -> impl Future<Output = Result<(), Error>> {
+        self.sink.data(data)
+    }
+
+    fn trailers(self, trailers: Fields) -> impl Future<Output = Result<(), Error>> {
+        self.sink.trailers(trailers)
+    }
+
+    async fn end(self) -> Result<(), Error> {
+        match self.owes_status {
+            // Boxed, because it is rare.
+            true => Box::pin(self.sink.trailers(without_status().trailers())).await,
+            false => self.sink.end().await,
+        }
+    }
+
+    fn flush(&mut self) -> impl Future<Output = Result<(), Error>> {
+        self.sink.flush()
+    }
+
+    fn abort(self) {
+        self.sink.abort();
+    }
+}
+
+fn without_status() -> Status {
+    Status::new(Code::Internal, "the answer ended without a status")
 }
 
 fn change_answer(plan: &Plan<'_>, head: &mut ResponseHead) {

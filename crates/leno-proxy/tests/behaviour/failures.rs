@@ -170,6 +170,39 @@ fn the_timeout_of_a_grpc_client_is_honoured() {
 }
 
 #[test]
+fn an_answer_of_grpc_without_a_status_gets_one() {
+    leno_test::run(async {
+        // A message that claims four gigabytes is passed on as it came.
+        for (message, in_trailers) in [("", false), ("\0\u{7f}\u{7f}\u{7f}\u{7f}", true)] {
+            let cart = server::http().respond("/a.B/C", 200).body("/a.B/C", message);
+            let cart = cart.with("/a.B/C", "content-type", "application/grpc").start().await;
+            let proxy = proxy().outbound_at("cart", Protocol::Grpc, [cart.address]).start().await;
+            let client = client::h2(&proxy);
+            let request = client.request(Method::Post, "cart", "/a.B/C").with("content-type", "application/grpc");
+            let answer = request.body("\0\u{7f}\u{7f}\u{7f}\u{7f}").send().await;
+            let status = if in_trailers { answer.trailers.get_str("grpc-status") } else { answer.field("grpc-status") };
+            assert_eq!((answer.status(), status), (200, Some("13")), "{:?}", answer.trailers);
+            assert_eq!(answer.body, message);
+            assert_eq!(cart.seen()[0].body, "\0\u{7f}\u{7f}\u{7f}\u{7f}");
+        }
+    });
+}
+
+#[test]
+fn absurd_timeouts_of_grpc_clients_do_no_harm() {
+    leno_test::run(async {
+        let cart = server::http().respond("/a.B/C", 200).start().await;
+        let proxy = proxy().outbound_at("cart", Protocol::Grpc, [cart.address]).start().await;
+        let client = client::h2(&proxy);
+        for timeout in ["99999999H", "-1S", "123456789m", "1", "x"] {
+            let request = client.request(Method::Post, "cart", "/a.B/C").with("content-type", "application/grpc");
+            let answer = request.with("grpc-timeout", timeout).body("\0\0\0\0\0").send().await;
+            assert_eq!((answer.status(), answer.field("grpc-status")), (200, None), "{timeout}");
+        }
+    });
+}
+
+#[test]
 fn a_client_that_leaves_early_is_recorded() {
     both(async |client| {
         let cart = server::http().respond("/", 200).after("/", LONG).start().await;
