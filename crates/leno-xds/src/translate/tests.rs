@@ -170,12 +170,13 @@ fn a_listener() -> impl Strategy<Value = Listener> {
         origin,
     });
     let way = (option::of(text()), vec(weighted(), 0..3), vec(tls, 0..3), vec(terms(), 0..3), weird_duration());
-    ("[a-z.:]{1,12}", option::of(service()), any::<u16>(), any::<bool>(), protocol(), way).prop_map(
-        |(name, service, port, bind, protocol, (http, tcp, tls, terms, idle_timeout))| Listener {
+    ("[a-z.:]{1,12}", option::of(service()), any::<u16>(), any::<(bool, bool)>(), protocol(), way).prop_map(
+        |(name, service, port, (bind, udp), protocol, (http, tcp, tls, terms, idle_timeout))| Listener {
             name: name.into(),
             service,
             port,
             bind,
+            udp,
             protocol,
             http,
             tcp,
