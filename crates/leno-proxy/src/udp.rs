@@ -302,7 +302,7 @@ impl Here {
         let at = weighted::pick_by(targets, |target| target.weight, worker.random_bits()).ok_or(Dropped::NoRoute)?;
         let cluster = targets[at].cluster.as_ref().ok_or(Dropped::NoRoute)?;
         let avoided = cluster.endpoints.iter().position(|endpoint| Some(endpoint.spec.address) == avoid);
-        let tried: &[usize] = avoided.as_ref().map_or(&[], std::slice::from_ref);
+        let tried: &[usize] = avoided.as_slice();
         let picked = worker.pick(cluster, tried).or_else(|| worker.pick(cluster, &[])).ok_or(Dropped::NoEndpoint)?;
         let endpoint = &cluster.endpoints[picked];
         // A proxy of the mesh carries connections; datagrams go to the application.

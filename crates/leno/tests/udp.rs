@@ -106,7 +106,11 @@ fn sessions_end_when_nothing_is_sent_and_there_are_only_so_many() {
     let record: serde_json::Value = serde_json::from_str(&line).unwrap();
     figures(format_args!("udp: {refused} datagrams beyond 2 sessions dropped, sessions of 4 s gone after {took:.0?}"));
     assert!(refused >= 1.0 && took.is_some_and(|took| took >= Duration::from_millis(500)));
-    assert_eq!((&record["protocol"], &record["bytes_received"]), (&"UDP".into(), &"who is there?".len().into()), "{line}");
+    assert_eq!(
+        (&record["protocol"], &record["bytes_received"]),
+        (&"UDP".into(), &"who is there?".len().into()),
+        "{line}"
+    );
 }
 
 #[test]

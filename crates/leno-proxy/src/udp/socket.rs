@@ -103,7 +103,7 @@ mod tests {
         group.iter().for_each(|socket| socket.set_nonblocking(true).unwrap());
         for _ in 0..16 {
             let source = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-            (0..8).for_each(|_| drop(source.send_to(b"x", to).unwrap()));
+            (0..8).for_each(|_| assert_eq!(source.send_to(b"x", to).unwrap(), 1));
             let count = |socket: &std::net::UdpSocket| (0..8).filter(|_| socket.recv(&mut [0; 8]).is_ok()).count();
             let mut counts: Vec<usize> = group.iter().map(count).collect();
             counts.sort();
