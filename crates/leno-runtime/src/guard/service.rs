@@ -64,6 +64,11 @@ where
             Ok(Admitted::LoggedIn { cookie, principal }) => {
                 (303, cookie, Audited::done(Some(principal), "login", &path))
             }
+            Ok(Admitted::LoggedOut { cookie, principal: None }) => {
+                // Nobody had a session: nothing was done, and whoever asks again and again pushes nothing out of the log.
+                let response = Response::builder().status(204).header(header::SET_COOKIE, cookie);
+                return Box::pin(std::future::ready(Ok(finish(response, Bytes::new()))));
+            }
             Ok(Admitted::LoggedOut { cookie, principal }) => (204, cookie, Audited::done(principal, "logout", &path)),
             Err(refusal) => {
                 let action = parts.method.as_str().to_ascii_lowercase();
