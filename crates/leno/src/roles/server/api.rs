@@ -19,6 +19,7 @@ use axum::{Extension, Json};
 use leno_model::identity::{Principal, Role};
 use leno_runtime::guard::{Concerns, Guard, LOGIN_PATH, Refusal, Routes};
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use super::Parts;
 
@@ -99,6 +100,9 @@ async fn backup(State(api): Shared) -> Response {
 }
 
 async fn copy(store: &leno_store::sqlite::SqliteStore) -> Result<Vec<u8>, String> {
+    /// All copies have one name; the next waits for the one before.
+    static COPYING: Semaphore = Semaphore::const_new(1);
+    let _alone = COPYING.acquire().await.map_err(|error| error.to_string())?;
     let beside = store.path().with_extension("backup");
     // One that an interrupted backup left behind is nobody's.
     let _ = tokio::fs::remove_file(&beside).await;
