@@ -197,7 +197,7 @@ async fn delete(
     let delete = Delete {
         principal: asker.principal,
         from: asker.from,
-        set: query.set.as_deref().unwrap_or(API_SET).into(),
+        set: set_of(query.set.as_deref())?.into(),
         resources: vec![key_of(&key)?],
         dry_run: query.dry_run,
         expected: query.expected_revision,
@@ -230,7 +230,7 @@ async fn rollback(
     let rollback = Rollback {
         principal: asker.principal,
         from: asker.from,
-        set: body.set.as_deref().unwrap_or(API_SET).into(),
+        set: set_of(body.set.as_deref())?.into(),
         revision: body.revision,
         resource: body.resource.as_deref().map(|key| key.parse()).transpose()?,
         dry_run: body.dry_run,
@@ -277,12 +277,18 @@ async fn audit(State(control): State<Control>, query: Asked<HistoryQuery>) -> Ha
     Answer::ok(json!({ "items": control.audit().list(limit).await? }))
 }
 
-fn apply_of(asker: Asker, query: &ChangeQuery, headers: &HeaderMap, body: &Bytes) -> Result<Apply, Refused> {
-    let set = query.set.as_deref().unwrap_or(API_SET);
+/// The set that is changed, which is nobody's whose files would say otherwise.
+fn set_of(asked: Option<&str>) -> Result<&str, Refused> {
+    let set = asked.unwrap_or(API_SET);
     if set.starts_with("file:") {
-        let fix = "change the files, or apply to a set of another name";
+        let fix = "change the files, or name a set of another name";
         return Err(Refused::usage("sets named `file:…` belong to watched directories", fix));
     }
+    Ok(set)
+}
+
+fn apply_of(asker: Asker, query: &ChangeQuery, headers: &HeaderMap, body: &Bytes) -> Result<Apply, Refused> {
+    let set = set_of(query.set.as_deref())?;
     if query.prune && set == API_SET {
         let fix = "name the set with `set=`, or delete what is to go";
         return Err(Refused::usage("`prune` needs a set of its own", fix));

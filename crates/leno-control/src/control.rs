@@ -389,6 +389,8 @@ impl Control {
         state.number = state.number.max(number);
         // Where the watch was faster it brought this revision whole, and maybe later ones, which must not be undone.
         if state.through >= store_revision {
+            // What the next revision compares with is this one all the same.
+            state.head_mod = state.head_mod.max(store_revision);
             return state.served.revision();
         }
         let mut topics = BTreeSet::new();

@@ -202,6 +202,15 @@ async fn requests_that_make_no_sense_say_what_is_wrong() {
         let message = refused["error"]["message"].as_str().unwrap_or_default();
         assert!(status == StatusCode::BAD_REQUEST && message.contains(word), "{path}: {status} {message}");
     }
+    // What files say is changed by nobody but them: it would stay changed until they are.
+    let rollback = json!({"revision": 1, "set": "file:/x"}).to_string();
+    for (method, path, body) in
+        [("DELETE", "/resources/service/shop/cart?set=file:/x", ""), ("POST", "/rollback", rollback.as_str())]
+    {
+        let (status, refused) = api.ask(method, path, "application/json", body).await;
+        let message = refused["error"]["message"].as_str().unwrap_or_default();
+        assert!(status == StatusCode::BAD_REQUEST && message.contains("watched directories"), "{path}: {message}");
+    }
 }
 
 #[tokio::test]
