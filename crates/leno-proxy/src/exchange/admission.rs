@@ -86,7 +86,10 @@ impl Exchange<'_> {
                 Err(fault) => return refused(Malformed::Path, fault.to_string()),
             }
         }
-        if limits.underscored_names == UnderscoredNames::Keep || !head.fields.has_underscored_names() {
+        // Names of gRPC's metadata may have them, and its servers make no variables of them. From outside anybody may say
+        // that he speaks gRPC.
+        let is_metadata = self.is_grpc && self.direction != Direction::Gateway;
+        if limits.underscored_names == UnderscoredNames::Keep || is_metadata || !head.fields.has_underscored_names() {
             return Ok(());
         }
         if limits.underscored_names == UnderscoredNames::Refuse {
