@@ -38,7 +38,7 @@ pub(crate) struct Options {
 /// The stages in the order in which they run.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Stage {
-    /// Declared tools, from apt, PyPI, npm, Go's proxy and Maven Central.
+    /// Declared tools, from apt, PyPI and Go's module proxy.
     Install,
     /// Format, arrows, sizes, lints.
     Check,
@@ -53,12 +53,9 @@ enum Stage {
 }
 
 impl Stage {
-    fn run(self, options: &Options) -> Result<Counts> {
+    fn run(self) -> Result<Counts> {
         match self {
-            Stage::Install => {
-                let uses = if options.ci { install::Use::GATE } else { &[] };
-                install::run(uses, false).map(|()| Counts::passed("install"))
-            }
+            Stage::Install => install::run(install::Use::GATE, false).map(|()| Counts::passed("install")),
             Stage::Check => check::lint().map(|()| Counts::passed("check")),
             Stage::Units => units(),
             Stage::Binary => binary(),
@@ -88,7 +85,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let name = stage.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         let stage_started = Instant::now();
         println!("\n== {name}");
-        let mut counts = stage.run(options).unwrap_or_else(|error| Counts::failed(format!("{name}: {error:#}")));
+        let mut counts = stage.run().unwrap_or_else(|error| Counts::failed(format!("{name}: {error:#}")));
         for left in sweep() {
             counts.fail(format!("{name} left a process behind: {left}"));
         }
