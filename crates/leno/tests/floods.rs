@@ -24,6 +24,8 @@ const AT_ONCE: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(2);
 /// How long a flood goes on, over new connections when it is ended, and how long the calm before it is.
 const FLOOD: Duration = Duration::from_millis(500);
+/// Who was sent away comes back after this time: a crowd that comes and goes is for caps on connections.
+const AGAIN: Duration = Duration::from_millis(100);
 const CALM: Duration = Duration::from_millis(400);
 /// A connection that is neither answered nor closed is given up then.
 const WAIT: Duration = Duration::from_secs(5);
@@ -314,6 +316,7 @@ impl Scene {
         let mut connections = 0;
         while began.elapsed() < FLOOD {
             connections += act(self);
+            std::thread::sleep(AGAIN);
         }
         let memory_mb = self.gateway.memory_mb() - before;
         let mut flood = std::mem::take(&mut *self.healthy.lock().unwrap());
