@@ -50,7 +50,8 @@ const SIDEWAYS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates beside the rings, and what of ours each may use: `None` is everything but the binary.
-const BESIDE: &[(&str, Option<&[&str]>)] = &[("leno-test", None), ("leno-fuzz", None), ("xtask", Some(&["leno-model"]))];
+const BESIDE: &[(&str, Option<&[&str]>)] =
+    &[("leno-test", None), ("leno-fuzz", None), ("xtask", Some(&["leno-model"]))];
 
 /// Who may use a library that the design walls in, and why it is walled in.
 const WALLS: &[(&[&str], &[&str], &str)] = &[

@@ -7,8 +7,8 @@
 
 use std::net::SocketAddr;
 
-use leno_http::{RequestHead, Scheme};
 use leno_http::fields::elements;
+use leno_http::{RequestHead, Scheme};
 
 const FOR: &str = "x-forwarded-for";
 const PROTO: &str = "x-forwarded-proto";
