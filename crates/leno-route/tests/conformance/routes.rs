@@ -9,7 +9,8 @@ use leno_model::resource::filter::{HeaderModifier, HttpFilter, HttpFilterType, P
 use leno_model::resource::gateway::{FromNamespaces, GatewayListener, GatewayProtocol};
 use leno_model::resource::grpc_route::{GrpcMatch, GrpcRouteSpec};
 use leno_model::resource::http_route::{HeaderMatch, HttpMatch, HttpRouteSpec, PathMatchType, ValueMatchType};
-use leno_model::resource::reference::{BackendRef, HttpBackendRef, ParentRef};
+use leno_model::resource::reference::{BackendRef, BackendView, HttpBackendRef, ParentRef};
+use leno_model::resource::reference_grant::ReferenceGrantSpec;
 use leno_model::resource::{Resource, Spec};
 use leno_model::snapshot::*;
 use leno_route::precedence::{Age, Key, Placed};
@@ -41,6 +42,13 @@ pub(crate) struct Ports {
     pub(crate) first_port: BTreeMap<String, u16>,
 }
 
+/// What backends may be: services that exist, and what grants permit of those in other namespaces.
+struct Known<'a> {
+    services: &'a [String],
+    /// With the namespace of each.
+    grants: Vec<(&'a str, &'a ReferenceGrantSpec)>,
+}
+
 /// What a route needs to be attached.
 struct Route<'a> {
     resource: &'a Resource,
@@ -54,6 +62,8 @@ impl Ports {
     /// The resources with the number of the set in which they were applied, and the services that exist.
     pub(crate) fn new(resources: &[(u64, &Resource)], services: &[String]) -> Self {
         let mut ports = Self::default();
+        let grants = resources.iter().filter_map(|(_, resource)| grant(resource)).collect();
+        let known = &Known { services, grants };
         let gateways: Gateways<'_> = resources.iter().filter_map(|(_, resource)| gateway(resource)).collect();
         for (name, (_, listeners)) in &gateways {
             ports.first_port.insert(name.clone(), listeners[0].port.get());
@@ -70,10 +80,10 @@ impl Ports {
             let kind = resource.key.kind.as_str();
             let route = Route { resource, kind, created: *created };
             match &resource.spec {
-                Spec::HttpRoute(spec) => ports.attach(&route, &gateways, |age| http_rules(spec, age, &route, services)),
-                Spec::GrpcRoute(spec) => ports.attach(&route, &gateways, |age| grpc_rules(spec, age, &route, services)),
-                Spec::TlsRoute(spec) => ports.attach_stream(&route, &gateways, &spec.rules[0].backend_refs, services),
-                Spec::TcpRoute(spec) => ports.attach_stream(&route, &gateways, &spec.rules[0].backend_refs, services),
+                Spec::HttpRoute(spec) => ports.attach(&route, &gateways, |age| http_rules(spec, age, &route, known)),
+                Spec::GrpcRoute(spec) => ports.attach(&route, &gateways, |age| grpc_rules(spec, age, &route, known)),
+                Spec::TlsRoute(spec) => ports.attach_stream(&route, &gateways, &spec.rules[0].backend_refs, known),
+                Spec::TcpRoute(spec) => ports.attach_stream(&route, &gateways, &spec.rules[0].backend_refs, known),
                 _ => {}
             }
         }
@@ -113,18 +123,14 @@ impl Ports {
         route: &Route<'_>,
         gateways: &Gateways<'_>,
         backends: &[BackendRef],
-        services: &[String],
+        known: &Known<'_>,
     ) {
         let wanted = if route.kind == "TLSRoute" { GatewayProtocol::Tls } else { GatewayProtocol::Tcp };
         for parent in route.resource.spec.parents() {
             for (port, listener, hosts) in route.listeners(parent, gateways, |protocol| protocol == wanted) {
                 self.accepted.push(route.words());
                 for (number, backend) in backends.iter().enumerate() {
-                    let namespace = backend.namespace.as_deref().unwrap_or(route.namespace());
-                    let name = format!("{namespace}/{}", backend.name);
-                    let is_service = backend.kind == "Service" && backend.group.is_empty();
-                    let is_known = services.contains(&name) && is_service && namespace == route.namespace();
-                    let known = if is_known { name } else { String::new() };
+                    let known = known.name(route, &backend.into()).unwrap_or_default();
                     let key = Key::http(&Match::default(), route.age(0, number as u32));
                     let share: Name = format!("{known}={}", backend.weight.map_or(1, |w| w.get())).into();
                     let placed = hosts.iter().map(|host| (host.clone(), key.clone(), share.clone()));
@@ -132,6 +138,25 @@ impl Ports {
                 }
             }
         }
+    }
+}
+
+// === impl Known ===
+
+impl Known<'_> {
+    /// The service, as `namespace/name`, if the route may refer to it and it exists.
+    fn name(&self, route: &Route<'_>, backend: &BackendView<'_>) -> Option<String> {
+        let namespace = backend.namespace.unwrap_or(route.namespace());
+        let is_service = backend.kind == "Service" && backend.group.is_empty();
+        // A consumer's route leads back to the service that it is for without a grant.
+        let is_near = namespace == route.namespace() || namespace == "conformance";
+        let kind = route.resource.key.kind;
+        let permits = |(of, grant): &(&str, &ReferenceGrantSpec)| {
+            *of == namespace && grant.permits(kind, route.namespace(), backend)
+        };
+        let name = format!("{namespace}/{}", backend.name);
+        let is_known = is_service && (is_near || self.grants.iter().any(permits)) && self.services.contains(&name);
+        is_known.then_some(name)
     }
 }
 
@@ -200,6 +225,11 @@ fn gateway(resource: &Resource) -> Option<(String, (&str, &[GatewayListener]))> 
     Some((resource.key.name.to_string(), (&*resource.key.namespace, spec.listeners.as_slice())))
 }
 
+fn grant(resource: &Resource) -> Option<(&str, &ReferenceGrantSpec)> {
+    let Spec::ReferenceGrant(spec) = &resource.spec else { return None };
+    Some((&*resource.key.namespace, spec))
+}
+
 fn parent_namespace<'a>(route: &'a Route<'_>, parent: &'a ParentRef) -> &'a str {
     parent.namespace.as_deref().unwrap_or(route.namespace())
 }
@@ -218,7 +248,7 @@ fn http_rules(
     spec: &HttpRouteSpec,
     age: &dyn Fn(u32, u32) -> Age,
     route: &Route<'_>,
-    services: &[String],
+    known: &Known<'_>,
 ) -> Vec<(Key, Rule)> {
     let mut out = Vec::new();
     for (number, rule) in spec.rules.iter().enumerate() {
@@ -227,7 +257,7 @@ fn http_rules(
         for (alternative, written) in matches.iter().enumerate() {
             let when = http_match(written);
             let key = Key::http(&when, age(number as u32, alternative as u32));
-            let backends = rule.backend_refs.iter().map(|backend| weighted(backend, route, services)).collect();
+            let backends = rule.backend_refs.iter().map(|backend| weighted(backend, route, known)).collect();
             out.push((key, finish(when, &rule.filters, backends, route)));
         }
     }
@@ -238,7 +268,7 @@ fn grpc_rules(
     spec: &GrpcRouteSpec,
     age: &dyn Fn(u32, u32) -> Age,
     route: &Route<'_>,
-    services: &[String],
+    known: &Known<'_>,
 ) -> Vec<(Key, Rule)> {
     let mut out = Vec::new();
     for (number, rule) in spec.rules.iter().enumerate() {
@@ -258,7 +288,7 @@ fn grpc_rules(
             };
             let headers: Vec<KeyMatch> = written.headers.iter().map(header_match).collect();
             let key = Key::grpc(service, call, headers.len(), age(number as u32, alternative as u32));
-            let clusters = backends.iter().map(|backend| weighted(backend, route, services)).collect();
+            let clusters = backends.iter().map(|backend| weighted(backend, route, known)).collect();
             out.push((key, finish(Match { path, headers, ..Match::default() }, &filters, clusters, route)));
         }
     }
@@ -283,13 +313,9 @@ fn finish(when: Match, filters: &[HttpFilter], backends: Vec<WeightedCluster>, r
     Rule { origin, when, filters, action, request_timeout: None, try_timeout: None, retry: None }
 }
 
-fn weighted(backend: &HttpBackendRef, route: &Route<'_>, services: &[String]) -> WeightedCluster {
-    let namespace = backend.namespace.as_deref().unwrap_or(route.namespace());
-    let name = format!("{namespace}/{}", backend.name);
-    let grant = namespace == route.namespace() || namespace == "conformance";
-    let known = services.contains(&name) && grant && backend.kind == "Service" && backend.group.is_empty();
+fn weighted(backend: &HttpBackendRef, route: &Route<'_>, known: &Known<'_>) -> WeightedCluster {
     WeightedCluster {
-        cluster: known.then(|| name.into()),
+        cluster: known.name(route, &backend.into()).map(Into::into),
         weight: backend.weight.map_or(1, |weight| weight.get()),
         filters: backend.filters.iter().filter_map(|filter| route_filter(filter, route)).collect(),
     }
