@@ -9,6 +9,7 @@
 //! (CMD cannot be executed) and 127 (it is not found). Standard streams and the terminal belong to the program.
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{ExitCode, Stdio};
@@ -144,9 +145,11 @@ async fn supervise(args: RunArgs, log_level: String) -> Result<i32, Failure> {
 
     program.go().await?;
     let mut looking = Looking::new(&args, &program);
-    let mut stopping = false;
+    let (mut stopping, mut drained) = (false, false);
+    // A signal that cannot be sent is for a program that has ended, which `wait` says.
     let ended = loop {
         tokio::select! {
+            biased;
             ended = program.wait() => break ended,
             found = looking.next(), if !stopping => if let Some(ports) = found? {
                 proxy.serve(ports).await?;
@@ -158,26 +161,29 @@ async fn supervise(args: RunArgs, log_level: String) -> Result<i32, Failure> {
                     continue;
                 };
                 if stopping || asked.shutdown == Shutdown::Now {
-                    program.signal(SIGKILL).await?;
+                    let _ = program.signal(SIGKILL).await;
                 } else {
                     stopping = true;
                     // A second signal: at once.
                     tokio::select! {
+                        // The drain is then `end`'s.
+                        ended = program.wait() => break ended,
                         () = proxy.drain(args.drain_timeout) => {}
                         _ = signals.next() => {}
                     }
-                    program.signal(asked.signal).await?;
+                    drained = true;
+                    let _ = program.signal(asked.signal).await;
                     tokio::select! {
                         ended = program.wait() => break ended,
                         () = tokio::time::sleep(PROGRAM_END) => {}
                         _ = signals.next() => {}
                     }
-                    program.signal(SIGKILL).await?;
+                    let _ = program.signal(SIGKILL).await;
                 }
             }
         }
     };
-    proxy.end(args.drain_timeout, stopping).await;
+    proxy.end(args.drain_timeout, drained).await;
     if ended == Ended::Lost {
         eprintln!("leno run: the process that watched the program is gone");
     }
@@ -407,7 +413,11 @@ impl Looking {
             std::future::pending::<()>().await;
         }
         tokio::time::sleep(LOOK_EVERY).await;
-        let listening = sockets::listening_ports(self.inside)?;
+        let listening = match sockets::listening_ports(self.inside) {
+            // It has just ended, which is heard from it.
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            listening => listening?,
+        };
         let listening: Vec<SocketAddr> = listening.into_iter().filter(|address| !is_own(address)).collect();
         let found = self.found(&listening);
         if found.is_some() {
@@ -467,4 +477,18 @@ fn reachable(address: &SocketAddr) -> SocketAddr {
 /// The part inside the namespace.
 pub fn inside(rest: Vec<OsString>) -> ExitCode {
     ExitCode::from(u8::try_from(namespace::inside(rest)).unwrap_or(OWN_FAILURE as u8))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_program_that_is_gone_listens_on_nothing() {
+        let timeout = Duration::from_secs(60);
+        let until = Instant::now() + timeout;
+        // No process has this id.
+        let mut looking = Looking { inside: u32::MAX, wanted: Vec::new(), service: None, until, timeout, done: false };
+        assert!(looking.next().await.unwrap().is_none());
+    }
 }
