@@ -6,79 +6,31 @@
 mod kit;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use kit::mesh::{Mesh, Process, get, get_path, get_until, proxy_of};
+use kit::application::within;
+use kit::load::{Kind, Load};
+use kit::mesh::{Mesh, Process, get, get_path, get_until, proxy_of, wait_until};
 use kit::{figures, free_address};
+use rustix::process::{Pid, Signal, kill_process};
 
-/// An application that answers every request with its name; ends with the test's process.
-fn application(name: &'static str) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || answer(stream, name));
-        }
-    });
-    address
+/// What applications answer to a request without number and body.
+const CART: &str = "cart 0 0";
+const LATE: &str = "late 0 0";
+/// Requests a second of a load.
+const RATE: u32 = 200;
+/// A program that never answers; it says its process when it is asked.
+const HOLDING: &str = "import http.server, os, time\nclass H(http.server.BaseHTTPRequestHandler):\n def do_GET(self):\n  print(os.getpid(), flush=True); time.sleep(60)\nhttp.server.ThreadingHTTPServer(('127.0.0.1',8080),H).serve_forever()";
+
+fn application(name: &str) -> SocketAddr {
+    within(name, Duration::ZERO)
 }
 
-fn answer(mut stream: TcpStream, name: &str) {
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let mut line = String::new();
-    while reader.read_line(&mut line).is_ok_and(|read| read > 0) {
-        if line == "\r\n" && write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len()).is_err()
-        {
-            return;
-        }
-        line.clear();
-    }
-}
-
-/// Asks without a pause until it is dropped, on two threads.
-struct Load {
-    stop: Arc<AtomicBool>,
-    asked: Arc<AtomicU64>,
-    failed: Arc<AtomicU64>,
-    threads: Vec<std::thread::JoinHandle<()>>,
-}
-
-impl Load {
-    fn start(proxy: SocketAddr, host: &'static str) -> Self {
-        let (stop, asked, failed) =
-            (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
-        let ask = |_| {
-            let (stop, asked, failed) = (stop.clone(), asked.clone(), failed.clone());
-            std::thread::spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    let answered = get(proxy, host).is_some_and(|(status, _)| status == 200);
-                    asked.fetch_add(1, Ordering::Relaxed);
-                    failed.fetch_add(u64::from(!answered), Ordering::Relaxed);
-                    std::thread::sleep(Duration::from_millis(4));
-                }
-            })
-        };
-        let threads = (0..2).map(ask).collect();
-        Self { stop, asked, failed, threads }
-    }
-
-    /// Waits until so many more requests were answered.
-    fn go_on_for(&self, requests: u64) {
-        let until = self.asked.load(Ordering::Relaxed) + requests;
-        while self.asked.load(Ordering::Relaxed) < until {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// Requests and failures.
-    fn end(self) -> (u64, u64) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
-        (self.asked.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
-    }
+/// Nothing failed.
+fn assert_none_failed(load: Load) {
+    let (ended, tally) = (Instant::now(), load.end());
+    assert_eq!(tally.failed().count(), 0, "of {} requests: {}", tally.asked.len(), tally.failures(ended));
 }
 
 #[test]
@@ -88,7 +40,7 @@ fn a_service_is_found_and_reached_through_two_proxies() {
     let _cart = mesh.sidecar("cart.shop", application("cart"));
     let outbound = free_address();
     let _front = mesh.caller(outbound, "front");
-    get_until(outbound, "cart", (200, "cart"), Duration::from_secs(5));
+    get_until(outbound, "cart", (200, CART), Duration::from_secs(5));
     assert_eq!(get(outbound, "cart.shop.mesh").unwrap().0, 200);
     assert_eq!(get(outbound, "nobody.shop.mesh").unwrap().0, 404);
 }
@@ -100,7 +52,7 @@ fn traffic_goes_on_while_the_server_is_gone_and_everything_is_there_when_it_is_b
     let _cart = mesh.sidecar("cart.shop", application("cart"));
     let outbound = free_address();
     let mut front = mesh.caller(outbound, "front");
-    get_until(outbound, "cart", (200, "cart"), Duration::from_secs(5));
+    get_until(outbound, "cart", (200, CART), Duration::from_secs(5));
     // The state is written behind; a restart from disk needs it there.
     let snapshot = mesh.leno.path("front/proxy-snapshot.json");
     let until = Instant::now() + Duration::from_secs(10);
@@ -111,20 +63,19 @@ fn traffic_goes_on_while_the_server_is_gone_and_everything_is_there_when_it_is_b
 
     let other = free_address();
     let _other = mesh.caller(other, "other");
-    get_until(other, "cart", (200, "cart"), Duration::from_secs(5));
-    let load = Load::start(other, "cart");
+    get_until(other, "cart", (200, CART), Duration::from_secs(5));
+    let load = Load::start(other, "cart", &Kind::ALL, RATE);
     server.kill();
     front.kill();
     let front = mesh.caller(outbound, "front");
-    get_until(outbound, "cart", (200, "cart"), Duration::from_secs(1));
+    get_until(outbound, "cart", (200, CART), Duration::from_secs(1));
     load.go_on_for(200);
     let _server = mesh.server();
     load.go_on_for(200);
     let _late = mesh.sidecar("late.shop", application("late"));
-    get_until(outbound, "late", (200, "late"), Duration::from_secs(5));
-    get_until(other, "late", (200, "late"), Duration::from_secs(5));
-    let (asked, failed) = load.end();
-    assert_eq!(failed, 0, "of {asked} requests");
+    get_until(outbound, "late", (200, LATE), Duration::from_secs(5));
+    get_until(other, "late", (200, LATE), Duration::from_secs(5));
+    assert_none_failed(load);
     drop(front);
 }
 
@@ -136,13 +87,12 @@ fn a_draining_instance_fails_no_request() {
     let _staying = mesh.sidecar("cart.shop", application("cart"));
     let outbound = free_address();
     let _front = mesh.caller(outbound, "front");
-    get_until(outbound, "cart", (200, "cart"), Duration::from_secs(5));
-    let load = Load::start(outbound, "cart");
+    get_until(outbound, "cart", (200, CART), Duration::from_secs(5));
+    let load = Load::start(outbound, "cart", &Kind::ALL, RATE);
     load.go_on_for(50);
     assert_eq!(leaving.terminate(), 0);
     load.go_on_for(100);
-    let (asked, failed) = load.end();
-    assert_eq!(failed, 0, "of {asked} requests");
+    assert_none_failed(load);
 }
 
 #[test]
@@ -152,7 +102,7 @@ fn a_draining_instance_waits_until_its_callers_know() {
     let carts = [(), (), ()].map(|()| mesh.sidecar("cart.shop", application("cart")));
     let outbound = free_address();
     let front = mesh.caller(outbound, "front");
-    get_until(outbound, "cart", (200, "cart"), Duration::from_secs(5));
+    get_until(outbound, "cart", (200, CART), Duration::from_secs(5));
     let [first, second, _third] = carts;
     let leave = |instance: Process| {
         let started = Instant::now();
@@ -160,10 +110,10 @@ fn a_draining_instance_waits_until_its_callers_know() {
         started.elapsed()
     };
     let told = leave(first);
-    let caller = rustix::process::Pid::from_child(&front.child);
-    rustix::process::kill_process(caller, rustix::process::Signal::STOP).unwrap();
+    let caller = Pid::from_child(&front.child);
+    kill_process(caller, Signal::STOP).unwrap();
     let untold = leave(second);
-    rustix::process::kill_process(caller, rustix::process::Signal::CONT).unwrap();
+    kill_process(caller, Signal::CONT).unwrap();
     // A caller that does not answer holds up nobody for more than five seconds.
     assert!(told < Duration::from_secs(2), "{told:?} though its caller knew");
     assert!(untold > Duration::from_secs(3) && untold < Duration::from_secs(7), "{untold:?} though its caller slept");
@@ -177,14 +127,16 @@ fn an_instance_that_is_killed_loses_no_request_that_was_not_open_on_it() {
     let _staying = mesh.sidecar("cart.shop", application("cart"));
     let outbound = free_address();
     let _front = mesh.caller(outbound, "front");
-    get_until(outbound, "cart", (200, "cart"), Duration::from_secs(5));
-    let load = Load::start(outbound, "cart");
+    get_until(outbound, "cart", (200, CART), Duration::from_secs(5));
+    // What may be asked twice.
+    let load = Load::start(outbound, "cart", &[Kind::GetHttp1, Kind::GetHttp2], RATE);
     load.go_on_for(50);
     dying.kill();
+    let killed = Instant::now();
     load.go_on_for(200);
-    let (asked, failed) = load.end();
-    // Two threads ask, so at most two requests were open on it.
-    assert!(failed <= 2, "{failed} of {asked} requests failed");
+    let tally = load.end();
+    let later = tally.failed().filter(|asked| asked.sent > killed).count();
+    assert_eq!(later, 0, "requests sent after it was killed: {}", tally.failures(killed));
 }
 
 #[test]
@@ -217,7 +169,7 @@ spec:
     assert_eq!(applied.status, 0, "{applied:?}");
     let _gateway = mesh.proxy(&["--role", "gateway", "--gateway", "edge.shop", "--outbound-listen", "off"]);
     let public = SocketAddr::from(([127, 0, 0, 1], port));
-    get_until(public, "shop.example.com", (200, "cart"), Duration::from_secs(5));
+    get_until(public, "shop.example.com", (200, CART), Duration::from_secs(5));
     drop(server);
 }
 
@@ -242,7 +194,7 @@ fn a_captured_program_reaches_the_mesh_by_name_and_its_exit_status_is_kept() {
         mesh.leno.command_under_load(&arguments).env("PATH", path).output().unwrap()
     };
     let asked = run(&["curl", "-s", "--max-time", "10", "http://cart/"]);
-    assert_eq!(String::from_utf8_lossy(&asked.stdout), "cart", "{}", String::from_utf8_lossy(&asked.stderr));
+    assert_eq!(String::from_utf8_lossy(&asked.stdout), CART, "{}", String::from_utf8_lossy(&asked.stderr));
     assert_eq!(run(&["sh", "-c", "exit 7"]).status.code(), Some(7));
     assert_eq!(run(&["no-such-program"]).status.code(), Some(127));
 }
@@ -272,12 +224,37 @@ fn a_proxy_that_dies_under_run_is_replaced_and_the_program_goes_on() {
     let mut run = command.spawn().unwrap();
     get_until(outbound, "cart", (200, "cart"), Duration::from_secs(20));
     let proxy = proxy_of(run.id());
-    rustix::process::kill_process(proxy, rustix::process::Signal::KILL).unwrap();
+    kill_process(proxy, Signal::KILL).unwrap();
     get_until(outbound, "cart", (200, "cart"), Duration::from_secs(1));
     assert!(run.try_wait().unwrap().is_none(), "the supervisor lives as long as the program");
-    let supervisor = rustix::process::Pid::from_child(&run);
-    rustix::process::kill_process(supervisor, rustix::process::Signal::TERM).unwrap();
+    let supervisor = Pid::from_child(&run);
+    kill_process(supervisor, Signal::TERM).unwrap();
     run.wait().unwrap();
+}
+
+/// Runs [`HOLDING`] until it has a request open; its supervisor, and its process.
+fn holding(mesh: &Mesh, outbound: SocketAddr) -> (Process, Pid) {
+    let arguments = ["run", "--server", &mesh.grpc, "--service", "cart.shop", "--", "python3", "-c", HOLDING];
+    let mut command = mesh.leno.command_under_load(&arguments);
+    command.env("PATH", std::env::var("PATH").unwrap()).stdin(std::process::Stdio::null());
+    let mut run = Process::of(command);
+    // Asked until the program has one open; the name is known a moment later than the program listens.
+    std::thread::spawn(move || while get(outbound, "cart").is_some_and(|(status, _)| status != 200) {});
+    let said = BufReader::new(run.child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+    (run, Pid::from_raw(said.parse().unwrap()).unwrap())
+}
+
+/// What the server says about the instances of the only service.
+fn instances(mesh: &Mesh) -> String {
+    let (_, shown) = mesh.api().call("GET", "/api/v1/services/shop/cart", "").unwrap();
+    shown["instances"].to_string()
+}
+
+/// Ends the supervisor, and waits until the registry knows.
+fn end_and_wait_for_the_drain(mesh: &Mesh, run: &Process) {
+    kill_process(Pid::from_child(&run.child), Signal::TERM).unwrap();
+    let drains = wait_until(Duration::from_secs(10), || instances(mesh).contains("draining"));
+    assert!(drains.is_some(), "it does not drain: {}", instances(mesh));
 }
 
 #[test]
@@ -289,24 +266,31 @@ fn a_second_signal_does_not_wait_for_open_requests() {
     let _server = mesh.server();
     let outbound = free_address();
     let _front = mesh.caller(outbound, "front");
-    let python = "import http.server, time\nclass H(http.server.BaseHTTPRequestHandler):\n def do_GET(self):\n  print('asked', flush=True); time.sleep(60)\nhttp.server.ThreadingHTTPServer(('127.0.0.1',8080),H).serve_forever()";
-    let arguments = ["run", "--server", &mesh.grpc, "--service", "cart.shop", "--", "python3", "-c", python];
-    let mut command = mesh.leno.command_under_load(&arguments);
-    command.env("PATH", std::env::var("PATH").unwrap()).stdin(std::process::Stdio::null());
-    let mut run = Process::of(command);
-    // Asked until the program has one open; the name is known a moment later than the program listens.
-    std::thread::spawn(move || while get(outbound, "cart").is_some_and(|(status, _)| status != 200) {});
-    let mut said = BufReader::new(run.child.stdout.take().unwrap()).lines();
-    assert_eq!(said.next().unwrap().unwrap(), "asked");
-    let supervisor = rustix::process::Pid::from_child(&run.child);
+    let (mut run, _) = holding(&mesh, outbound);
     let asked = Instant::now();
-    rustix::process::kill_process(supervisor, rustix::process::Signal::TERM).unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    end_and_wait_for_the_drain(&mesh, &run);
     assert!(run.child.try_wait().unwrap().is_none(), "it waits for the open request");
-    rustix::process::kill_process(supervisor, rustix::process::Signal::TERM).unwrap();
+    kill_process(Pid::from_child(&run.child), Signal::TERM).unwrap();
     let status = run.child.wait().unwrap();
     assert_eq!(status.code(), Some(128 + 15), "{status}");
     assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+}
+
+#[test]
+fn a_program_that_ends_during_the_drain_keeps_its_status_and_is_taken_out() {
+    if !can_capture("a_program_that_ends_during_the_drain_keeps_its_status_and_is_taken_out") {
+        return;
+    }
+    let mesh = Mesh::new();
+    let _server = mesh.server();
+    let outbound = free_address();
+    let _front = mesh.caller(outbound, "front");
+    let (mut run, program) = holding(&mesh, outbound);
+    end_and_wait_for_the_drain(&mesh, &run);
+    kill_process(program, Signal::TERM).unwrap();
+    let status = run.child.wait().unwrap();
+    assert_eq!(status.code(), Some(128 + 15), "{status}");
+    assert!(!instances(&mesh).contains("draining"), "it is still registered: {}", instances(&mesh));
 }
 
 #[test]
@@ -338,7 +322,7 @@ fn ten_thousand_names_that_do_not_exist_grow_nothing() {
     let _cart = mesh.sidecar("cart.shop", application("cart"));
     let (outbound, admin) = (free_address(), free_address());
     let front = mesh.caller_with(outbound, "front", &["--admin-listen", &admin.to_string()]);
-    get_until(outbound, "cart", (200, "cart"), Duration::from_secs(10));
+    get_until(outbound, "cart", (200, CART), Duration::from_secs(10));
     let lines = || get_path(admin, &admin.to_string(), "/metrics").unwrap().1.lines().count();
 
     // The first half takes what so many connections need; a name that cost 200 bytes for good would show in the second.
@@ -354,7 +338,7 @@ fn ten_thousand_names_that_do_not_exist_grow_nothing() {
             .collect();
         assert_eq!(
             get(outbound, "cart"),
-            Some((200, "cart".to_owned())),
+            Some((200, CART.to_owned())),
             "a name that exists waits for those that do not"
         );
         for stream in &mut asking {
