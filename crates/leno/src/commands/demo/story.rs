@@ -27,6 +27,9 @@ const FIRST_PAGE_MAX: Duration = Duration::from_secs(30);
 const SHARE_TOLERANCE: f64 = 20.0;
 /// The least share of pages with payment while payments answers 503 to every tenth request and retries are on.
 const PAYMENT_PERCENT_MIN: f64 = 93.0;
+/// The same just after payments failed altogether: retries of that time have used up the budget of the next seconds, so
+/// that nine in ten are what can be counted on, less three standard deviations over the shortest measurement.
+const MENDED_PERCENT_MIN: f64 = 82.0;
 /// How often what must come is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often a line is printed after the story.
@@ -125,7 +128,7 @@ impl Demo {
         self.claim("survives", "its callers go on without it: every page is answered", held, measured)?;
         self.mesh.order(Service::Payments, Order::Fail(FLAKY_PERCENT)).await?;
         let tally = self.load.measure(self.pace).await;
-        let held = tally.failures == 0 && tally.payment_percent() >= PAYMENT_PERCENT_MIN;
+        let held = tally.failures == 0 && tally.payment_percent() >= MENDED_PERCENT_MIN;
         let measured = format!("{:.1} % of pages with payment, {}", tally.payment_percent(), tally.words());
         self.claim("mended", "payments is well again, and pages have it at once", held, measured)
     }
