@@ -1,13 +1,15 @@
 //! A gateway under floods of HTTP/2 frames that the test writes byte by byte.
 //!
 //! Each flood has to end with a GOAWAY that says why, cost the gateway no memory, and go unnoticed by a connection beside
-//! it, which asks all the while.
+//! it, which asks all the while. What the same bytes cost that connection where nobody but a sink takes them is the
+//! machine's business, and what a flood is compared with.
 
 // Real processes are waited for in real time.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod kit;
 
+use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,15 +20,19 @@ use std::time::{Duration, Instant};
 use kit::mesh::Process;
 use kit::{Leno, figures, free_address, leno};
 
-/// Frames that a flood has at most, and how they are paced.
+/// Frames and bytes that a flood has at most, and how they are paced.
 const FRAMES: u32 = 20_000;
+const BYTES: usize = 8_000_000;
 const AT_ONCE: u32 = 50;
+const BYTES_AT_ONCE: usize = 64 * 1024;
 const PAUSE: Duration = Duration::from_millis(2);
 /// How long a flood goes on, over new connections when it is ended, and how long the calm before it is.
 const FLOOD: Duration = Duration::from_millis(500);
 /// Who was sent away comes back after this time: a crowd that comes and goes is for caps on connections.
 const AGAIN: Duration = Duration::from_millis(100);
-const CALM: Duration = Duration::from_millis(400);
+const CALM: Duration = Duration::from_millis(500);
+/// Between two requests of who asks all the while.
+const THINKS: Duration = Duration::from_micros(250);
 /// A connection that is neither answered nor closed is given up then.
 const WAIT: Duration = Duration::from_secs(5);
 /// How much a flood may cost.
@@ -84,6 +90,8 @@ struct Scene {
     _leno: Leno,
     to: SocketAddr,
     metrics: SocketAddr,
+    /// Takes whatever comes.
+    sink: SocketAddr,
     /// Requests that reached the application and were whole.
     reached: Arc<AtomicUsize>,
     /// Bytes of large answers that the application was rid of.
@@ -214,7 +222,7 @@ fn floods_of_frames_are_ended_and_go_unnoticed_by_others() {
     let (mut worst, mut slowest) = ((0.0, ""), (0.0, ""));
     for flood in FLOODS {
         let before = scene.refused(flood.reason);
-        let cost = scene.endure(flood.name, MEMORY_MB, |scene| scene.flood(flood));
+        let cost = scene.endure_flood(flood);
         let struck = scene.refused(flood.reason) - before;
         assert!(struck >= u64::from(cost.connections), "{}: counted {struck} times", flood.name);
         if cost.memory_mb > worst.0 {
@@ -225,7 +233,7 @@ fn floods_of_frames_are_ended_and_go_unnoticed_by_others() {
         }
     }
     let legality = scene.illegal_heads();
-    let hostage = [0, 1].map(|window| scene.endure("windows held shut", HELD_MB, |scene| scene.hold(window)));
+    let hostage = [0, 1].map(|window| scene.endure("windows held shut", HELD_MB, || (), || scene.hold(window)));
     figures(format_args!(
         "floods: {} kinds end with a GOAWAY that says why, the dearest costs {:.2} MB ({}), the loudest makes the 99th \
          percentile beside it {:.2} times ({}); {legality} heads that are not legal reach nobody; {STREAMS} answers of \
@@ -254,7 +262,8 @@ impl Scene {
         let gateway = Process::start(&leno, &[&arguments[..], &listen[..]].concat());
         gateway.wait_for("ready");
         let (healthy, over, asking) = Default::default();
-        let scene = Scene { gateway, _leno: leno, to, metrics, reached, written, healthy, over, asking };
+        let sink = sink();
+        let scene = Scene { gateway, _leno: leno, to, metrics, sink, reached, written, healthy, over, asking };
         scene.warm_up();
         scene.ask();
         scene
@@ -287,11 +296,22 @@ impl Scene {
         }
     }
 
+    fn endure_flood(&self, flood: &Flood) -> Cost {
+        let writes = writes(flood);
+        // How many of them it took until the flood was ended.
+        let ended_at = Cell::new(1);
+        let calm = || write_to_sink(self.sink, &(flood.begin)(), &writes[..ended_at.get()]);
+        self.endure(flood.name, MEMORY_MB, calm, || {
+            ended_at.set(self.flood(flood, &writes));
+            1
+        })
+    }
+
     /// Does this until it has done it for long enough, and looks at what it costs and how others fare.
-    fn endure(&self, name: &str, memory_mb: f64, act: impl Fn(&Scene) -> u32) -> Cost {
+    fn endure(&self, name: &str, memory_mb: f64, calm: impl Fn(), act: impl Fn() -> u32) -> Cost {
         let mut look = 1;
         loop {
-            let cost = self.look(&act);
+            let cost = self.look(&calm, &act);
             // A debug build has not the speed that this asks for.
             let is_built_for_it = std::env::var_os("LENO_BINARY").is_some();
             let in_bounds = cost.memory_mb <= memory_mb && (cost.ratio() <= SLOWER || !is_built_for_it);
@@ -307,15 +327,19 @@ impl Scene {
         }
     }
 
-    fn look(&self, act: impl Fn(&Scene) -> u32) -> Cost {
+    fn look(&self, calm: impl Fn(), act: impl Fn() -> u32) -> Cost {
         self.healthy.lock().unwrap().clear();
-        std::thread::sleep(CALM);
+        let began = Instant::now();
+        while began.elapsed() < CALM {
+            calm();
+            std::thread::sleep(AGAIN);
+        }
         let mut calm = std::mem::take(&mut *self.healthy.lock().unwrap());
         let before = self.gateway.memory_mb();
         let began = Instant::now();
         let mut connections = 0;
         while began.elapsed() < FLOOD {
-            connections += act(self);
+            connections += act();
             std::thread::sleep(AGAIN);
         }
         let memory_mb = self.gateway.memory_mb() - before;
@@ -327,8 +351,8 @@ impl Scene {
         Cost { connections, memory_mb, calm: percentile_99(&mut calm), flood: percentile_99(&mut flood) }
     }
 
-    /// Floods over one connection until it is ended, as it has to be.
-    fn flood(&self, flood: &Flood) -> u32 {
+    /// Floods over one connection until it is ended, as it has to be; how many writes that took.
+    fn flood(&self, flood: &Flood, writes: &[Vec<u8>]) -> usize {
         let mut writer = connect(self.to, &[]);
         writer.write_all(&(flood.begin)()).unwrap();
         let mut reader = writer.try_clone().unwrap();
@@ -341,11 +365,12 @@ impl Scene {
                 goaway
             })
         });
-        for n in (0..FRAMES).step_by(AT_ONCE as usize) {
-            let frames: Vec<u8> = (n..n + AT_ONCE).flat_map(flood.next).collect();
-            if ended.load(Ordering::Relaxed) || writer.write_all(&frames).is_err() {
+        let mut written = 0;
+        for frames in writes {
+            if ended.load(Ordering::Relaxed) || writer.write_all(frames).is_err() {
                 break;
             }
+            written += 1;
             std::thread::sleep(PAUSE);
         }
         let goaway = match reading {
@@ -354,7 +379,7 @@ impl Scene {
         };
         let why = goaway.map(|frame| String::from_utf8_lossy(&frame.payload[8..]).into_owned());
         assert_eq!(why.as_deref(), Ok(flood.reason), "{}", flood.name);
-        1
+        written
     }
 
     /// Asks for more than it lets come, until all answers have begun.
@@ -436,7 +461,8 @@ impl std::fmt::Display for Cost {
         let Cost { connections, memory_mb, calm, flood } = self;
         write!(
             f,
-            "{connections} connections, {memory_mb:.2} MB, 99th percentile {calm:?} before and {flood:?} beside it"
+            "{connections} connections, {memory_mb:.2} MB, 99th percentile {calm:?} while a sink takes it and {flood:?} beside \
+             it"
         )
     }
 }
@@ -454,6 +480,33 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame.extend_from_slice(&stream.to_be_bytes());
     frame.extend_from_slice(payload);
     frame
+}
+
+/// What a flood writes, all of it made before the first byte is sent.
+fn writes(flood: &Flood) -> Vec<Vec<u8>> {
+    let (mut writes, mut bytes, mut frames) = (vec![Vec::new()], 0, 0);
+    for frame in (0..FRAMES).map(flood.next) {
+        if frames == AT_ONCE || writes.last().is_some_and(|last| last.len() > BYTES_AT_ONCE) {
+            writes.push(Vec::new());
+            frames = 0;
+        }
+        bytes += frame.len();
+        frames += 1;
+        writes.last_mut().unwrap().extend(frame);
+        if bytes > BYTES {
+            break;
+        }
+    }
+    writes
+}
+
+fn write_to_sink(sink: SocketAddr, begin: &[u8], writes: &[Vec<u8>]) {
+    let mut writer = connect(sink, &[]);
+    writer.write_all(begin).unwrap();
+    for frames in writes {
+        writer.write_all(frames).unwrap();
+        std::thread::sleep(PAUSE);
+    }
 }
 
 fn get(stream: u32) -> Vec<u8> {
@@ -588,7 +641,7 @@ fn ask_until(to: SocketAddr, took: &Mutex<Vec<Duration>>, over: &AtomicBool) {
         }
         took.lock().unwrap().push(began.elapsed());
         n += 1;
-        std::thread::sleep(PAUSE / 2);
+        std::thread::sleep(THINKS);
     }
 }
 
@@ -616,6 +669,18 @@ fn upstream(reached: &Arc<AtomicUsize>, written: &Arc<AtomicUsize>) -> SocketAdd
             // Hundreds of threads that wait need little of their stacks.
             let small = std::thread::Builder::new().stack_size(128 * 1024);
             small.spawn(move || answer(&stream, &reached, &written)).unwrap();
+        }
+    });
+    address
+}
+
+fn sink() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut buffer = vec![0; 64 * 1024];
+            while matches!(stream.read(&mut buffer), Ok(1..)) {}
         }
     });
     address
