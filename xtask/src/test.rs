@@ -4,6 +4,9 @@
 //! What is skipped is said aloud with its reason, and under `--ci` a skip is a failure. After each stage, processes that it left behind are named, ended and
 //! counted as a failure.
 //!
+//! A test of the whole binary that fails runs once more, alone: it shares two cores with what it starts and judges times. One that holds then is said aloud as
+//! unsteady; more than a few of them are no bad luck, and fail.
+//!
 //! Tests that cannot run where they are (no namespaces, say) append one line `name: why` to the file that `LENO_SKIPS` names; tests of the whole binary that put
 //! it under load start the one that `LENO_BINARY` names instead of the slow one that cargo built for them.
 
@@ -22,6 +25,8 @@ use crate::{browser, check, install, interop};
 
 /// Tests of the binary that are so many clients themselves that only a fast build of them measures the binary.
 const FAST_TESTS: &[&str] = &["scale"];
+/// So many tests may need a second attempt in one run of them.
+const UNSTEADY: usize = 2;
 /// One stage's limit; all of them together stay below thirty minutes on two cores.
 const STAGE_DEADLINE: Duration = Duration::from_secs(20 * 60);
 
@@ -72,6 +77,8 @@ pub(crate) struct Counts {
     pub(crate) failed: usize,
     /// What did not run, each with its reason.
     pub(crate) skipped: Vec<String>,
+    /// What failed at first and held when it ran alone.
+    unsteady: Vec<String>,
     failures: Vec<String>,
 }
 
@@ -96,6 +103,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     println!("\n{}, together {:.0} s", times.join(", "), started.elapsed().as_secs_f32());
     for skip in &total.skipped {
         println!("skipped: {skip}");
+    }
+    for name in &total.unsteady {
+        println!("unsteady: {name} failed, and held when it ran once more, alone");
     }
     if options.ci && !total.skipped.is_empty() {
         total.fail(format!("{} skipped under --ci, where nothing may be", total.skipped.len()));
@@ -134,10 +144,10 @@ fn binary() -> Result<Counts> {
         let arguments = if FAST_TESTS.contains(&name.as_str()) { &mut fast } else { &mut arguments };
         arguments.extend(["--test".to_owned(), name]);
     }
+    let variables = [("LENO_BINARY", leno)];
+    let mut counts = cargo_test_twice(&arguments, &variables)?;
     // One after the other, for what one measures is not to be the load of the other.
     fast.extend(["--", "--test-threads", "1"].map(str::to_owned));
-    let variables = [("LENO_BINARY", leno)];
-    let mut counts = cargo_test(&arguments, &variables)?;
     counts.add(cargo_test(&fast, &variables)?);
     Ok(counts)
 }
@@ -165,6 +175,20 @@ fn test_targets(metadata: &Metadata, wanted: impl Fn(&str) -> bool) -> Result<Ve
         }
     }
     Ok(names)
+}
+
+/// Runs one `cargo test`, and then once more what failed, alone.
+fn cargo_test_twice(arguments: &[String], variables: &[(&str, PathBuf)]) -> Result<Counts> {
+    let mut counts = cargo_test(arguments, variables)?;
+    // What failed without a name is no test.
+    if (1..=UNSTEADY).contains(&counts.failed) && counts.failures.len() == counts.failed {
+        println!("once more, alone: {}", counts.failures.join(", "));
+        let mut again = arguments.to_vec();
+        again.extend(["--", "--test-threads", "1", "--exact"].map(str::to_owned));
+        again.extend(counts.failures.iter().cloned());
+        counts.forgive(cargo_test(&again, variables)?);
+    }
+    Ok(counts)
 }
 
 /// Runs one `cargo test` and reads its result lines.
@@ -210,7 +234,22 @@ impl Counts {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped.extend(other.skipped);
+        self.unsteady.extend(other.unsteady);
         self.failures.extend(other.failures);
+    }
+
+    /// Takes a second attempt of what failed in place of the first one.
+    fn forgive(&mut self, again: Counts) {
+        let first = std::mem::take(&mut self.failures);
+        if again.failed == 0 && again.passed < first.len() {
+            // It did not run.
+            self.failures = first;
+            return;
+        }
+        self.unsteady.extend(first.into_iter().filter(|name| !again.failures.contains(name)));
+        self.passed += again.passed;
+        self.failed = again.failed;
+        self.failures = again.failures;
     }
 
     /// An error when something failed.
@@ -262,6 +301,27 @@ pub(crate) fn cache() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_fails_once_and_then_holds_is_told_and_what_fails_twice_fails() {
+        let failed = |names: &[&str]| Counts {
+            passed: 5,
+            failed: names.len(),
+            failures: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..Counts::default()
+        };
+        let mut counts = failed(&["a", "b"]);
+        counts.forgive(Counts { passed: 1, failed: 1, failures: vec!["b".to_owned()], ..Counts::default() });
+        assert_eq!((counts.passed, counts.failed), (6, 1));
+        assert_eq!((counts.unsteady, counts.failures), (vec!["a".to_owned()], vec!["b".to_owned()]));
+        let mut counts = failed(&["a"]);
+        counts.forgive(Counts::default());
+        assert_eq!(
+            (counts.failed, counts.failures, counts.unsteady.len()),
+            (1, vec!["a".to_owned()], 0),
+            "nothing ran"
+        );
+    }
 
     #[test]
     fn result_lines_are_summed() {
