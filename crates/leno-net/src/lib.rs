@@ -8,17 +8,19 @@
 //!
 //! Read in the order of the `mod` lines. Invariants: this is the only crate of leno with `unsafe`, each use says why it
 //! is sound; a descriptor is close-on-exec from birth; nothing waits without a limit that its caller gave; nothing here
-//! knows a protocol above TCP.
+//! knows a protocol above TCP but the header with which proxies say whose connection they carry on.
 
 #![warn(missing_docs)]
 
 pub mod address;
+pub mod network;
 pub mod places;
 pub mod queue;
 pub mod stream;
 
 pub mod listen;
 pub mod origdst;
+pub mod proxy_protocol;
 
 pub mod dial;
 pub mod relay;
@@ -31,4 +33,5 @@ pub mod text;
 pub mod namespace;
 
 pub use address::{Address, Peer};
+pub use network::Network;
 pub use stream::Stream;

@@ -6,7 +6,7 @@
 //! ([`crate::fds`]) instead.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -68,10 +68,16 @@ pub async fn accept(listener: &TcpListener) -> Accepted {
 
 /// As [`accept`], for connections that `places` has room for; the others are reset at once.
 pub async fn accept_within(listener: &TcpListener, places: &Places) -> Accepted {
+    accept_counting(listener, places, |_| true).await
+}
+
+/// As [`accept_within`]; of the peers for which `counts` says no, sources are not counted: they are proxies, who will say
+/// for whom they come.
+pub async fn accept_counting(listener: &TcpListener, places: &Places, counts: impl Fn(IpAddr) -> bool) -> Accepted {
     loop {
         let (socket, peer) = until_accepted(places, async || listener.accept().await).await;
         let stream = Stream::from(socket);
-        match places.admit(Some(peer.ip())) {
+        match places.admit(Some(peer.ip()).filter(|source| counts(*source))) {
             Ok(place) => return Accepted { stream: stream.with_place(place), peer },
             Err(_) => stream.reset_on_close(),
         }

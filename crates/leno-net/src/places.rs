@@ -103,22 +103,12 @@ impl Places {
         let max = self.count.max;
         if self.count.taken.fetch_add(1, Ordering::Relaxed) >= max.all {
             self.count.taken.fetch_sub(1, Ordering::Relaxed);
-            self.refuse(Full::All, source);
+            self.count.refuse(Full::All, source);
             return Err(Full::All);
         }
         let mut place = Place { count: self.count.clone(), source: None };
-        let (Some(of_source), Some(source)) = (max.of_source, source.and_then(counted)) else { return Ok(place) };
-        {
-            let mut sources = self.count.shard(&source);
-            let open = sources.entry(source).or_insert(0);
-            if *open < of_source {
-                *open += 1;
-                place.source = Some(Box::new(source));
-                return Ok(place);
-            }
-        }
-        self.refuse(Full::Source, Some(source));
-        Err(Full::Source)
+        source.map_or(Ok(()), |source| place.count_for(source))?;
+        Ok(place)
     }
 
     /// A place for a connection that this process opens, which is let through beyond the cap.
@@ -139,7 +129,7 @@ impl Places {
 
     /// Connections that a cap refused.
     pub fn refused(&self, why: Full) -> u64 {
-        self.count.refused[why as usize].count.load(Ordering::Relaxed)
+        self.count.refused(why)
     }
 
     /// How often accepting paused because descriptors or memory were short.
@@ -152,20 +142,6 @@ impl Places {
         if self.count.pauses.strike(self.count.made) {
             let taken = self.taken();
             tracing::warn!(%error, connections = taken, "accepting pauses: raise the hard limit on descriptors");
-        }
-    }
-
-    fn refuse(&self, why: Full, source: Option<IpAddr>) {
-        if !self.count.refused[why as usize].strike(self.count.made) {
-            return;
-        }
-        let (max, refused) = (self.count.max, self.refused(why));
-        match (why, source) {
-            (Full::Source, Some(source)) => {
-                let max = max.of_source.unwrap_or(usize::MAX);
-                tracing::warn!(%source, max, refused, "connections of a source refused: --connections-source-max");
-            }
-            _ => tracing::warn!(max = max.all, refused, "connections refused: --connections-max"),
         }
     }
 }
@@ -187,6 +163,24 @@ impl Count {
         };
         self.sources[usize::from(byte) % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn refused(&self, why: Full) -> u64 {
+        self.refused[why as usize].count.load(Ordering::Relaxed)
+    }
+
+    fn refuse(&self, why: Full, source: Option<IpAddr>) {
+        if !self.refused[why as usize].strike(self.made) {
+            return;
+        }
+        let (max, refused) = (self.max, self.refused(why));
+        match (why, source) {
+            (Full::Source, Some(source)) => {
+                let max = max.of_source.unwrap_or(usize::MAX);
+                tracing::warn!(%source, max, refused, "connections of a source refused: --connections-source-max");
+            }
+            _ => tracing::warn!(max = max.all, refused, "connections refused: --connections-max"),
+        }
+    }
 }
 
 // === impl Strikes ===
@@ -204,9 +198,25 @@ impl Strikes {
 
 // === impl Place ===
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.count.taken.fetch_sub(1, Ordering::Relaxed);
+impl Place {
+    /// Counts it for a source, in place of the one that it was counted for.
+    pub(crate) fn count_for(&mut self, source: IpAddr) -> Result<(), Full> {
+        self.forget_source();
+        let (Some(max), Some(source)) = (self.count.max.of_source, counted(source)) else { return Ok(()) };
+        {
+            let mut sources = self.count.shard(&source);
+            let open = sources.entry(source).or_insert(0);
+            if *open < max {
+                *open += 1;
+                self.source = Some(Box::new(source));
+                return Ok(());
+            }
+        }
+        self.count.refuse(Full::Source, Some(source));
+        Err(Full::Source)
+    }
+
+    fn forget_source(&mut self) {
         let Some(source) = self.source.take() else { return };
         let mut sources = self.count.shard(&source);
         if let Some(open) = sources.get_mut(&*source) {
@@ -215,6 +225,13 @@ impl Drop for Place {
                 sources.remove(&*source);
             }
         }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.count.taken.fetch_sub(1, Ordering::Relaxed);
+        self.forget_source();
     }
 }
 
@@ -261,6 +278,23 @@ mod tests {
         assert_eq!((places.taken(), places.refused(Full::Source)), (5, 1));
         drop((first, other, own));
         drop(places.admit(source("10.0.0.1")).unwrap());
+        assert!(places.count.sources.iter().all(|shard| shard.lock().unwrap().is_empty()));
+    }
+
+    #[test]
+    fn a_connection_is_counted_for_who_is_behind_the_proxy_that_opened_it() {
+        let places = Places::new(PlacesMax { all: 100, of_source: Some(1) });
+        let mut first = places.admit(None).unwrap();
+        let mut second = places.admit(None).unwrap();
+        let client = "192.0.2.7".parse().unwrap();
+        first.count_for(client).unwrap();
+        assert_eq!(second.count_for(client).unwrap_err(), Full::Source);
+        assert_eq!((places.taken(), places.refused(Full::Source)), (2, 1));
+        drop(first);
+        second.count_for(client).unwrap();
+        second.count_for("192.0.2.8".parse().unwrap()).unwrap();
+        assert!(places.admit(Some(client)).is_ok());
+        drop(second);
         assert!(places.count.sources.iter().all(|shard| shard.lock().unwrap().is_empty()));
     }
 

@@ -11,7 +11,7 @@
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -22,7 +22,8 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::address::Peer;
-use crate::places::Place;
+use crate::places::{Full, Place};
+use crate::proxy_protocol::Ends;
 
 /// A connected stream of bytes.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Stream {
     socket: Socket,
     /// Given back once the socket is closed, which is why it stands after it.
     place: Option<Place>,
+    /// The ends that a proxy in front has named. Boxed, because most have none.
+    named: Option<Box<Ends>>,
 }
 
 #[derive(Debug)]
@@ -65,6 +68,7 @@ pub trait Layer: std::fmt::Debug + Send {
 pub struct Detached {
     socket: DetachedSocket,
     place: Option<Place>,
+    named: Option<Box<Ends>>,
 }
 
 #[derive(Debug)]
@@ -78,7 +82,7 @@ enum DetachedSocket {
 impl Stream {
     /// A stream whose bytes pass through `layer`.
     pub fn layered(layer: Box<dyn Layer>) -> Self {
-        Self { socket: Socket::Layered(layer), place: None }
+        Self { socket: Socket::Layered(layer), place: None, named: None }
     }
 
     /// What carries its bytes besides a socket, if anything: `TLSv1.3`.
@@ -117,6 +121,22 @@ impl Stream {
         self.partial_io(Interest::READABLE, length, |socket| {
             Ok(rustix::net::recv(socket, &mut *bytes, RecvFlags::empty())?.1)
         })
+    }
+
+    /// Copies what is there into `bytes` and leaves it to be read; `WouldBlock` when nothing is. Not for layered streams.
+    pub fn try_peek(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        // However few there are, they stay: there is something to read.
+        let peek = || loop {
+            match rustix::net::recv(self, &mut *bytes, RecvFlags::PEEK) {
+                Err(rustix::io::Errno::INTR) => {}
+                peeked => return Ok(peeked?.1),
+            }
+        };
+        match &self.socket {
+            Socket::Tcp(socket) => socket.try_io(Interest::READABLE, peek),
+            Socket::Unix(socket) => socket.try_io(Interest::READABLE, peek),
+            Socket::Layered(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     /// Waits until [`Stream::try_read`] may find something: bytes, the end of the stream or an error.
@@ -205,8 +225,11 @@ impl Stream {
         }
     }
 
-    /// The other end.
+    /// The other end, or who is behind it where a proxy has [named](Stream::with_ends) it.
     pub fn peer_addr(&self) -> Peer {
+        if let Some(ends) = &self.named {
+            return Peer::Tcp(ends.client);
+        }
         match &self.socket {
             Socket::Tcp(socket) => socket.peer_addr().map_or(Peer::Gone, Peer::Tcp),
             Socket::Unix(_) => Peer::Unix,
@@ -214,8 +237,11 @@ impl Stream {
         }
     }
 
-    /// This end.
+    /// This end, or that of the connection which a proxy in front has [named](Stream::with_ends).
     pub fn local_addr(&self) -> Peer {
+        if let Some(ends) = &self.named {
+            return Peer::Tcp(ends.server);
+        }
         match &self.socket {
             Socket::Tcp(socket) => socket.local_addr().map_or(Peer::Gone, Peer::Tcp),
             Socket::Unix(_) => Peer::Unix,
@@ -226,6 +252,8 @@ impl Stream {
     /// Where the connection was going before it was redirected here; `None` when it was not.
     pub fn original_destination(&self) -> Option<SocketAddr> {
         match &self.socket {
+            // It was made to its destination, wherever the proxy in front was reached.
+            _ if self.named.is_some() => None,
             Socket::Tcp(socket) => crate::origdst::original_destination(socket),
             Socket::Unix(_) => None,
             Socket::Layered(layer) => layer.below().original_destination(),
@@ -252,6 +280,18 @@ impl Stream {
         self
     }
 
+    /// Counts the stream for `source`, behind the proxy that has opened it; an error when that has as many as it may have.
+    pub fn count_for(&mut self, source: IpAddr) -> Result<(), Full> {
+        self.place.as_mut().map_or(Ok(()), |place| place.count_for(source))
+    }
+
+    /// Has the stream give these as its ends: those of the connection that a proxy in front carries on.
+    #[must_use]
+    pub fn with_ends(mut self, ends: Ends) -> Self {
+        self.named = Some(Box::new(ends));
+        self
+    }
+
     /// Takes the stream off this thread's runtime, so that another thread can [`Detached::attach`] it to its own.
     pub fn detach(self) -> io::Result<Detached> {
         let socket = match self.socket {
@@ -259,7 +299,7 @@ impl Stream {
             Socket::Unix(socket) => DetachedSocket::Unix(socket.into_std()?),
             Socket::Layered(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
-        Ok(Detached { socket, place: self.place })
+        Ok(Detached { socket, place: self.place, named: self.named })
     }
 
     fn try_read_uninit(&self, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
@@ -315,13 +355,13 @@ impl From<TcpStream> for Stream {
     fn from(socket: TcpStream) -> Self {
         // Fails only on a socket that is already gone, which the first read will tell.
         let _ = socket.set_nodelay(true);
-        Stream { socket: Socket::Tcp(socket), place: None }
+        Stream { socket: Socket::Tcp(socket), place: None, named: None }
     }
 }
 
 impl From<UnixStream> for Stream {
     fn from(socket: UnixStream) -> Self {
-        Stream { socket: Socket::Unix(socket), place: None }
+        Stream { socket: Socket::Unix(socket), place: None, named: None }
     }
 }
 
@@ -399,7 +439,7 @@ impl Detached {
             DetachedSocket::Tcp(socket) => Socket::Tcp(TcpStream::from_std(socket)?),
             DetachedSocket::Unix(socket) => Socket::Unix(UnixStream::from_std(socket)?),
         };
-        Ok(Stream { socket, place: self.place })
+        Ok(Stream { socket, place: self.place, named: self.named })
     }
 }
 
