@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use leno_model::identity::Role;
@@ -27,6 +27,9 @@ const TEXT_MAX: usize = 500;
 
 /// Events in one transaction.
 const BATCH: usize = 32;
+
+/// Events that one transaction forgets when a log is opened.
+const FORGOTTEN_MAX: usize = 1000;
 
 /// The outcome of what was done.
 const DONE: &str = "done";
@@ -73,8 +76,25 @@ struct Shared {
     /// Which log of all that were ever opened over this store it is: two servers never write the same key.
     writer: u64,
     sequence: AtomicU64,
-    done: Mutex<VecDeque<Key>>,
-    refused: Mutex<VecDeque<Key>>,
+    /// What was done, and what was refused.
+    kept: [Kept; 2],
+}
+
+/// The keys of one sort that are in the store, the oldest first: what to forget next.
+struct Kept {
+    prefix: &'static str,
+    keys: Mutex<VecDeque<Key>>,
+}
+
+/// What a transaction writes and forgets of each sort, as the log knows it already.
+#[must_use = "a transaction that fails is undone"]
+#[derive(Default)]
+pub(crate) struct Pending([Moved; 2]);
+
+#[derive(Default)]
+struct Moved {
+    written: Vec<Key>,
+    forgotten: Vec<Key>,
 }
 
 // === impl Audit ===
@@ -83,9 +103,8 @@ impl Audit {
     /// The log in this store.
     pub async fn open(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let writer = store.put(WRITER, Bytes::from_static(b"{}")).await?;
-        let done = Mutex::new(keys(&*store, DONE_PREFIX).await?);
-        let refused = Mutex::new(keys(&*store, REFUSED_PREFIX).await?);
-        let shared = Arc::new(Shared { writer, sequence: AtomicU64::new(0), done, refused });
+        let kept = [Kept::open(&*store, DONE_PREFIX).await?, Kept::open(&*store, REFUSED_PREFIX).await?];
+        let shared = Arc::new(Shared { writer, sequence: AtomicU64::new(0), kept });
         Ok(Self { store, clock, shared })
     }
 
@@ -93,16 +112,16 @@ impl Audit {
     /// the caller's.
     pub async fn record(&self, events: Vec<Audited>) {
         for batch in events.chunks(BATCH) {
-            let txn = batch.iter().try_fold(Txn::new(), |txn, audited| self.extend(txn, &self.event(audited, None)));
-            let written = match txn {
-                Ok(txn) => self.store.txn(txn).await.map(drop).map_err(Error::from),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = written {
+            if let Err(error) = self.write(batch).await {
                 let (action, object) = (&batch[0].action, &batch[0].object);
                 tracing::error!(%error, events = batch.len(), action, object, "audit events not written");
             }
         }
+    }
+
+    /// As [`Audit::record`], for who has to know that it is written.
+    pub async fn try_record(&self, audited: Audited) -> Result<(), Error> {
+        self.write(&[audited]).await
     }
 
     /// What the guard and the routes of an API tell: it returns when the log has it.
@@ -143,27 +162,70 @@ impl Audit {
         }
     }
 
-    /// Adds the writing of an event, and the forgetting of the oldest of its sort, to a transaction.
-    pub(crate) fn extend(&self, txn: Txn, event: &Event) -> Result<Txn, Error> {
-        let (prefix, kept) = match event.outcome == DONE {
-            true => (DONE_PREFIX, &self.shared.done),
-            false => (REFUSED_PREFIX, &self.shared.refused),
-        };
-        let (writer, sequence) = (self.shared.writer, self.shared.sequence.fetch_add(1, Ordering::Relaxed));
-        let key: Key = format!("{prefix}{:016}-{writer:016}-{sequence:010}", event.time.0).into();
-        let mut txn = txn.put(&key, encode(&key, event)?);
-        let mut keys = kept.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.push_back(key);
-        if keys.len() > KEPT
-            && let Some(oldest) = keys.pop_front()
-        {
-            txn = txn.delete(&oldest);
+    /// Adds the writing of events, and the forgetting of the oldest of their sort, to a transaction. Should that fail, it
+    /// is to be undone; whoever goes away before it is known leaves the log as if it had succeeded.
+    pub(crate) fn extend(&self, mut txn: Txn, events: &[Event]) -> Result<(Txn, Pending), Error> {
+        let mut pending = Pending::default();
+        for event in events {
+            let sort = usize::from(event.outcome != DONE);
+            let (writer, sequence) = (self.shared.writer, self.shared.sequence.fetch_add(1, Ordering::Relaxed));
+            let prefix = self.shared.kept[sort].prefix;
+            let key: Key = format!("{prefix}{:016}-{writer:016}-{sequence:010}", event.time.0).into();
+            txn = txn.put(&key, encode(&key, event)?);
+            pending.0[sort].written.push(key);
         }
-        Ok(txn)
+        for (kept, moved) in self.shared.kept.iter().zip(&mut pending.0) {
+            moved.forgotten = kept.take(&moved.written);
+            txn = moved.forgotten.iter().fold(txn, |txn, key| txn.delete(key));
+        }
+        Ok((txn, pending))
+    }
+
+    /// Takes back what a transaction that failed was to move.
+    pub(crate) fn undo(&self, pending: Pending) {
+        self.shared.kept.iter().zip(pending.0).for_each(|(kept, moved)| kept.give_back(moved));
+    }
+
+    async fn write(&self, audited: &[Audited]) -> Result<(), Error> {
+        let events: Vec<Event> = audited.iter().map(|audited| self.event(audited, None)).collect();
+        let (txn, pending) = self.extend(Txn::new(), &events)?;
+        self.store.txn(txn).await.map(drop).map_err(|error| {
+            self.undo(pending);
+            error.into()
+        })
     }
 }
 
-/// The keys of one sort in the store, the oldest first: what to forget next.
-async fn keys(store: &dyn Store, prefix: &str) -> Result<VecDeque<Key>, Error> {
-    Ok(store.range(prefix, None).await?.items.into_iter().map(|item| item.key).collect())
+// === impl Kept ===
+
+impl Kept {
+    /// What the store has, less what is too much: servers that write at one time each forget by themselves.
+    async fn open(store: &dyn Store, prefix: &'static str) -> Result<Self, Error> {
+        let range = store.range(prefix, None).await?;
+        let mut keys: VecDeque<Key> = range.items.into_iter().map(|item| item.key).collect();
+        let surplus: Vec<Key> = keys.drain(..keys.len().saturating_sub(KEPT)).collect();
+        for batch in surplus.chunks(FORGOTTEN_MAX) {
+            store.txn(batch.iter().fold(Txn::new(), |txn, key| txn.delete(key))).await?;
+        }
+        Ok(Self { prefix, keys: Mutex::new(keys) })
+    }
+
+    /// Takes what is written, and answers what has to go for it.
+    fn take(&self, written: &[Key]) -> Vec<Key> {
+        let mut keys = self.keys();
+        keys.extend(written.iter().cloned());
+        let surplus = keys.len().saturating_sub(KEPT);
+        keys.drain(..surplus).collect()
+    }
+
+    fn give_back(&self, moved: Moved) {
+        let mut keys = self.keys();
+        keys.retain(|key| !moved.written.contains(key));
+        moved.forgotten.into_iter().rev().for_each(|key| keys.push_front(key));
+    }
+
+    fn keys(&self) -> MutexGuard<'_, VecDeque<Key>> {
+        // Nothing that is done under the lock can panic half way.
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

@@ -375,8 +375,12 @@ impl Control {
         };
         let txn = revision::txn(&revision, &changes, head_mod)?;
         let event = self.inner.audit.event(&act.audited("done".to_owned()), Some(number));
-        let txn = self.inner.audit.extend(txn, &event)?;
-        let done = self.inner.store.txn(txn).await?;
+        let (txn, pending) = self.inner.audit.extend(txn, &[event])?;
+        let done = self.inner.store.txn(txn).await;
+        if !done.as_ref().is_ok_and(|done| done.succeeded) {
+            self.inner.audit.undo(pending);
+        }
+        let done = done?;
         if !done.succeeded {
             return Ok(None);
         }

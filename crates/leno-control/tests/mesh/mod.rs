@@ -3,7 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part of it, and a test may unwrap")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use leno_model::name::ServiceName;
 use leno_model::seam::{Clock, Timestamp};
 use leno_model::snapshot::{Cluster, Endpoints, Listener, RouteConfig};
 use leno_registry::{LeaseState, Origin, Registered};
-use leno_store::{MemoryStore, Store};
+use leno_store::{Answer, Error as StoreError, LeaseId, MemoryStore, Range, Revision, Store, Txn, TxnResult, Watch};
 use leno_xds::kind::Kind;
 use leno_xds::node::{NodeInfo, ProxyKind, ProxyRole};
 use leno_xds::provide::{Provide, Resource};
@@ -38,6 +38,17 @@ impl Clock for Ticks {
     }
 }
 
+/// A store that counts transactions and does with them what a test says.
+pub(crate) struct ToldStore {
+    inner: MemoryStore,
+    /// Transactions that it was asked for.
+    pub(crate) txns: AtomicU64,
+    /// Refuses every one.
+    pub(crate) fails: AtomicBool,
+    /// Commits at once, and answers when it is told that it may.
+    pub(crate) late: AtomicBool,
+}
+
 type ById = BTreeMap<Arc<str>, Arc<Registered>>;
 
 /// Instances that a test writes down.
@@ -52,6 +63,55 @@ pub(crate) struct Mesh {
     pub(crate) driver: Option<Driver>,
     pub(crate) instances: Arc<Instances>,
     pub(crate) store: Arc<dyn Store>,
+}
+
+impl Default for ToldStore {
+    fn default() -> Self {
+        let inner = MemoryStore::new(Arc::new(Ticks::default()));
+        Self { inner, txns: AtomicU64::default(), fails: AtomicBool::default(), late: AtomicBool::default() }
+    }
+}
+
+impl Store for ToldStore {
+    fn txn(&self, txn: Txn) -> Answer<'_, TxnResult> {
+        self.txns.fetch_add(1, Ordering::Relaxed);
+        if self.fails.load(Ordering::Relaxed) {
+            return Box::pin(async { Err(StoreError::Closed) });
+        }
+        let done = self.inner.txn(txn);
+        Box::pin(async move {
+            let done = done.await;
+            while self.late.load(Ordering::Relaxed) {
+                tokio::task::yield_now().await;
+            }
+            done
+        })
+    }
+
+    fn range<'a>(&'a self, prefix: &'a str, at: Option<Revision>) -> Answer<'a, Range> {
+        self.inner.range(prefix, at)
+    }
+    fn get<'a>(&'a self, key: &'a str) -> Answer<'a, Option<leno_store::KeyValue>> {
+        self.inner.get(key)
+    }
+    fn watch<'a>(&'a self, prefix: &'a str, from: Revision) -> Answer<'a, Watch> {
+        self.inner.watch(prefix, from)
+    }
+    fn compact(&self, revision: Revision) -> Answer<'_, ()> {
+        self.inner.compact(revision)
+    }
+    fn lease_grant(&self, ttl: Duration) -> Answer<'_, LeaseId> {
+        self.inner.lease_grant(ttl)
+    }
+    fn lease_keep_alive(&self, lease: LeaseId) -> Answer<'_, Duration> {
+        self.inner.lease_keep_alive(lease)
+    }
+    fn lease_revoke(&self, lease: LeaseId) -> Answer<'_, ()> {
+        self.inner.lease_revoke(lease)
+    }
+    fn lease_expire(&self) -> Answer<'_, Duration> {
+        self.inner.lease_expire()
+    }
 }
 
 impl Default for Instances {

@@ -89,7 +89,7 @@ fn record(state: &Path, backup: &Path) -> anyhow::Result<()> {
         let who = format!("uid {}", rustix::process::getuid().as_raw());
         let principal = Principal { name: who, role: Role::Admin };
         let audited = Audited::done(Some(principal), "restore", &backup.display().to_string());
-        Audit::open(store, clock).await?.record(vec![audited]).await;
+        Audit::open(store, clock).await?.try_record(audited).await?;
         Ok(())
     })
 }
