@@ -4,13 +4,16 @@
 
 mod mesh;
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
 use leno_control::revision::Action;
 use leno_control::{Apply, Delete, Error, Rollback};
 use leno_model::fault::FaultClass;
 use leno_model::resource::kind::{Kind, ResourceKey};
 use leno_xds::provide::Provide;
 
-use mesh::{Mesh, apply, node, principal};
+use mesh::{Mesh, ToldStore, apply, node, principal};
 
 const HEAD: &str = "apiVersion: leno.mesh/v1\nkind: Service\n";
 
@@ -221,4 +224,26 @@ async fn two_servers_that_write_at_the_same_instant_lose_no_event_of_the_audit_l
     let events = one.control.audit().list(10).await.unwrap();
     // Their clocks go alike.
     assert_eq!((events.len(), events[0].time), (6, events[1].time));
+}
+
+#[tokio::test]
+async fn a_change_that_its_watch_brought_first_costs_the_next_one_no_second_transaction() {
+    let store = Arc::new(ToldStore::default());
+    let mut mesh = Mesh::over(store.clone()).await;
+    let control = mesh.control.clone();
+    let txns = async {
+        store.late.store(true, Relaxed);
+        let first = control.apply(apply("api", &service("cart", 80)));
+        let watched = async {
+            while control.resource_in_force(&key("cart")).is_none() {
+                tokio::task::yield_now().await;
+            }
+            store.late.store(false, Relaxed);
+        };
+        tokio::join!(first, watched).0.unwrap();
+        let before = store.txns.load(Relaxed);
+        control.apply(apply("api", &service("cart", 81))).await.unwrap();
+        store.txns.load(Relaxed) - before
+    };
+    assert_eq!(mesh.driven(txns).await, 1);
 }
