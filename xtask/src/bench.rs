@@ -4,10 +4,13 @@
 //! everyone; what is reported is the median with its range, and ratios are taken within a round before the median is. CPU is that of the proxy's processes by
 //! `/proc/PID/stat`, divided by the requests answered. Everybody has one worker, no logs, and keeps upstream connections.
 //!
-//! In reading order: `contestant` (who runs and how), `load` (who asks), `report` (figures, `bench/RESULTS.md`, JSON).
+//! In reading order: `measure` (what is done in a case), `contestant` (who runs and how), `load` (who asks), `report` (figures, `bench/RESULTS.md`, JSON), `goals` (what
+//! they have to be).
 
 mod contestant;
+mod goals;
 mod load;
+mod measure;
 mod report;
 
 use std::path::PathBuf;
@@ -18,8 +21,9 @@ use clap::ValueEnum;
 
 use crate::install;
 use crate::process::{cargo, root, run as run_command, sweep};
-use contestant::{Contestant, Place};
-use report::{Figures, Sample};
+use contestant::Place;
+use measure::measure;
+use report::Figures;
 
 /// A release build from nothing.
 const BUILD_DEADLINE: Duration = Duration::from_secs(30 * 60);
@@ -36,14 +40,26 @@ pub(crate) enum Case {
     Http2,
     /// HTTP/1.1: bodies of 10 MB over 8 keep-alive connections.
     Large,
+    /// Full handshakes of TLS 1.3, each on a new connection with one request.
+    Tls,
+    /// The same, each resumed from the one before.
+    TlsResumed,
+    /// HTTP/1.1 over TLS: bodies of 10 MB over 8 keep-alive connections.
+    TlsLarge,
     /// Memory: after 1,000 requests, and of each idle keep-alive connection.
     Idle,
+    /// Memory of each idle connection of HTTP/1.1 over TLS.
+    IdleTls,
     /// Memory of each idle connection of HTTP/2 with prior knowledge.
     IdleHttp2,
     /// From the start of the process to its first answer.
     Start,
     /// Two proxies in a row at 1,000 requests a second over 16 connections.
     Mesh,
+    /// HTTP/1.1: 3,000 keep-alive connections asked on in turn, beside 100.
+    Connections,
+    /// HTTP/2: a client that asks one thing at a time, beside one of 100 streams.
+    Fair,
 }
 
 #[derive(clap::Args)]
@@ -54,12 +70,12 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = ROUNDS_TO_RECORD)]
     rounds: usize,
     /// Length of one measurement in seconds.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 4)]
     seconds: u64,
     /// End with one line of JSON.
     #[arg(long)]
     json: bool,
-    /// Only these contestants: leno, tcp-copy, haproxy, nginx, envoy, direct.
+    /// Only these contestants: leno, tcp-copy, gateway, haproxy, nginx, envoy, direct.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// A leno that is built already; without it, `--profile` is built first.
@@ -80,7 +96,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bail!("nobody is left to measure");
     }
     let ours = contestants.iter().any(|one| one.is_ours());
-    let place = Place::prepare(if ours { Some(binary(options)?) } else { None })?;
+    let binary = if ours { Some(binary(options)?) } else { None };
+    load::leave_core_0();
+    let place = Place::prepare(binary)?;
     let mut figures = Figures::new(options.case, contestants.iter().map(|one| one.name));
     for round in 0..options.rounds {
         for offset in 0..contestants.len() {
@@ -106,59 +124,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// One contestant, started, warmed, measured and ended.
-fn measure(options: &Options, contestant: &Contestant, place: &Place) -> Result<Sample> {
-    let running = contestant.start(options.case, place)?;
-    let start_ms = running.started_in.as_secs_f64() * 1_000.0;
-    let port = running.port;
-    let mut sample = Sample::new();
-    match options.case {
-        Case::Start => {
-            sample.insert("start_ms", start_ms);
-            sample.insert("rss_mb", running.rss_mb()?);
-        }
-        Case::Idle | Case::IdleHttp2 => {
-            match options.case {
-                Case::Idle => load::some_requests(port, 1_000)?,
-                // Closed again: what the first connection takes is not the price of each.
-                _ => drop(load::hold_http2(port, 10)?),
-            }
-            std::thread::sleep(Duration::from_secs(options.seconds));
-            let before = running.rss_mb()?;
-            let held = match options.case {
-                Case::Idle => load::hold(port, load::IDLE_CONNECTIONS)?,
-                _ => load::hold_http2(port, load::IDLE_CONNECTIONS)?,
-            };
-            std::thread::sleep(Duration::from_secs(1));
-            let grown = (running.rss_mb()? - before).max(0.0) * 1024.0 * 1024.0;
-            sample.insert("bytes_per_connection", grown / held.len() as f64);
-            sample.insert("rss_mb", before);
-        }
-        Case::Tcp | Case::Http1 | Case::Http2 | Case::Large | Case::Mesh => {
-            let load = |seconds| match options.case {
-                Case::Http2 => load::http2(port, seconds, place),
-                Case::Large => load::large(port, seconds),
-                Case::Mesh => load::steady(port, seconds, place),
-                _ => load::http1(port, seconds),
-            };
-            load(1)?;
-            let before = running.cpu_seconds()?;
-            let answered = load(options.seconds)?;
-            let used = running.cpu_seconds()? - before;
-            if options.case == Case::Large {
-                let megabytes = answered.requests as f64 * contestant::LARGE_BYTES as f64 / 1e6;
-                sample.insert("cpu_us_per_megabyte", used * 1e6 / megabytes);
-                sample.insert("mb_per_second", megabytes / options.seconds as f64);
-            } else {
-                sample.insert("cpu_us_per_request", used * 1e6 / answered.requests as f64);
-                sample.insert("rps", answered.rps);
-            }
-            sample.insert("p50_ms", answered.p50_ms);
-            sample.insert("p99_ms", answered.p99_ms);
-            sample.insert("rss_mb", running.rss_mb()?);
-        }
+// === impl Case ===
+
+impl Case {
+    fn is_http2(self) -> bool {
+        matches!(self, Case::Http2 | Case::IdleHttp2 | Case::Fair)
     }
-    Ok(sample)
+
+    fn is_tls(self) -> bool {
+        matches!(self, Case::Tls | Case::TlsResumed | Case::TlsLarge | Case::IdleTls)
+    }
 }
 
 fn binary(options: &Options) -> Result<PathBuf> {

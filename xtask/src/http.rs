@@ -66,11 +66,6 @@ impl Client {
         Ok(Answer { status, body })
     }
 
-    /// The connection itself, for keeping it open.
-    pub(crate) fn into_stream(self) -> TcpStream {
-        self.stream.into_inner()
-    }
-
     fn head(&mut self) -> Result<Vec<String>> {
         let mut lines = Vec::new();
         loop {

@@ -1,7 +1,7 @@
 //! Who is measured: how each is started, and what its processes cost.
 //!
 //! `recipe` is the one place to change a command line. Configurations are templates in `bench/`: `@LISTEN@` is a free port, `@UPSTREAM@` what is proxied to,
-//! `@UPSTREAM1@` the HTTP/1.1 upstream in every case, `@FOLDER@` a scratch folder, `@FILE@` the configuration with all of that filled in.
+//! `@UPSTREAM1@` the HTTP/1.1 upstream in every case, `@FOLDER@` a scratch folder with `certificates/up.crt`, `up.key` and `up.pem` (both), `@FILE@` the configuration with all of that filled in.
 
 use std::fs;
 use std::net::TcpStream;
@@ -14,7 +14,7 @@ use rustix::process::Signal;
 
 use super::{Case, load};
 use crate::install::envoy;
-use crate::process::{below, free_port, root, scratch, signal, which};
+use crate::process::{below, free_port, output, root, scratch, signal, which};
 
 /// Longest wait for a proxy's first answer.
 const START_DEADLINE: Duration = Duration::from_secs(20);
@@ -59,6 +59,7 @@ pub(crate) fn of_case(case: Case) -> Vec<Contestant> {
     let names: &[&'static str] = match case {
         Case::Http1 | Case::Large => &["leno", "tcp-copy", "haproxy", "nginx", "envoy"],
         Case::Mesh => &["direct", "leno", "haproxy", "nginx", "envoy"],
+        Case::Idle => &["leno", "gateway", "haproxy", "nginx", "envoy"],
         _ => &["leno", "haproxy", "nginx", "envoy"],
     };
     names.iter().map(|name| Contestant { name }).collect()
@@ -68,35 +69,40 @@ pub(crate) fn of_case(case: Case) -> Vec<Contestant> {
 const LENO_TCP: &str = "proxy --workers 1 --resources @FILE@ --to up=127.0.0.1:@LISTEN@ --outbound-listen off --inbound-listen off --admin-listen off --metrics-listen off";
 /// leno: by name through the outbound port.
 const LENO_HTTP: &str = "proxy --workers 1 --resources @FILE@ --outbound-listen 127.0.0.1:@LISTEN@ --inbound-listen off --admin-listen off --metrics-listen off";
+/// leno: at the edge with one listener, and metrics to be scraped.
+const LENO_GATEWAY: &str = "proxy --workers 1 --resources @FILE@ --role gateway --gateway edge --certificates @FOLDER@/certificates --outbound-listen off --inbound-listen off --admin-listen off --metrics-listen 127.0.0.1:0";
 
 fn recipe(name: &str, case: Case, place: &Place) -> Result<Recipe> {
     let leno = || place.leno.clone().context("leno was not built");
     let peer = |name: &str| which(name).with_context(|| format!("{name} is not installed"));
-    let (program, arguments, [tcp, http1, http2]) = match name {
-        "leno" if case == Case::Tcp => (leno()?, LENO_TCP, ["leno/tcp.yaml"; 3]),
-        "tcp-copy" => (leno()?, LENO_TCP, ["leno/tcp.yaml"; 3]),
-        "leno" => (leno()?, LENO_HTTP, ["leno/tcp.yaml", "leno/http1.yaml", "leno/http2.yaml"]),
+    let (program, arguments, [tcp, http1, http2, tls]) = match name {
+        "leno" if case == Case::Tcp => (leno()?, LENO_TCP, ["leno/tcp.yaml"; 4]),
+        "tcp-copy" => (leno()?, LENO_TCP, ["leno/tcp.yaml"; 4]),
+        "gateway" => (leno()?, LENO_GATEWAY, ["leno/gateway.yaml"; 4]),
+        "leno" if case.is_tls() => (leno()?, LENO_GATEWAY, ["leno/tls.yaml"; 4]),
+        "leno" => (leno()?, LENO_HTTP, ["leno/tcp.yaml", "leno/http1.yaml", "leno/http2.yaml", "leno/tls.yaml"]),
         "haproxy" => (
             peer("haproxy")?,
             "-db -f @FILE@",
-            ["peers/haproxy-tcp.cfg", "peers/haproxy-http1.cfg", "peers/haproxy-http2.cfg"],
+            ["peers/haproxy-tcp.cfg", "peers/haproxy-http1.cfg", "peers/haproxy-http2.cfg", "peers/haproxy-tls.cfg"],
         ),
         "nginx" => (
             peer("nginx")?,
             "-e stderr -c @FILE@",
-            ["peers/nginx-tcp.conf", "peers/nginx-http1.conf", "peers/nginx-http2.conf"],
+            ["peers/nginx-tcp.conf", "peers/nginx-http1.conf", "peers/nginx-http2.conf", "peers/nginx-tls.conf"],
         ),
         "envoy" => (
             envoy()?,
             "-c @FILE@ --concurrency 1 --disable-hot-restart -l off",
-            ["peers/envoy-tcp.yaml", "peers/envoy-http1.yaml", "peers/envoy-http2.yaml"],
+            ["peers/envoy-tcp.yaml", "peers/envoy-http1.yaml", "peers/envoy-http2.yaml", "peers/envoy-tls.yaml"],
         ),
         _ => bail!("nobody is called {name}"),
     };
     let template = match case {
         Case::Tcp => tcp,
-        Case::Http2 | Case::IdleHttp2 => http2,
-        Case::Http1 | Case::Large | Case::Idle | Case::Start | Case::Mesh => http1,
+        _ if case.is_http2() => http2,
+        _ if case.is_tls() => tls,
+        _ => http1,
     };
     Ok(Recipe { program, arguments, template })
 }
@@ -105,7 +111,7 @@ fn recipe(name: &str, case: Case, place: &Place) -> Result<Recipe> {
 
 impl Contestant {
     pub(crate) fn is_ours(&self) -> bool {
-        ["leno", "tcp-copy"].contains(&self.name)
+        ["leno", "tcp-copy", "gateway"].contains(&self.name)
     }
 
     /// Starts it and waits for its first answer.
@@ -130,7 +136,8 @@ impl Contestant {
         let recipe = recipe(self.name, case, place)?;
         let listen = free_port()?;
         let file = place.fill(recipe.template, listen, upstream)?;
-        let values = [("@FILE@", file.display().to_string()), ("@LISTEN@", listen.to_string())];
+        let folder = place.folder().display().to_string();
+        let values = [("@FILE@", file.display().to_string()), ("@LISTEN@", listen.to_string()), ("@FOLDER@", folder)];
         let arguments = recipe.arguments.split(' ').map(|argument| fill(argument, &values));
         Ok((listen, pinned("0", &recipe.program, arguments)?))
     }
@@ -140,7 +147,7 @@ impl Contestant {
 fn wait_for_answer(case: Case, port: u16, until: Instant, processes: &mut [Ended]) -> Result<()> {
     loop {
         let answered = match case {
-            Case::Http2 | Case::IdleHttp2 => TcpStream::connect(("127.0.0.1", port)).is_ok(),
+            _ if case.is_http2() || case.is_tls() => TcpStream::connect(("127.0.0.1", port)).is_ok(),
             _ => load::one_request(port).is_ok(),
         };
         if answered {
@@ -167,6 +174,7 @@ impl Place {
         let folder = scratch("bench")?;
         let mut place = Place { folder, leno, upstream1, upstream2, _upstreams: Vec::new() };
         fs::File::create(place.folder().join("large"))?.set_len(LARGE_BYTES)?;
+        certificate(&place.folder().join("certificates"))?;
         let conf = place.fill("upstream/http1.conf", upstream1, 0)?;
         let nginx = which("nginx").context("nginx is not installed")?;
         let nghttpd = which("nghttpd").context("nghttpd is not installed")?;
@@ -187,7 +195,7 @@ impl Place {
     }
 
     fn upstream(&self, case: Case) -> u16 {
-        if matches!(case, Case::Http2 | Case::IdleHttp2) { self.upstream2 } else { self.upstream1 }
+        if case.is_http2() { self.upstream2 } else { self.upstream1 }
     }
 
     /// A template of `bench/` with its places filled in.
@@ -243,7 +251,7 @@ impl Running {
 }
 
 /// A child that is ended when this is dropped.
-struct Ended(Child);
+pub(crate) struct Ended(Child);
 
 impl Ended {
     fn pid(&self) -> i32 {
@@ -264,12 +272,23 @@ impl Drop for Ended {
 }
 
 /// Starts a program on one core; `taskset` becomes the program, so the child's id is the program's.
-fn pinned(core: &str, program: &Path, arguments: impl Iterator<Item = String>) -> Result<Ended> {
+pub(crate) fn pinned(core: &str, program: &Path, arguments: impl Iterator<Item = String>) -> Result<Ended> {
     let mut command = Command::new("taskset");
     command.args(["-c", core]).arg(program).args(arguments);
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let child = command.spawn().with_context(|| format!("start {}", program.display()))?;
     Ok(Ended(child))
+}
+
+/// A certificate for `up`, ECDSA over P-256, in the shapes that the contestants read.
+fn certificate(folder: &Path) -> Result<()> {
+    fs::create_dir(folder)?;
+    let mut command = Command::new("openssl");
+    command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "90"]);
+    command.args(["-subj", "/CN=up", "-addext", "subjectAltName=DNS:up", "-keyout", "up.key", "-out", "up.crt"]);
+    output(command.current_dir(folder))?;
+    let [certificate, key] = ["up.crt", "up.key"].map(|name| fs::read_to_string(folder.join(name)));
+    Ok(fs::write(folder.join("up.pem"), certificate? + &key?)?)
 }
 
 fn fill(text: &str, values: &[(&str, String)]) -> String {

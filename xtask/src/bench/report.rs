@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
-use super::Case;
+use super::{Case, goals};
 use crate::install;
 use crate::process::{output, root, which};
 
@@ -18,20 +18,24 @@ pub(crate) type Sample = BTreeMap<&'static str, f64>;
 
 /// Everything that a case's rounds gave.
 pub(crate) struct Figures {
-    case: Case,
+    pub(crate) case: Case,
     /// In the order of the contestants; samples in the order of the rounds.
     samples: Vec<(&'static str, Vec<Sample>)>,
 }
 
 /// Order and heading of the columns.
-const COLUMNS: &[(&str, &str)] = &[
+pub(crate) const COLUMNS: &[(&str, &str)] = &[
     ("cpu_us_per_request", "CPU µs/request"),
     ("cpu_us_per_megabyte", "CPU µs/MB"),
+    ("cpu_us_per_handshake", "CPU µs/handshake"),
+    ("handshakes_per_cpu_second", "handshakes/CPU second"),
+    ("cpu_growth", "CPU growth"),
     ("rps", "requests/s"),
     ("mb_per_second", "MB/s"),
     ("p50_ms", "p50 ms"),
     ("p99_ms", "p99 ms"),
     ("added_p99_ms", "added p99 ms"),
+    ("p99_growth", "p99 growth"),
     ("start_ms", "start ms"),
     ("bytes_per_connection", "bytes/idle connection"),
     ("rss_mb", "RSS MB"),
@@ -62,7 +66,7 @@ impl Figures {
         }
     }
 
-    /// A Markdown table: median and range of each figure, and leno's ratio to each contestant.
+    /// A Markdown table: median and range of each figure, and leno's ratio to each contestant; then what became of the goals.
     pub(crate) fn table(&self) -> String {
         let columns: Vec<_> = COLUMNS
             .iter()
@@ -74,14 +78,13 @@ impl Figures {
             "---:|".repeat(columns.len() + 1)
         );
         for (name, samples) in &self.samples {
-            let cells = columns.iter().map(|(key, _)| {
-                Spread::of(samples.iter().filter_map(|sample| sample.get(key).copied()))
-                    .map_or_else(|| "–".to_owned(), |spread| spread.show())
-            });
+            let cells = columns
+                .iter()
+                .map(|(key, _)| Spread::over(samples, key).map_or_else(|| "–".to_owned(), |spread| spread.show()));
             let ratio = self.ratio(name).map_or_else(|| "–".to_owned(), |ratio| ratio.show());
             let _infallible = writeln!(text, "| {name} | {} | {ratio} |", cells.collect::<Vec<_>>().join(" | "));
         }
-        text
+        text + &goals::judge(self)
     }
 
     /// The closing line of `--json`.
@@ -89,7 +92,7 @@ impl Figures {
         let results = self.samples.iter().map(|(name, samples)| {
             let mut result = Map::from_iter([("name".to_owned(), json!(name))]);
             for (key, _) in COLUMNS {
-                if let Some(spread) = Spread::of(samples.iter().filter_map(|sample| sample.get(key).copied())) {
+                if let Some(spread) = Spread::over(samples, key) {
                     result.insert((*key).to_owned(), json!(round(spread.median)));
                 }
             }
@@ -120,13 +123,20 @@ impl Figures {
         self.samples.iter().find(|(one, _)| *one == name).map(|(_, samples)| samples)
     }
 
+    /// A contestant's figure over all rounds.
+    pub(crate) fn spread(&self, name: &str, key: &str) -> Option<Spread> {
+        Spread::over(self.of(name)?, key)
+    }
+
     /// leno's main figure over the contestant's, round by round.
-    fn ratio(&self, name: &str) -> Option<Spread> {
+    pub(crate) fn ratio(&self, name: &str) -> Option<Spread> {
         let key = match self.case {
-            Case::Idle | Case::IdleHttp2 => "bytes_per_connection",
+            Case::Idle | Case::IdleTls | Case::IdleHttp2 => "bytes_per_connection",
             Case::Start => "start_ms",
-            Case::Large => "cpu_us_per_megabyte",
-            Case::Tcp | Case::Http1 | Case::Http2 | Case::Mesh => "cpu_us_per_request",
+            Case::Large | Case::TlsLarge => "cpu_us_per_megabyte",
+            Case::Tls | Case::TlsResumed => "cpu_us_per_handshake",
+            Case::Fair => "p99_ms",
+            Case::Tcp | Case::Http1 | Case::Http2 | Case::Mesh | Case::Connections => "cpu_us_per_request",
         };
         let pairs = self.of("leno")?.iter().zip(self.of(name).filter(|_| name != "leno" && name != "direct")?);
         Spread::of(
@@ -136,8 +146,8 @@ impl Figures {
 }
 
 /// Median and range.
-struct Spread {
-    median: f64,
+pub(crate) struct Spread {
+    pub(crate) median: f64,
     least: f64,
     most: f64,
 }
@@ -154,13 +164,17 @@ impl Spread {
         Some(Spread { median, least: *values.first()?, most: *values.last()? })
     }
 
+    fn over(samples: &[Sample], key: &str) -> Option<Self> {
+        Self::of(samples.iter().filter_map(|sample| sample.get(key).copied()))
+    }
+
     fn show(&self) -> String {
         format!("{} ({}–{})", short(self.median), short(self.least), short(self.most))
     }
 }
 
-const PREAMBLE: &str = "# Measurements\n\nWritten by `cargo xtask bench CASE`, one section a case; median (range) of interleaved rounds. `leno's ratio` is leno's CPU per request (bytes per connection, \
-start) over that contestant's, taken round by round. What is compared, and how, stands in `bench/README.md`.\n";
+const PREAMBLE: &str = "# Measurements\n\nWritten by `cargo xtask bench CASE`, one section a case; median (range) of interleaved rounds. `leno's ratio` is leno's main figure (CPU per request, bytes per connection, \
+and so on) over that contestant's, taken round by round. What is compared, and how, stands in `bench/README.md`.\n";
 
 /// When, where and of what the figures are.
 fn provenance(profile: &str) -> Result<String> {
@@ -234,7 +248,7 @@ fn round(value: f64) -> f64 {
 }
 
 /// Three significant digits or so.
-fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
