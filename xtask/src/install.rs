@@ -54,6 +54,7 @@ const PACKAGES: &[Package] = &[
     apt("iproute2", "ip", &[Use::Capture, Use::Interop]),
     apt("slowhttptest", "slowhttptest", &[Use::Interop]),
     apt("curl", "curl", &[Use::Interop]),
+    apt("openssl", "openssl", &[Use::Interop, Use::Bench]),
     apt("gcc", "cc", &[Use::Interop]),
     apt("libcurl4-openssl-dev", "/usr/include/x86_64-linux-gnu/curl/curl.h", &[Use::Interop]),
     apt("python3-venv", "/usr/lib/python3.11/ensurepip/__init__.py", &[Use::Interop, Use::Browser, Use::Bench]),

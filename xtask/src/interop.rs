@@ -40,6 +40,9 @@ pub(crate) struct Options {
     /// Only these conversations, by name, with the servers that they need.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// How often h2spec runs in each way.
+    #[arg(long, default_value_t = h2spec::RUNS, conflicts_with = "direct")]
+    runs: usize,
     /// A leno that is built already; without it, the profile `quick-release` is built first.
     #[arg(long, value_name = "PATH", conflicts_with = "direct")]
     binary: Option<PathBuf>,
@@ -56,12 +59,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     install::run(&[install::Use::Interop], false)?;
     match options.direct {
         true => twins(&options.only)?.into_result(),
-        false => through_leno(&options.only, options.binary.clone())?.into_result(),
+        false => through(&options.only, options.binary.clone(), options.runs)?.into_result(),
     }
 }
 
 /// The conversations through leno, compared with those without where a figure asks for it.
 pub(crate) fn through_leno(only: &[String], binary: Option<PathBuf>) -> Result<Counts> {
+    through(only, binary, h2spec::RUNS)
+}
+
+fn through(only: &[String], binary: Option<PathBuf>, runs: usize) -> Result<Counts> {
     let binary = match binary {
         Some(binary) => binary,
         None => quick_release()?,
@@ -69,7 +76,7 @@ pub(crate) fn through_leno(only: &[String], binary: Option<PathBuf>) -> Result<C
     let asked_for = |name: &str| only.is_empty() || only.iter().any(|one| one == name);
     let mut outcome = Outcome::default();
     if asked_for(H2SPEC) {
-        outcome.counts.add(h2spec::against(&binary)?);
+        outcome.counts.add(h2spec::against(&binary, runs)?);
     }
     if only == [H2SPEC] {
         return Ok(outcome.counts);

@@ -1,4 +1,4 @@
-//! h2spec, strict, against a gateway of leno's.
+//! h2spec, strict, against a gateway of leno's, in clear and over TLS.
 //!
 //! What is not passed on purpose stands in `interop/programs/h2spec/exceptions.txt` with its reason; everything else has to pass in every run.
 
@@ -12,14 +12,25 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::install::built;
-use crate::process::{free_port, root, run_seeing, scratch};
+use crate::process::{free_port, output, root, run_seeing, scratch};
 use crate::test::Counts;
 
-const RUNS: usize = 2;
+/// How often it runs in each way, unless it is said.
+pub(super) const RUNS: usize = 2;
 const START_DEADLINE: Duration = Duration::from_secs(10);
 const RUN_DEADLINE: Duration = Duration::from_secs(120);
 /// Cases of version 2.2.1 when it is strict.
 const CASES: usize = 146;
+
+/// A way of speaking HTTP/2: its name, and h2spec's own words for it.
+struct Way {
+    name: &'static str,
+    arguments: &'static [&'static str],
+}
+
+/// Over TLS the certificate is one that nobody signed.
+const WAYS: [Way; 2] =
+    [Way { name: "cleartext", arguments: &[] }, Way { name: "tls", arguments: &["--tls", "--insecure"] }];
 
 /// A case, by its section and its name.
 #[derive(Debug, PartialEq, Eq, Clone)]
@@ -39,35 +50,50 @@ struct Exception {
 struct Ended(Child);
 
 /// Every run in every way.
-pub(crate) fn against(leno: &Path) -> Result<Counts> {
+pub(crate) fn against(leno: &Path, runs: usize) -> Result<Counts> {
     let folder = scratch("h2spec")?;
-    let (origin, cleartext) = (free_port()?, free_port()?);
+    let (origin, ports) = (free_port()?, [free_port()?, free_port()?]);
     let source = root().join("interop/programs/h2spec");
     let resources = fs::read_to_string(source.join("gateway.yaml"))?;
-    let resources = resources.replace("@CLEARTEXT@", &cleartext.to_string()).replace("@ORIGIN@", &origin.to_string());
-    fs::write(folder.path().join("gateway.yaml"), resources)?;
+    let [cleartext, tls] = ports.map(|port| port.to_string());
+    let resources = resources.replace("@CLEARTEXT@", &cleartext).replace("@TLS@", &tls);
+    fs::write(folder.path().join("gateway.yaml"), resources.replace("@ORIGIN@", &origin.to_string()))?;
+    certificate(folder.path())?;
     let exceptions = exceptions(&fs::read_to_string(source.join("exceptions.txt"))?)?;
-    let _origin = start(Command::new(built("go-server")).arg(format!("127.0.0.1:{origin}")), origin)?;
+    let _origin = start(Command::new(built("go-server")).arg(format!("127.0.0.1:{origin}")), &[origin])?;
     let mut gateway = Command::new(leno);
     gateway.args(["proxy", "--role", "gateway", "--gateway", "edge", "--resources", "gateway.yaml"]);
-    gateway.args(["--data-dir", "data", "--admin-listen", "off", "--metrics-listen", "off"]);
-    let _gateway = start(gateway.current_dir(folder.path()), cleartext)?;
+    gateway.args(["--certificates", ".", "--data-dir", "data", "--admin-listen", "off", "--metrics-listen", "off"]);
+    let _gateway = start(gateway.current_dir(folder.path()), &ports)?;
     let mut counts = Counts::default();
-    for run in 1..=RUNS {
-        let report = folder.path().join(format!("{run}.xml"));
-        let mut command = Command::new(built("h2spec"));
-        command.args(["--strict", "--host", "127.0.0.1", "--timeout", "3", "--port", &cleartext.to_string()]);
-        // Its status says whether all passed, which is judged here.
-        run_seeing(command.arg("--junit-report").arg(&report), RUN_DEADLINE, |_| {})?;
-        judge("cleartext", &fs::read_to_string(&report)?, &exceptions, &mut counts);
+    for (way, port) in WAYS.iter().zip(ports) {
+        let started = Instant::now();
+        for run in 1..=runs {
+            let report = folder.path().join(format!("{}-{run}.xml", way.name));
+            let mut command = Command::new(built("h2spec"));
+            command.args(["--strict", "--host", "127.0.0.1", "--timeout", "3", "--port", &port.to_string()]);
+            // Its status says whether all passed, which is judged here.
+            run_seeing(command.args(way.arguments).arg("--junit-report").arg(&report), RUN_DEADLINE, |_| {})?;
+            judge(way.name, run, &fs::read_to_string(&report)?, &exceptions, &mut counts);
+        }
+        println!("h2spec       {}: {runs} runs in {:.1} s", way.name, started.elapsed().as_secs_f32());
     }
     Ok(counts)
 }
 
-fn judge(way: &str, report: &str, exceptions: &[Exception], counts: &mut Counts) {
+/// A certificate of today that signs itself, where the gateway looks for it.
+fn certificate(folder: &Path) -> Result<()> {
+    let mut command = Command::new("openssl");
+    command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]);
+    command.args(["-days", "2", "-subj", "/CN=edge", "-addext", "subjectAltName=IP:127.0.0.1"]);
+    command.args(["-keyout", "edge.key", "-out", "edge.crt"]);
+    output(command.current_dir(folder)).map(drop)
+}
+
+fn judge(way: &str, run: usize, report: &str, exceptions: &[Exception], counts: &mut Counts) {
     let cases = cases(report);
     if cases.len() != CASES {
-        counts.fail(format!("h2spec: {} cases, not {CASES}", cases.len()));
+        counts.fail(format!("h2spec: {way}, run {run}: {} cases, not {CASES}", cases.len()));
     }
     let (mut good, mut excepted) = (0, 0);
     for (case, passed) in &cases {
@@ -75,20 +101,18 @@ fn judge(way: &str, report: &str, exceptions: &[Exception], counts: &mut Counts)
         match (passed, exception) {
             (true, None) => good += 1,
             (false, Some(exception)) => {
-                println!(
-                    "h2spec       {way}: not passed on purpose: {} {}: {}",
-                    case.package, case.name, exception.why
-                );
+                let (package, name) = (&case.package, &case.name);
+                println!("h2spec       {way}: not passed on purpose: {package} {name}: {}", exception.why);
                 excepted += 1;
             }
-            (false, None) => counts.fail(format!("h2spec: {way}: {} {}", case.package, case.name)),
+            (false, None) => counts.fail(format!("h2spec: {way}, run {run}: {} {}", case.package, case.name)),
             (true, Some(_)) => {
                 counts.fail(format!("h2spec: {way}: {} {} passes and is still excepted", case.package, case.name));
             }
         }
     }
     counts.passed += good;
-    println!("h2spec       {way}: {good} of {} good, {excepted} not on purpose", cases.len());
+    println!("h2spec       {way}, run {run}: {good} of {} good, {excepted} not on purpose", cases.len());
 }
 
 /// Every case of a report in JUnit's XML, and whether it passed.
@@ -119,17 +143,19 @@ fn exceptions(text: &str) -> Result<Vec<Exception>> {
         .collect()
 }
 
-/// Starts a program and waits until it listens.
-fn start(command: &mut Command, port: u16) -> Result<Ended> {
+/// Starts a program and waits until it listens on all of these ports.
+fn start(command: &mut Command, ports: &[u16]) -> Result<Ended> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let program = command.get_program().to_string_lossy().into_owned();
     let mut process = Ended(command.spawn().with_context(|| program.clone())?);
     let until = Instant::now() + START_DEADLINE;
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        if process.0.try_wait()?.is_some() || Instant::now() > until {
-            bail!("{program} does not listen on port {port}");
+    for port in ports {
+        while TcpStream::connect(("127.0.0.1", *port)).is_err() {
+            if process.0.try_wait()?.is_some() || Instant::now() > until {
+                bail!("{program} does not listen on port {port}");
+            }
+            thread::sleep(Duration::from_millis(10));
         }
-        thread::sleep(Duration::from_millis(10));
     }
     Ok(process)
 }
