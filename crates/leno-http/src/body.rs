@@ -104,6 +104,11 @@ impl Body {
         }
     }
 
+    /// Whether all of it is here already.
+    pub(crate) fn is_there(&self) -> bool {
+        matches!(self.inner, Inner::Empty | Inner::Full(_))
+    }
+
     /// The next frame; `None` after the last.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
         match &mut self.inner {

@@ -23,9 +23,11 @@ pub use server::{Call, Router};
 pub use status::{Code, Status};
 pub use timeout::{format_timeout, parse_timeout};
 
-/// Whether a request is one of gRPC, by its content type.
+/// Whether a message is one of gRPC, by its content type.
 pub fn is_grpc(fields: &crate::Fields) -> bool {
-    fields.get("content-type").is_some_and(|value| {
-        value.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
-    })
+    fields.get("content-type").is_some_and(is_content_type)
+}
+
+pub(crate) fn is_content_type(value: &[u8]) -> bool {
+    value.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }

@@ -19,6 +19,7 @@ mod head;
 mod hpack;
 mod meter;
 mod output;
+mod readers;
 mod receive;
 pub(crate) mod server;
 mod shared;

@@ -27,6 +27,7 @@ mod h1;
 mod h2;
 pub mod limits;
 pub mod message;
+mod pace;
 pub mod pool;
 pub mod pump;
 pub mod server;

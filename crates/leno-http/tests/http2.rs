@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use kit::{frame, next_frame};
 use leno_http::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -18,15 +19,6 @@ impl Handler for Ok200 {
     async fn handle(&self, _: RequestHead, _: Body, reply: Reply) {
         let _ = reply.respond(ResponseHead::new(200), Bytes::from_static(b"ok")).await;
     }
-}
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = payload.len() as u32;
-    let mut bytes = length.to_be_bytes()[1..].to_vec();
-    bytes.extend([kind, flags]);
-    bytes.extend(stream.to_be_bytes());
-    bytes.extend_from_slice(payload);
-    bytes
 }
 
 /// `:method GET`, `:scheme http`, `:path /`, and `:authority x`, as the static table has them; then these bytes.
@@ -50,16 +42,6 @@ async fn open(address: SocketAddr) -> TcpStream {
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
     stream.write_all(&frame(4, 0, 0, &[])).await.unwrap();
     stream
-}
-
-/// Kind, stream and payload of the next frame.
-async fn next(stream: &mut TcpStream) -> Option<(u8, u32, Vec<u8>)> {
-    let mut head = [0; 9];
-    stream.read_exact(&mut head).await.ok()?;
-    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-    let mut payload = vec![0; length as usize];
-    stream.read_exact(&mut payload).await.ok()?;
-    Some((head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
 }
 
 /// Sends these bytes again and again, reading the answers, until the server ends the connection; the code of its
@@ -167,7 +149,7 @@ fn malformed_requests_are_reset_and_reach_no_handler() {
             let mut stream = open(address).await;
             stream.write_all(&headers(1, false, fields)).await.unwrap();
             loop {
-                match next(&mut stream).await {
+                match next_frame(&mut stream).await {
                     Some((3, 1, code)) => break assert_eq!(code, 1u32.to_be_bytes(), "{name}"),
                     Some((7, 0, _)) | None => break,
                     Some(_) => {}
@@ -190,7 +172,7 @@ fn a_body_of_another_length_than_announced_is_an_error() {
         let mut stream = open(address).await;
         stream.write_all(&headers(1, false, &field("content-length", "5"))).await.unwrap();
         stream.write_all(&frame(0, 1, 1, b"abc")).await.unwrap();
-        while let Some((kind, id, _)) = next(&mut stream).await {
+        while let Some((kind, id, _)) = next_frame(&mut stream).await {
             if kind == 3 {
                 return assert_eq!(id, 1);
             }
@@ -225,7 +207,7 @@ fn an_idle_connection_is_told_to_go() {
         options.limits.idle_timeout = Duration::from_millis(20);
         let address = kit::serve(Ok200, &std::rc::Rc::new(options)).await;
         let mut stream = open(address).await;
-        while let Some((kind, _, _)) = next(&mut stream).await {
+        while let Some((kind, _, _)) = next_frame(&mut stream).await {
             if kind == 7 {
                 return;
             }
@@ -332,7 +314,7 @@ fn a_goaway_says_why() {
         let address = kit::serve(Ok200, &kit::options()).await;
         let mut stream = open(address).await;
         stream.write_all(&frame(6, 0, 1, &[0; 8])).await.unwrap();
-        while let Some((kind, _, payload)) = next(&mut stream).await {
+        while let Some((kind, _, payload)) = next_frame(&mut stream).await {
             if kind == 7 {
                 assert_eq!(payload[4..8], 1u32.to_be_bytes());
                 return assert_eq!(&payload[8..], b"h2-protocol");
@@ -355,7 +337,7 @@ fn a_bomb_of_references_is_answered_431_and_the_connection_goes_on() {
         stream.write_all(&headers(3, true, &[])).await.unwrap();
         let mut answers = Vec::new();
         while answers.len() < 2 {
-            let (kind, id, payload) = next(&mut stream).await.unwrap();
+            let (kind, id, payload) = next_frame(&mut stream).await.unwrap();
             assert!(kind != 7, "the connection ended");
             if kind == 1 {
                 answers.push((id, payload));
@@ -375,7 +357,7 @@ fn a_head_that_never_ends_is_given_up() {
         let (address, served) = kit::serve_once(Ok200, &std::rc::Rc::new(options), std::future::pending()).await;
         let mut stream = open(address).await;
         stream.write_all(&frame(1, 0, 1, &[0x82])).await.unwrap();
-        while next(&mut stream).await.is_some() {}
+        while next_frame(&mut stream).await.is_some() {}
         drop(stream);
         assert_eq!(served.await.unwrap(), Served::Refused(Malformed::HeadTimeout));
     });
@@ -392,7 +374,7 @@ fn draining_says_so_twice_and_serves_what_is_on_its_way() {
         let mut stream = open(address).await;
         drain.send(()).unwrap();
         let mut seen = Vec::new();
-        while let Some((kind, id, payload)) = next(&mut stream).await {
+        while let Some((kind, id, payload)) = next_frame(&mut stream).await {
             match kind {
                 6 => {
                     // The request was sent before the GOAWAY was seen.

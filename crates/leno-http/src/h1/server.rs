@@ -13,6 +13,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use leno_net::Stream;
@@ -20,7 +21,7 @@ use leno_net::Stream;
 use super::decode::Decoder;
 use super::encode::{self, Encoder, Persistence};
 use super::head::{Expected, Framing, MethodKind, Request};
-use super::wire::{Pace, Uptake, Wire, WireError};
+use super::wire::{Wire, WireError};
 use crate::body::{Body, BodyLength, Frame};
 use crate::buffer;
 use crate::error::{Error, Part, Result, Side};
@@ -28,6 +29,7 @@ use crate::fields::Fields;
 use crate::h2::server::PREFACE;
 use crate::limits::Malformed;
 use crate::message::{RequestHead, ResponseHead, Version};
+use crate::pace::{self, Pace, Uptake};
 use crate::server::{Reply, Served, ServerOptions};
 use crate::tunnel::Tunnel;
 
@@ -374,8 +376,10 @@ impl Conn {
         buffer::take_outbound(&mut outbound.out);
         encode::response(&mut outbound.out, head, framing, Version::Http11, persistence, keep_length);
         outbound.encoder = encoder;
-        let hurried = self.options.limits.response_rate_min > 0 && !may_be_slow(head, length);
-        outbound.uptake = hurried.then(|| Uptake::new(&self.options.limits));
+        // What has a length is no stream of events or calls, and needs no look.
+        let at_leisure = length == BodyLength::Unknown && pace::is_read_at_leisure(&head.fields);
+        let hurried = self.options.limits.response_rate_min > 0 && !at_leisure;
+        outbound.uptake = hurried.then(|| Uptake::new(&self.options.limits, Duration::ZERO));
         self.reply.set(ReplyState::Begun);
     }
 
@@ -504,15 +508,6 @@ impl Drop for Incoming {
     fn drop(&mut self) {
         wake_released(&self.conn);
     }
-}
-
-/// Whether a response is one of events, which come and are read when they happen.
-fn may_be_slow(head: &ResponseHead, length: BodyLength) -> bool {
-    const EVENTS: &[u8] = b"text/event-stream";
-    let is_events = |kind: &[u8]| kind.get(..EVENTS.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS));
-    // What has a length is no stream, and needs no look.
-    length == BodyLength::Unknown
-        && (crate::grpc::is_grpc(&head.fields) || head.fields.get("content-type").is_some_and(is_events))
 }
 
 /// Called while the last reference but the task's own is about to go.

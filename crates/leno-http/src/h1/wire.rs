@@ -21,6 +21,7 @@ use crate::buffer;
 use crate::error::{Error, ErrorKind, Part, Side};
 use crate::fields::Fields;
 use crate::limits::{Limits, Malformed};
+use crate::pace::{Pace, Uptake};
 use crate::timer::{Timer, beat};
 
 /// The socket and both directions.
@@ -47,13 +48,6 @@ pub(crate) struct Inbound {
     pub(crate) pace: Option<Pace>,
 }
 
-/// How long the peer was waited for, and what came of it.
-pub(crate) struct Pace {
-    received: u64,
-    waited: Duration,
-    since: Option<Instant>,
-}
-
 /// The direction that is written.
 pub(crate) struct Outbound {
     pub(crate) out: Vec<u8>,
@@ -63,15 +57,6 @@ pub(crate) struct Outbound {
     timer: Timer,
     /// Of the response that is being written; absent when it may be read as slowly as its reader likes.
     pub(crate) uptake: Option<Uptake>,
-}
-
-/// How fast the peer takes what is written: an allowance that time uses up and every byte that it takes fills again.
-pub(crate) struct Uptake {
-    allowance: Duration,
-    /// When it was last looked at while something waited, and what the kernel held then.
-    looked: Option<(Instant, u64)>,
-    /// Written since.
-    written: u64,
 }
 
 /// What ends a read or write.
@@ -276,7 +261,7 @@ impl Wire {
                 Poll::Ready(Ok(read)) => {
                     inbound.timer.done();
                     if let Some(pace) = &mut inbound.pace {
-                        pace.received(read);
+                        pace.received(read, Instant::now);
                     }
                     // Who fills what he is given gets more, for fewer and larger writes.
                     if read >= inbound.room.min(buffer::SIZE) {
@@ -289,7 +274,7 @@ impl Wire {
                         ready!(inbound.timer.poll_pulsed(cx, limits.stream_idle_timeout, &self.pulse));
                         return Poll::Ready(Err(WireError::Timeout));
                     };
-                    let until = pace.wait_until(limits);
+                    let until = pace.wait_until(limits, Instant::now);
                     ready!(inbound.timer.poll_until(cx, until));
                     return Poll::Ready(Err(WireError::Malformed(Malformed::BodyRate)));
                 }
@@ -313,7 +298,9 @@ impl Wire {
                 (0, true) => {
                     outbound.out.clear();
                     outbound.at = 0;
-                    outbound.uptake.iter_mut().for_each(|uptake| uptake.rest(stream, limits));
+                    if let Some(uptake) = &mut outbound.uptake {
+                        uptake.rests(limits, || (Instant::now(), queued(stream)));
+                    }
                     return Poll::Ready(Ok(()));
                 }
                 (_, true) => stream.poll_write(cx, &outbound.out[outbound.at..]),
@@ -328,7 +315,7 @@ impl Wire {
                 Poll::Ready(Ok(written)) => {
                     outbound.timer.done();
                     beat(&self.pulse);
-                    outbound.uptake.iter_mut().for_each(|uptake| uptake.written += written as u64);
+                    outbound.uptake.iter_mut().for_each(|uptake| uptake.wrote(written));
                     outbound.at += written.min(waiting);
                     data.advance(written.saturating_sub(waiting));
                 }
@@ -339,9 +326,9 @@ impl Wire {
                         return Poll::Ready(Err(WireError::Timeout));
                     };
                     loop {
-                        let until = uptake.look_again(stream);
+                        let until = uptake.waits(limits, || (Instant::now(), queued(stream)));
                         ready!(outbound.timer.poll_until(cx, until));
-                        if uptake.is_used_up(stream, limits) {
+                        if uptake.is_used_up(limits, Instant::now(), queued(stream)) {
                             return Poll::Ready(Err(WireError::Malformed(Malformed::ResponseRate)));
                         }
                     }
@@ -441,63 +428,6 @@ impl Wire {
         inbound.parser = HeadParser::default();
         if inbound.buffer.is_empty() {
             buffer::give_inbound(&mut inbound.buffer);
-        }
-    }
-}
-
-impl Pace {
-    /// So many bytes came with the head.
-    pub(crate) fn new(received: usize) -> Pace {
-        Pace { received: received as u64, waited: Duration::ZERO, since: None }
-    }
-
-    fn received(&mut self, bytes: usize) {
-        self.received += bytes as u64;
-        if let Some(since) = self.since.take() {
-            self.waited += since.elapsed();
-        }
-    }
-
-    /// When the patience that the bytes so far have earned is over.
-    fn wait_until(&mut self, limits: &Limits) -> Instant {
-        let earned = Duration::from_secs(self.received / u64::from(limits.body_rate_min.max(1)));
-        let patience = (limits.body_grace + earned).saturating_sub(self.waited).min(limits.stream_idle_timeout);
-        *self.since.get_or_insert_with(Instant::now) + patience
-    }
-}
-
-impl Uptake {
-    pub(crate) fn new(limits: &Limits) -> Uptake {
-        Uptake { allowance: limits.response_grace, looked: None, written: 0 }
-    }
-
-    /// When the allowance is used up if nothing is taken until then. What waits is there from now on, if it was not.
-    fn look_again(&mut self, stream: &Stream) -> Instant {
-        let (looked, _) = *self.looked.get_or_insert_with(|| {
-            self.written = 0;
-            (Instant::now(), queued(stream))
-        });
-        looked + self.allowance
-    }
-
-    /// Looks at what was taken meanwhile.
-    fn is_used_up(&mut self, stream: &Stream, limits: &Limits) -> bool {
-        let Some((looked, held)) = self.looked else { return false };
-        let (now, holds) = (Instant::now(), queued(stream));
-        let taken = (held + self.written).saturating_sub(holds);
-        let earned =
-            Duration::from_micros(taken.saturating_mul(1_000_000) / u64::from(limits.response_rate_min.max(1)));
-        let allowed = self.allowance.saturating_add(earned).min(limits.response_grace + now.duration_since(looked));
-        self.allowance = allowed.saturating_sub(now.duration_since(looked));
-        (self.looked, self.written) = (Some((now, holds)), 0);
-        self.allowance.is_zero()
-    }
-
-    /// Nothing waits any more: time does not count.
-    fn rest(&mut self, stream: &Stream, limits: &Limits) {
-        if self.looked.is_some() {
-            self.is_used_up(stream, limits);
-            self.looked = None;
         }
     }
 }

@@ -271,7 +271,7 @@ impl Awaited {
             .then(|| Tunnel::h2(Pipe::new(self.stream.clone(), Side::Upstream), Side::Upstream, idle));
         let body = match tunnel {
             Some(_) => Body::empty(),
-            None => Incoming::body(self.stream.clone(), length, Side::Upstream),
+            None => Incoming::response(self.stream.clone(), length),
         };
         Ok(Answer::Final(Response { head, body, informationals: Vec::new(), tunnel }))
     }

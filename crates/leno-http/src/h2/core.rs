@@ -16,6 +16,7 @@ use super::head::{self, Received};
 use super::hpack::{Decoder, Encoder};
 use super::meter::Meter;
 use super::output::Output;
+use super::readers::Readers;
 use super::receive::Inbound;
 use super::streams::{End, Streams, register};
 use crate::body::{BodyLength, Frame};
@@ -42,6 +43,7 @@ pub(super) struct Core {
     pub(super) encoder: Encoder,
     pub(super) output: Output,
     pub(super) meter: Meter,
+    pub(super) readers: Readers,
     /// What the peer takes of DATA.
     pub(super) send_window: i64,
     /// What the peer may send of DATA.
@@ -115,6 +117,7 @@ impl Core {
             encoder: Encoder::new(),
             output: Output::default(),
             meter: Meter::new(role, limits),
+            readers: Readers::new(limits),
             send_window: i64::from(frame::WINDOW),
             receive_window: i64::from(frame::WINDOW),
             credit: 0,
@@ -342,9 +345,12 @@ impl Core {
         slot.send.end = end;
         while self.send_frame(key) {}
         let slot = self.streams.get(key);
-        if !slot.send.pending.is_empty() && slot.send.window > 0 && !slot.send.queued {
-            slot.send.queued = true;
-            self.streams.queue.push_back(key);
+        if !slot.send.pending.is_empty() {
+            self.readers.due |= slot.send.uptake.is_some();
+            if slot.send.window > 0 && !slot.send.queued {
+                slot.send.queued = true;
+                self.streams.queue.push_back(key);
+            }
         }
         self.kick();
         Ok(())
@@ -405,6 +411,7 @@ impl Core {
         self.send_window -= length as i64;
         send.beats = send.beats.wrapping_add(1);
         self.meter.sent_data();
+        self.readers.sent(send, length);
         let end = last && std::mem::take(&mut send.end);
         send.ended |= end;
         self.output.data(slot.id, payload, end);

@@ -22,6 +22,8 @@ pub(super) struct Inbound {
     state: State,
     /// A block whose end has not come.
     block: Option<Block>,
+    /// Streams that the peer may still open before it is others' turn.
+    pub(super) openings: u32,
 }
 
 enum State {
@@ -139,7 +141,7 @@ impl Inbound {
             Role::Server => State::Preface(frame::PREFACE.len()),
             Role::Client => State::First,
         };
-        Inbound { state, block: None }
+        Inbound { state, block: None, openings: u32::MAX }
     }
 
     /// Whether it is in the middle of something that is not the body of a message.
@@ -175,7 +177,8 @@ fn calm(flood: Option<Malformed>) -> Outcome {
 // === impl Core ===
 
 impl Core {
-    /// Reads until a stream is opened, or everything that is there is read.
+    /// Reads until a stream is opened, or everything that is there is read, or another stream would be opened than
+    /// [`Inbound::openings`] allow.
     pub(super) fn receive(&mut self, feed: &mut Feed) -> Outcome<Option<Accepted>> {
         loop {
             match self.inbound.state {
@@ -235,6 +238,12 @@ impl Core {
                     if feed.rest().len() < frame::HEADER + whole {
                         feed.expect(frame::HEADER + whole);
                         return Ok(None);
+                    }
+                    if header.kind == frame::HEADERS && header.stream > self.last_id && self.role == Role::Server {
+                        match self.inbound.openings.checked_sub(1) {
+                            Some(left) => self.inbound.openings = left,
+                            None => return Ok(None),
+                        }
                     }
                     self.inbound.state = State::Frame;
                     calm(self.meter.frame(header))?;

@@ -6,13 +6,15 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use leno_net::Stream;
+use leno_net::{Stream, queue};
+use tokio::time::Instant;
 
-use super::core::{Leaving, Role};
+use super::core::{Core, Leaving, Role};
 use super::frame::code;
+use super::head::Request;
 use super::receive::Accepted;
 use super::shared::{Driver, Shared, Stop, StreamRef};
 use super::stream::{Incoming, Outgoing, Pipe, error};
@@ -20,8 +22,10 @@ use super::streams::{End, register};
 use crate::body::{Body, BodyLength};
 use crate::error::{Error, Part, Result, Side};
 use crate::fields::Fields;
+use crate::grpc;
 use crate::limits::{Limits, Malformed};
-use crate::message::{Method, ResponseHead};
+use crate::message::{Method, RequestHead, ResponseHead};
+use crate::pace;
 use crate::server::{Handler, Reply, Served, ServerOptions};
 use crate::timer::Timer;
 use crate::tunnel::Tunnel;
@@ -51,8 +55,14 @@ pub(crate) async fn serve<H: Handler>(
     let shared = Shared::new(Role::Server, stream, &options.limits, &options.strikes);
     let first = first.try_into_mut().unwrap_or_else(|first| BytesMut::from(&first[..]));
     let driver = Driver::new(shared, first, options.keepalive);
-    let mut connection =
-        Connection { driver, options, idle: Timer::default(), partial: Timer::default(), leaving: Timer::default() };
+    let mut connection = Connection {
+        driver,
+        options,
+        idle: Timer::default(),
+        partial: Timer::default(),
+        leaving: Timer::default(),
+        look: Timer::default(),
+    };
     let mut drain = Some(drain);
     let end = poll_fn(|cx| {
         if drain.as_mut().is_some_and(|drain| drain.as_mut().poll(cx).is_ready()) {
@@ -80,6 +90,8 @@ struct Connection {
     idle: Timer,
     partial: Timer,
     leaving: Timer,
+    /// At how fast the client takes what waits for it.
+    look: Timer,
 }
 
 // === impl Connection ===
@@ -97,10 +109,27 @@ impl Connection {
             return Poll::Ready(ended);
         }
         match self.driver.poll_write(cx) {
-            Poll::Ready(Err(error)) => Poll::Ready(Ended::Stopped(Stop::Io(error.kind()))),
-            Poll::Ready(Ok(())) if shared.with(|core| core.is_done()) => Poll::Ready(Ended::Done),
-            _ => Poll::Pending,
+            Poll::Ready(Err(error)) => return Poll::Ready(Ended::Stopped(Stop::Io(error.kind()))),
+            Poll::Ready(Ok(())) if shared.with(|core| core.is_done()) => return Poll::Ready(Ended::Done),
+            Poll::Ready(Ok(())) => {}
+            Poll::Pending => shared.with(Core::socket_is_full),
         }
+        self.poll_readers(cx).map(Ended::Stopped)
+    }
+
+    /// Looks now and then, while something waits for the client, at how fast it takes it.
+    fn poll_readers(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
+        let shared = &self.driver.shared;
+        while let Some(every) = shared.with(|core| core.readers.due.then(|| core.look_every())) {
+            ready!(self.look.poll(cx, every));
+            self.look.done();
+            let queued = queue::unacknowledged(&shared.stream).unwrap_or(0);
+            if let Err(fatal) = shared.with(|core| core.look(Instant::now(), queued)) {
+                return Poll::Ready(Stop::Fatal(fatal));
+            }
+        }
+        self.look.done();
+        Poll::Pending
     }
 
     /// What has a deadline.
@@ -161,6 +190,12 @@ impl Connection {
             Ended::Stopped(stop) => {
                 self.driver.finish(stop);
                 match stop {
+                    // Nothing would arrive any more, and what the kernel has of it is not to be kept.
+                    Stop::Fatal(fatal) if fatal.what == Malformed::ResponseRate => {
+                        self.options.strikes.count(fatal.what);
+                        shared.stream.reset_on_close();
+                        Served::Broken
+                    }
                     Stop::Fatal(fatal) => {
                         self.options.strikes.count(fatal.what);
                         Served::Refused(fatal.what)
@@ -191,16 +226,6 @@ impl Connection {
 fn begin<H: Handler>(shared: &Rc<Shared>, accepted: Accepted, options: &Rc<ServerOptions>, handler: &Rc<H>) {
     let Accepted { key, request, has_body } = accepted;
     let stream = shared.hold(key);
-    let (is_head, is_connect) = (request.head.method == Method::Head, request.head.method == Method::Connect);
-    if has_body && request.expects {
-        let goes_on = ResponseHead::new(100);
-        let _ = stream.with(|core, key| core.respond(key, &goes_on, BodyLength::Empty, false, false));
-    }
-    let body = match has_body && !is_connect {
-        true => Incoming::body(stream.clone(), request.length, Side::Downstream),
-        false => Body::empty(),
-    };
-    let reply = Reply::h2(H2Reply { stream: Some(stream.clone()), is_head, is_connect });
     let handler = handler.clone();
     // Made where it stays, because a future of this size is dear to move.
     let task = Box::write(Box::new_uninit(), async move {
@@ -208,7 +233,8 @@ fn begin<H: Handler>(shared: &Rc<Shared>, accepted: Accepted, options: &Rc<Serve
             // It was reset before anybody looked at it.
             return;
         }
-        let mut exchange = pin!(handler.handle(request.head, body, reply));
+        let (head, body, reply) = hand_over(&stream, request, has_body);
+        let mut exchange = pin!(handler.handle(head, body, reply));
         poll_fn(|cx| match exchange.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(()),
             Poll::Pending => stream.with(|core, key| {
@@ -227,6 +253,23 @@ fn begin<H: Handler>(shared: &Rc<Shared>, accepted: Accepted, options: &Rc<Serve
         .await;
     });
     options.spawn.spawn("http2-stream", Box::into_pin(task));
+}
+
+/// What a handler gets. Called when its task runs, which is after everything that came with the head is read: a body that
+/// is there already is one of known length, and one that ended before it began is none.
+fn hand_over(stream: &StreamRef, request: Request, has_body: bool) -> (RequestHead, Body, Reply) {
+    let Request { head, length, expects } = request;
+    let (is_head, is_connect) = (head.method == Method::Head, head.method == Method::Connect);
+    let body = match has_body && !is_connect {
+        true => Incoming::request(stream, length, grpc::is_grpc(&head.fields)),
+        false => Body::empty(),
+    };
+    if expects && !body.is_there() {
+        let goes_on = ResponseHead::new(100);
+        let _ = stream.with(|core, key| core.respond(key, &goes_on, BodyLength::Empty, false, false));
+    }
+    let reply = Reply::h2(H2Reply { stream: Some(stream.clone()), is_head, is_connect });
+    (head, body, reply)
 }
 
 /// Reads and throws away what a refused client still sends, until it closes.
@@ -255,7 +298,12 @@ impl H2Reply {
         let keep_length = bodiless && !matches!(length, BodyLength::Known(_)) || head.status == 304;
         let end = bodiless || matches!(length, BodyLength::Empty | BodyLength::Known(0));
         stream
-            .with(|core, key| core.respond(key, head, length, keep_length, end))
+            .with(|core, key| {
+                if !end {
+                    core.pace_reader(key, || pace::is_read_at_leisure(&head.fields));
+                }
+                core.respond(key, head, length, keep_length, end)
+            })
             .map_err(|end| error(end, Part::ResponseHead, Side::Downstream))?;
         let body = (!end).then(|| Outgoing::new(stream, length, Side::Downstream));
         Ok(H2ReplyBody { body })
@@ -278,7 +326,10 @@ impl H2Reply {
             return Err(Error::misuse("a tunnel over HTTP/2 begins with 2xx after CONNECT"));
         }
         stream
-            .with(|core, key| core.respond(key, head, BodyLength::Unknown, false, false))
+            .with(|core, key| {
+                core.pace_reader(key, || true);
+                core.respond(key, head, BodyLength::Unknown, false, false)
+            })
             .map_err(|end| error(end, Part::ResponseHead, Side::Downstream))?;
         let idle = stream.idle();
         Ok(Tunnel::h2(Pipe::new(stream, Side::Downstream), Side::Downstream, idle))

@@ -61,8 +61,10 @@ struct Keepalive {
     awaited: bool,
 }
 
-/// Reads between two looks at the rest of the thread.
-const READS: usize = 16;
+/// A turn of the connection's task is over after so many streams or bytes, however much is ready, and the thread's other
+/// tasks have theirs: who opens fifty streams at once is not served all of them before others are looked at.
+const TURN_STREAMS: u32 = 16;
+const TURN_BYTES: usize = 256 * 1024;
 const READ_MAX: usize = 64 * 1024;
 /// After so long without streams a connection is taken to rest.
 const REST: Duration = Duration::from_secs(1);
@@ -157,6 +159,7 @@ impl Driver {
     pub(super) fn begin(&mut self, cx: &mut Context<'_>) {
         self.shared.with(|core| {
             core.kicked = false;
+            core.inbound.openings = TURN_STREAMS;
             super::streams::register(&mut core.driver, cx);
         });
         self.shared.alarms.poll(cx);
@@ -164,7 +167,8 @@ impl Driver {
 
     /// Reads what is there. Ready when nothing more will come.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, mut accept: impl FnMut(Accepted)) -> Poll<Stop> {
-        for _ in 0..READS {
+        let mut read = 0;
+        while read < TURN_BYTES {
             while let Some(accepted) = {
                 let feed = &mut self.feed;
                 match self.shared.with(|core| core.receive(feed)) {
@@ -174,13 +178,17 @@ impl Driver {
             } {
                 accept(accepted);
             }
-            if self.shared.with(|core| core.is_choked()) {
+            let (choked, opened_enough) = self.shared.with(|core| (core.is_choked(), core.inbound.openings == 0));
+            if choked {
                 // Whatever is written next wakes the task.
                 return Poll::Pending;
             }
+            if opened_enough {
+                break;
+            }
             match ready!(self.poll_fill(cx)) {
                 Ok(0) => return Poll::Ready(Stop::Closed),
-                Ok(_) => {}
+                Ok(more) => read += more,
                 Err(error) => return Poll::Ready(Stop::Io(error.kind())),
             }
         }
@@ -225,14 +233,21 @@ impl Driver {
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let stream = &self.shared.stream;
         self.shared.with(|core| {
+            let mut turn = 0;
             loop {
                 core.pump();
                 if core.output.is_empty() {
                     return Poll::Ready(Ok(()));
                 }
+                if turn >= TURN_BYTES {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 let choked = core.is_choked();
                 let written = ready!(core.output.poll_write(stream, cx))?;
+                turn += written;
                 core.meter.wrote(written);
+                core.readers.wrote(written);
                 if choked && !core.is_choked() {
                     // Reading had stopped.
                     cx.waker().wake_by_ref();
@@ -297,6 +312,110 @@ impl Drop for Driver {
             core.finish(End::Gone);
             core.driver = None;
             core.output.clear();
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use bytes::{Bytes, BytesMut};
+    use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+    use super::super::frame::{DATA, END_HEADERS, HEADERS, PREFACE};
+    use super::*;
+    use crate::body::BodyLength;
+    use crate::message::ResponseHead;
+
+    /// More than a turn, and less than what two sockets hold.
+    const MUCH: usize = 2 * TURN_BYTES;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A server's connection and its client's socket, both with room for as much as the kernel gives.
+    async fn pair() -> (Driver, TcpStream) {
+        let listener = TcpSocket::new_v4().unwrap();
+        listener.set_recv_buffer_size(1 << 22).unwrap();
+        listener.set_send_buffer_size(1 << 22).unwrap();
+        listener.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener: TcpListener = listener.listen(1).unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(1 << 22).unwrap();
+        socket.set_send_buffer_size(1 << 22).unwrap();
+        let client = socket.connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        let windows = 1 << 24;
+        let limits = Limits { h2_stream_window: windows, h2_connection_window: windows, ..Limits::default() };
+        let shared = Shared::new(Role::Server, Stream::from(server), &limits, &Arc::default());
+        (Driver::new(shared, BytesMut::new(), None), client)
+    }
+
+    /// What a client says first, and that it takes everything.
+    fn hello() -> Vec<u8> {
+        let mut bytes = PREFACE.to_vec();
+        frame::settings(&mut bytes, &[(frame::setting::INITIAL_WINDOW_SIZE, 1 << 30)]);
+        frame::window_update(&mut bytes, 0, 1 << 30);
+        // The settings of the server arrived: its windows are those of the limits.
+        frame::settings_ack(&mut bytes);
+        frame::header(&mut bytes, 6, HEADERS, END_HEADERS, 1);
+        bytes.extend_from_slice(&[0x83, 0x86, 0x84, 0x01, 0x01, b'x']);
+        bytes
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+    }
+
+    #[test]
+    fn no_turn_reads_or_writes_more_than_its_share_and_what_is_left_has_another() {
+        run(async {
+            let (mut driver, client) = pair().await;
+            let mut bytes = hello();
+            for _ in 0..MUCH / frame::PAYLOAD_MAX {
+                frame::header(&mut bytes, frame::PAYLOAD_MAX, DATA, 0, 1);
+                bytes.resize(bytes.len() + frame::PAYLOAD_MAX, 7);
+            }
+            client.writable().await.unwrap();
+            let mut sent = 0;
+            while let Ok(more) = client.try_write(&bytes[sent..])
+                && sent < bytes.len()
+            {
+                sent += more;
+            }
+            std::future::poll_fn(|cx| driver.shared.stream.poll_read_ready(cx)).await.unwrap();
+            let woken = Arc::new(Woken::default());
+            let waker = Waker::from(woken.clone());
+            let cx = &mut Context::from_waker(&waker);
+            let mut key = None;
+            driver.begin(cx);
+            assert!(driver.poll_read(cx, |accepted| key = Some(accepted.key)).is_pending());
+            let key = key.unwrap();
+            let stream = driver.shared.hold(key);
+            let read = stream.with(|core, _| (1 << 24) - core.receive_window as usize);
+            println!("a turn read {read} of {sent} bytes");
+            assert!(sent > TURN_BYTES + READ_MAX && read <= TURN_BYTES + READ_MAX);
+            assert_eq!(woken.0.swap(0, Ordering::Relaxed), 1, "there is more to read");
+
+            stream.with(|core, key| {
+                core.respond(key, &ResponseHead::new(200), BodyLength::Unknown, false, false).unwrap();
+                core.submit(key, Bytes::from(vec![7; 1 << 24]), false).unwrap();
+            });
+            woken.0.store(0, Ordering::Relaxed);
+            assert!(driver.poll_write(cx).is_pending());
+            let left = stream.with(|core, key| core.streams.get(key).send.pending.len() + core.output.len());
+            let written = (1 << 24) - left;
+            println!("a turn wrote {written} bytes");
+            assert!((TURN_BYTES - 1024..TURN_BYTES + 2 * READ_MAX).contains(&written));
+            assert!(woken.0.load(Ordering::Relaxed) > 0, "there is more to write");
         });
     }
 }

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::core::Core;
 use super::frame::code;
@@ -13,6 +14,8 @@ use super::streams::End;
 use crate::body::{Body, BodyLength, Frame};
 use crate::error::{Error, ErrorKind, Part, Result, Side};
 use crate::fields::Fields;
+use crate::limits::Malformed;
+use crate::pace::Pace;
 use crate::timer::Alarm;
 
 /// A body being read.
@@ -24,6 +27,8 @@ pub(crate) struct Incoming {
     ended: bool,
     side: Side,
     alarm: Alarm,
+    /// Of a request that has announced its length.
+    pace: Option<Pace>,
 }
 
 /// A body being written.
@@ -49,26 +54,28 @@ pub(crate) struct Pipe {
 // === impl Incoming ===
 
 impl Incoming {
-    /// The body that a stream has; where it is there already, as a whole and not large, nothing of the stream is held.
-    pub(super) fn body(stream: StreamRef, length: Option<u64>, side: Side) -> Body {
-        const SMALL: usize = 8 * 1024;
-        let whole = stream.with(|core, key| {
-            let receive = &mut core.streams.get(key).receive;
-            if receive.ended && receive.trailers.is_none() && !receive.has_data() {
-                return Some(Bytes::new());
-            }
-            // Without an announced length a body is not made one that has it.
-            length?;
-            let data = receive.pop_whole(SMALL)?;
-            core.release(key, data.len());
-            Some(data)
-        });
-        if let Some(data) = whole {
-            return Body::full(data);
+    /// The body of a request. If it is there already, as a whole and not large, nothing of the stream is held, and its
+    /// length is known; but nothing is said of the length of a call (gRPC) that its client did not say.
+    pub(super) fn request(stream: &StreamRef, length: Option<u64>, is_call: bool) -> Body {
+        if let Some(whole) = take_whole(stream, length.is_some() || !is_call) {
+            return Body::full(whole);
         }
+        let is_paced = stream.with(|core, _| core.limits.body_rate_min > 0) && length.is_some() && !is_call;
+        Incoming::held(stream.clone(), length, Side::Downstream, is_paced.then(|| Pace::new(0)))
+    }
+
+    /// The body of a response, likewise; one of no announced length is not made one that has it.
+    pub(super) fn response(stream: StreamRef, length: Option<u64>) -> Body {
+        match take_whole(&stream, length.is_some()) {
+            Some(whole) => Body::full(whole),
+            None => Incoming::held(stream, length, Side::Upstream, None),
+        }
+    }
+
+    fn held(stream: StreamRef, length: Option<u64>, side: Side, pace: Option<Pace>) -> Body {
         let length = length.map_or(BodyLength::Unknown, BodyLength::Known);
         let alarm = Alarm::new(stream.alarms());
-        Body::h2(Incoming { stream, length, unreleased: 0, ended: false, side, alarm })
+        Body::h2(Incoming { stream, length, unreleased: 0, ended: false, side, alarm, pace })
     }
 
     pub(crate) fn length(&self) -> BodyLength {
@@ -92,15 +99,17 @@ impl Incoming {
             core.poll_body(key, cx)
         });
         let Poll::Ready(polled) = polled else {
-            let (beats, idle) = (Cell::new(self.stream.beats()), self.stream.idle());
-            ready!(self.alarm.poll(cx, idle, Some(&beats)));
+            let kind = ready!(self.poll_too_late(cx));
             self.ended = true;
-            return Poll::Ready(Some(Err(Error::new(ErrorKind::Timeout(self.part()), self.side))));
+            return Poll::Ready(Some(Err(Error::new(kind, self.side))));
         };
         self.alarm.done();
         match &polled {
             Some(Ok(Frame::Data(data))) => {
                 self.unreleased = data.len();
+                if let Some(pace) = &mut self.pace {
+                    pace.received(data.len(), Instant::now);
+                }
                 if let BodyLength::Known(left) = &mut self.length {
                     *left = left.saturating_sub(data.len() as u64);
                 }
@@ -109,6 +118,31 @@ impl Incoming {
         }
         Poll::Ready(polled.map(|frame| frame.map_err(|end| error(end, self.part(), self.side))))
     }
+
+    /// Ready when the peer has been waited for long enough; what that is called.
+    fn poll_too_late(&mut self, cx: &mut Context<'_>) -> Poll<ErrorKind> {
+        if let Some(pace) = &mut self.pace {
+            let until = self.stream.with(|core, _| pace.wait_until(&core.limits, Instant::now));
+            ready!(self.alarm.poll_until(cx, until));
+            self.stream.with(|core, _| core.strikes.count(Malformed::BodyRate));
+            return Poll::Ready(Malformed::BodyRate.into());
+        }
+        let (beats, idle) = (Cell::new(self.stream.beats()), self.stream.idle());
+        ready!(self.alarm.poll(cx, idle, Some(&beats)));
+        Poll::Ready(ErrorKind::Timeout(self.part()))
+    }
+}
+
+/// The whole body, if it is there and not large; one that is not empty only if its length may be known.
+fn take_whole(stream: &StreamRef, length_is_known: bool) -> Option<Bytes> {
+    const SMALL: usize = 8 * 1024;
+    stream.with(|core, key| {
+        let receive = &mut core.streams.get(key).receive;
+        if receive.ended && receive.trailers.is_none() && !receive.has_data() {
+            return Some(Bytes::new());
+        }
+        if length_is_known { receive.pop_whole(SMALL) } else { None }
+    })
 }
 
 impl Drop for Incoming {

@@ -13,6 +13,7 @@ use super::head::Received;
 use crate::fields::Fields;
 use crate::limits::Malformed;
 use crate::message::ResponseHead;
+use crate::pace::Uptake;
 
 /// All streams that are open or held.
 #[derive(Default)]
@@ -86,6 +87,10 @@ pub(super) struct Send {
     pub(super) queued: bool,
     /// Beats with every piece written.
     pub(super) beats: u32,
+    /// How fast the peer takes it; absent where it may be as slow as it likes.
+    pub(super) uptake: Option<Uptake>,
+    /// Events, calls and tunnels, which are read when they happen.
+    pub(super) at_leisure: bool,
     pub(super) waker: Option<Waker>,
 }
 
@@ -182,6 +187,11 @@ impl Streams {
     /// Keys of all of them.
     pub(super) fn keys(&self) -> Vec<u32> {
         self.by_id.values().copied().collect()
+    }
+
+    /// All of them.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Slot)> {
+        (0..).zip(&mut self.slots).filter(|(_, slot)| slot.id != 0)
     }
 
     /// Counts the stream no longer if it is over, and frees its place if nobody holds it. Says whether it is over only

@@ -11,6 +11,7 @@ use super::super::streams::Streams;
 use super::*;
 
 mod edges;
+mod readers;
 
 /// xorshift, seeded.
 struct Noise(u64);

@@ -4,7 +4,7 @@ use super::super::super::frame::{ACK, DATA, END_HEADERS, END_STREAM, GOAWAY, HEA
 use super::*;
 
 /// A server that has had the preface, and what the client writes next.
-fn server() -> (Side, Encoder) {
+pub(super) fn server() -> (Side, Encoder) {
     let mut server = Side::new(Role::Server, &Limits::default());
     server.wire.extend_from_slice(frame::PREFACE);
     let mut settings = Vec::new();
@@ -17,7 +17,7 @@ fn server() -> (Side, Encoder) {
 }
 
 /// Reads all that is on its way.
-fn take(side: &mut Side) -> Result<(), Fatal> {
+pub(super) fn take(side: &mut Side) -> Result<(), Fatal> {
     let noise = &mut Noise(1);
     while !side.wire.is_empty() {
         side.receive(noise)?;
@@ -25,7 +25,7 @@ fn take(side: &mut Side) -> Result<(), Fatal> {
     Ok(())
 }
 
-fn request(side: &mut Side, encoder: &mut Encoder, id: u32, end: bool) -> Result<(), Fatal> {
+pub(super) fn request(side: &mut Side, encoder: &mut Encoder, id: u32, end: bool) -> Result<(), Fatal> {
     send(side, encoder, id, end, &RequestHead::new(Method::Post, "a", "/"), BodyLength::Unknown)
 }
 
