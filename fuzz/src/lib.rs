@@ -12,6 +12,7 @@
 mod dns;
 mod hello;
 mod path;
+mod proxy;
 mod resources;
 
 /// A target: its name, which is that of its corpus, and what is done with the bytes.
@@ -32,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     ("grpc_frame", leno_http::fuzzing::grpc_frame),
     // What is looked at before a protocol is known.
     ("first_bytes", hello::first_bytes),
+    ("proxy_header", proxy::proxy_header),
     ("canonical_path", path::canonical_path),
     ("dns_message", dns::dns_message),
     // YAML to a validated set.

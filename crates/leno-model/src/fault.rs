@@ -149,6 +149,8 @@ fault_classes! {
     IgnoredHostnames,
     /// Host names that no listener of the parent takes.
     HostnameMismatch,
+    /// A setting that what a port speaks has no place for.
+    ProtocolMismatch,
     /// One try may take longer than the whole request.
     TimeoutOrder,
     /// A share of mirrored requests that is more than all, or said twice.

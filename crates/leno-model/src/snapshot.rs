@@ -343,6 +343,20 @@ pub struct Cluster {
     /// TLS towards its applications. Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<UpstreamTls>,
+    /// The PROXY header that its applications take at the beginning of a byte stream; nothing else leads to them then.
+    /// Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// The forms of a PROXY header, which says whose connection a proxy carries on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyProtocol {
+    /// A line of text.
+    V1,
+    /// Bytes.
+    V2,
 }
 
 /// TLS towards applications.

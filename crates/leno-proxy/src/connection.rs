@@ -292,7 +292,7 @@ async fn find_out<'d>(worker: &Worker, destination: &'d Destination, stream: &St
     }
     let mut dialled = None;
     if sniffed == Sniffed::NeedMore {
-        match opaque::dial(worker, destination, &destination.tcp).await {
+        match opaque::dial(worker, destination, &destination.tcp, Some(stream)).await {
             Ok(upstream) => {
                 sniffed = who_speaks_first(stream, &mut buffer, &upstream.stream).await;
                 destination.set_server_first(sniffed == Sniffed::NeedMore);
@@ -349,7 +349,7 @@ pub(crate) async fn serve_tunnel(worker: &Rc<Worker>, to: Where, tunnel: Tunnel)
         // A stream of an HTTP/2 connection: opaque.
         Err(tunnel) => {
             let (Where::Named(destination) | Where::Fixed(destination)) = to else { return };
-            let Ok(dialled) = opaque::dial(worker, &destination, &destination.tcp).await else { return };
+            let Ok(dialled) = opaque::dial(worker, &destination, &destination.tcp, None).await else { return };
             let idle = destination.listener.idle_timeout;
             let upstream = Tunnel::from_stream(dialled.stream, Bytes::new(), Side::Upstream, idle);
             // Both ends are gone afterwards, whatever ended it.

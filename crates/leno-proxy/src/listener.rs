@@ -3,7 +3,8 @@
 //! The control thread binds ([`leno_net::listen::bind_group`]) and hands one socket of each group to every worker by a
 //! [`Command`]; listeners come and go while the proxy runs (a gateway's, the ports of a program that has just started).
 //!
-//! accepted → a place for it, else it is reset (`leno_net::places`) → the worker that serves it (`spread`) → its purpose.
+//! accepted → a place for it, else it is reset (`leno_net::places`) → the worker that serves it (`spread`) → whom it is from,
+//! where a proxy in front says so (`proxy_protocol`) → its purpose.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -25,6 +26,7 @@ use tokio::sync::{mpsc, watch};
 use crate::connection::{self, HttpConnection};
 use crate::inbound;
 use crate::outbound;
+use crate::proxy_protocol;
 use crate::secure;
 use crate::sockets::Sockets;
 use crate::spread::{Counted, Loads, Passed, Spread, spread};
@@ -114,6 +116,15 @@ pub struct ListenError {
     address: String,
     #[source]
     cause: std::io::Error,
+}
+
+// === impl Purpose ===
+
+impl Purpose {
+    /// Whether what comes from a proxy in front begins with a PROXY header.
+    fn takes_headers(&self) -> bool {
+        matches!(self, Self::Inbound(_) | Self::Gateway(_))
+    }
 }
 
 // === impl Commands ===
@@ -372,8 +383,10 @@ async fn accept(
                 Ok(listener) => listener,
                 Err(error) => return tracing::error!(%error, "listener lost"),
             };
+            let in_front = worker.shared.in_front.as_ref().filter(|_| purpose.takes_headers());
+            let counts = |source| !in_front.is_some_and(|in_front| in_front.includes(source));
             loop {
-                let accepted = listen::accept_within(&listener, &places).await;
+                let accepted = listen::accept_counting(&listener, &places, counts).await;
                 assign(&worker, &spread, &purpose, accepted.stream);
             }
         }
@@ -423,8 +436,14 @@ fn serve(worker: &Rc<Worker>, purpose: Purpose, stream: Stream, held: Held) {
     match purpose {
         Purpose::Outbound => spawn(worker, "outbound", held, outbound::receive(here, stream)),
         Purpose::To(name) => spawn(worker, "outbound-to", held, outbound::receive_to(here, name, stream)),
-        Purpose::Inbound(application) => spawn(worker, "inbound", held, inbound::receive(here, application, stream)),
-        Purpose::Gateway(destination) => spawn(worker, "gateway", held, secure::receive(here, destination, stream)),
+        Purpose::Inbound(application) => spawn(worker, "inbound", held, async move {
+            let stream = proxy_protocol::receive(&here, stream).await?;
+            inbound::receive(here, application, stream).await
+        }),
+        Purpose::Gateway(destination) => spawn(worker, "gateway", held, async move {
+            let stream = proxy_protocol::receive(&here, stream).await?;
+            secure::receive(here, destination, stream).await
+        }),
         Purpose::Datagrams(..) => {}
     }
 }

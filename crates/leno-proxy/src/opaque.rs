@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::cluster::{Cluster, Endpoint};
 use crate::failure::Failure;
+use crate::proxy_protocol;
 use crate::record::StreamRecord;
 use crate::table::{Destination, Target};
 use crate::upstream;
@@ -45,17 +46,18 @@ pub(crate) async fn serve(
     server_name: &str,
 ) {
     destination.touch(worker.now());
-    match dial(worker, destination, targets).await {
+    match dial(worker, destination, targets, Some(&stream)).await {
         Ok(dialled) => carry(worker, direction, destination, dialled, stream, first, server_name).await,
         Err(failure) => refuse(worker, direction, targets, &stream, &failure, server_name),
     }
 }
 
-/// Opens a connection to one of `targets`.
+/// Opens a connection to one of `targets`, for `client` where that is known.
 pub(crate) async fn dial<'t>(
     worker: &Worker,
     destination: &Destination,
     targets: &'t [Target],
+    client: Option<&Stream>,
 ) -> Result<Dialled<'t>, Failure> {
     let no_route = || Failure::NoRoute(destination.listener.name.to_string());
     let at = weighted::pick_by(targets, |target| target.weight, worker.random_bits()).ok_or_else(no_route)?;
@@ -68,7 +70,7 @@ pub(crate) async fn dial<'t>(
         let endpoint = &cluster.endpoints[picked];
         let open = endpoint.state.load.open();
         let started = Instant::now();
-        match upstream::dial(worker, endpoint, cluster.spec.connect_timeout).await {
+        match open_to(worker, cluster, endpoint, client).await {
             Ok(stream) => {
                 endpoint.state.load.observe(worker.now(), started.elapsed(), Outcome::Answered);
                 return Ok(Dialled { cluster, endpoint, stream, open, tries: tried.len() });
@@ -84,6 +86,21 @@ pub(crate) async fn dial<'t>(
         cluster: cluster.spec.name.to_string(),
         known: cluster.endpoints.len(),
     }))
+}
+
+/// A connection to an endpoint, with what it has to begin with. Nothing of the client's has gone when that fails.
+async fn open_to(
+    worker: &Worker,
+    cluster: &Cluster,
+    endpoint: &Endpoint,
+    client: Option<&Stream>,
+) -> Result<Stream, leno_http::Error> {
+    let timeout = cluster.spec.connect_timeout;
+    let stream = upstream::dial(worker, endpoint, timeout).await?;
+    if let Some(form) = cluster.spec.proxy_protocol {
+        proxy_protocol::send(&stream, form, client, timeout).await.map_err(leno_http::Error::connect)?;
+    }
+    Ok(stream)
 }
 
 /// Relays between a client and an endpoint that was dialled.

@@ -180,6 +180,7 @@ pub(crate) fn local(
         connect_timeout: CONNECT_TIMEOUT,
         idle_timeout: IDLE_TIMEOUT,
         tls: None,
+        proxy_protocol: None,
     });
     let endpoint = |(address, state)| {
         let spec = snapshot::Endpoint {

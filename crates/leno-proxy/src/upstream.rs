@@ -45,6 +45,12 @@ pub(crate) async fn connect(
         return Ok(connection);
     }
     let dial = || async {
+        if cluster.spec.proxy_protocol.is_some() {
+            return Err(Error::connect(io::Error::other(
+                "it takes a PROXY header, which says for whom a connection is, and connections of HTTP are for everybody: \
+                 lead to it with a TCPRoute or TLSRoute",
+            )));
+        }
         let stream = dial(worker, endpoint, cluster.spec.connect_timeout).await?;
         match &cluster.tls {
             None => open(worker, stream, http2).await,

@@ -22,6 +22,7 @@ use leno_telemetry::{AccessLog, Edge, EdgeKey, Registry};
 use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::lookup::{Found, Lookup, WAIT_MAX};
+use crate::proxy_protocol::InFront;
 use crate::table::Destination;
 use crate::upstream::PoolKey;
 
@@ -63,6 +64,8 @@ pub struct Shared {
     pub strikes: Arc<Strikes>,
     /// The places that connections take, upstream ones too.
     pub places: Places,
+    /// The proxies in front that say for whom they come, if there are any.
+    pub in_front: Option<InFront>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Where lines go, if anywhere.

@@ -12,14 +12,14 @@ use leno_model::snapshot::{
     Action, BalancePolicy, Cluster, Endpoint, EndpointHealth, Endpoints, HostPattern, Listener, Match, Origin, Retry,
     RouteConfig, Rule, VirtualHost, WeightedCluster,
 };
-use leno_net::Address;
+use leno_net::{Address, Network};
 use leno_net::dial::HostDial;
 use leno_proxy::held::Held;
 use leno_proxy::listener::{self, Commands, Key, Purpose};
 use leno_proxy::lookup::{self, Tables};
 use leno_proxy::table::Builder as TableBuilder;
 use leno_proxy::worker::{OutboundDefault, Shared, Worker};
-use leno_proxy::{Application, inbound};
+use leno_proxy::{Application, InFront, inbound};
 use leno_runtime::{Drain, SystemClock, task};
 use leno_telemetry::edge::Peer;
 use leno_telemetry::{EdgeKey, Registry};
@@ -39,6 +39,7 @@ pub struct Builder {
     through_proxies: bool,
     inbound: Option<Application>,
     outbound_default: OutboundDefault,
+    in_front: Option<Vec<Network>>,
 }
 
 /// A running proxy.
@@ -70,6 +71,7 @@ pub fn proxy() -> Builder {
         through_proxies: false,
         inbound: None,
         outbound_default: OutboundDefault::Allow,
+        in_front: None,
     }
 }
 
@@ -163,6 +165,13 @@ impl Builder {
         self
     }
 
+    /// Proxies of this network begin connections to the inbound port with PROXY headers.
+    #[must_use]
+    pub fn in_front(mut self, network: &str) -> Self {
+        self.in_front.get_or_insert_default().push(network.parse().expect("a test names a network"));
+        self
+    }
+
     /// Starts it on free ports of loopback.
     pub async fn start(self) -> Proxy {
         let metrics = Arc::new(Registry::new(1, Default::default()));
@@ -178,6 +187,7 @@ impl Builder {
             limits: Default::default(),
             strikes: Default::default(),
             places: Default::default(),
+            in_front: self.in_front.map(|networks| InFront::new(networks, &metrics)),
             clock: Arc::new(SystemClock),
             access: None,
             metrics: metrics.clone(),
@@ -315,6 +325,7 @@ fn cluster_of(service: &ServiceName, cluster: &Arc<str>, protocol: Protocol) -> 
         connect_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(60),
         tls: None,
+        proxy_protocol: None,
     }
 }
 

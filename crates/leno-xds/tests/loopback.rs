@@ -28,6 +28,7 @@ fn a_cluster(name: &str, port: u16) -> Cluster {
         connect_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(3600),
         tls: None,
+        proxy_protocol: None,
     }
 }
 

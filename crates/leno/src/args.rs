@@ -376,6 +376,11 @@ pub struct ProxyArgs {
     /// Proxies in front of a gateway that are believed what `X-Forwarded-For` and `X-Forwarded-Proto` say.
     #[arg(long, env = "LENO_TRUSTED_HOPS", default_value_t = 0, value_name = "N")]
     pub trusted_hops: u8,
+    /// Proxies in front whose connections begin with a PROXY header (version 1 or 2): networks as `10.0.0.0/8`, or addresses.
+    /// Repeatable. At listeners of a gateway and inbound ports; from these the header is required, and whom it names is the
+    /// client; from others none is read.
+    #[arg(long, env = "LENO_PROXY_PROTOCOL_FROM", value_delimiter = ',', value_name = "NETWORK")]
+    pub proxy_protocol_from: Vec<leno_net::Network>,
     /// Certificates, keys and bundles of roots, by the names that resources refer to: `NAME.crt` with `NAME.key`, or a folder
     /// `NAME` with `tls.crt` and `tls.key`; roots are `NAME.ca.crt`, or `ca.crt` in the folder. Read again when they change.
     #[arg(long, env = "LENO_CERTIFICATES", value_name = "DIR")]
@@ -421,6 +426,7 @@ says that they mean nothing; what has no one reading is answered with 400.
 Limits, on by default:
   descriptors of connections: the limit of the process less 512; 1024 connections of one source at a gateway
   request head 64 KiB in 100 fields, request line 8 KiB, complete within 10 s
+  PROXY header 107 bytes as a line, else 4 KiB, complete within 10 s
   request bodies come at 240 bytes a second or more after 5 s, and at a gateway responses are read so after 8 s
   idle keep-alive connection 1 h, 75 s at a gateway; a message that does not move 5 min, connect 5 s
   HTTP/2: 100 streams, windows of 64 KiB and 1 MiB, field list 64 KiB

@@ -1,7 +1,7 @@
 //! From a backend reference to the cluster it leads to, or why it leads nowhere.
 
 use leno_model::name::ServiceName;
-use leno_model::resource::kind::ResourceKey;
+use leno_model::resource::kind::{Kind, ResourceKey};
 use leno_model::resource::reference::BackendView;
 use leno_model::snapshot::Name;
 
@@ -53,7 +53,15 @@ pub(crate) fn resolve(view: &View<'_>, context: &Context<'_>, backend: BackendVi
         Some(number) => found.port(Some(number)),
         None => context.parent.and_then(|(_, asked)| found.port(Some(asked))).or_else(|| found.only_port()),
     };
+    let kind = context.route.kind;
     match (port, backend.port) {
+        (Some(port), _) if port.proxy_protocol.is_some() && !matches!(kind, Kind::TcpRoute | Kind::TlsRoute) => fault(
+            "UnsupportedProtocol",
+            format!(
+                "port {} of service {namespace}/{service} takes a PROXY header, which only TCPRoutes and TLSRoutes can send, not an {kind}",
+                port.number
+            ),
+        ),
         (Some(port), _) => {
             Ok(ClusterName { service: name, port: port.number, version: version.map(Into::into) }.render())
         }

@@ -14,7 +14,7 @@ use leno_model::resource::number::RetryCode;
 use leno_model::resource::reference::ParentRef;
 use leno_model::resource::service::{ServicePort, ServiceSpec, TargetPort};
 use leno_model::resource::traffic_policy::TrafficPolicySpec;
-use leno_model::snapshot::{BalancePolicy, Retry};
+use leno_model::snapshot::{BalancePolicy, ProxyProtocol, Retry};
 use leno_registry::Registered;
 
 use super::Caller;
@@ -43,6 +43,8 @@ pub(crate) struct PortView {
     target: Target,
     /// What it speaks.
     pub(crate) protocol: Protocol,
+    /// The PROXY header that its instances take.
+    pub(crate) proxy_protocol: Option<ProxyProtocol>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +115,7 @@ impl<'a> ServiceView<'a> {
                     name: None,
                     target: Target::Only,
                     protocol: self.registered_protocol(&Target::Only),
+                    proxy_protocol: None,
                 })
             }
             None => {
@@ -179,7 +182,8 @@ impl<'a> ServiceView<'a> {
         };
         let written = port.protocol.or(spec.protocol);
         let protocol = written.unwrap_or_else(|| self.registered_protocol(&target));
-        PortView { number: port.port.get(), name: port.name.as_deref().map(Into::into), target, protocol }
+        let (number, name) = (port.port.get(), port.name.as_deref().map(Into::into));
+        PortView { number, name, target, protocol, proxy_protocol: port.proxy_protocol }
     }
 
     fn registered_port(&self, number: u16) -> PortView {
@@ -189,12 +193,13 @@ impl<'a> ServiceView<'a> {
             ports.filter(|port| port.number == number).find_map(|port| port.name.clone())
         };
         let name = self.instances.iter().find_map(named);
-        PortView { number, name, protocol: self.registered_protocol(&target), target }
+        PortView { number, name, protocol: self.registered_protocol(&target), target, proxy_protocol: None }
     }
 
     /// What the instances say that a port speaks; found out per connection where they do not agree.
     fn registered_protocol(&self, target: &Target) -> Protocol {
-        let probe = PortView { number: 0, name: None, target: target.clone(), protocol: Protocol::Detect };
+        let (target, protocol) = (target.clone(), Protocol::Detect);
+        let probe = PortView { number: 0, name: None, target, protocol, proxy_protocol: None };
         let of = |registered: &Arc<Registered>| Some(self.instance_port(&registered.instance, &probe)?.protocol);
         let protocols: BTreeSet<Protocol> = self.instances.iter().filter_map(of).collect();
         match (protocols.first(), protocols.len()) {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::number::{EndpointWeight, Port};
 use crate::instance::{Protocol, Visibility};
+use crate::snapshot::ProxyProtocol;
 
 /// A declared or external service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -43,6 +44,10 @@ pub struct ServicePort {
     /// What it speaks. Default: as the service, or as the instances registered it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
+    /// The PROXY header with which its instances want to be told whose connection it is: `v1` or `v2`. Only where `tcp` or
+    /// `tls` is declared; of routes only TCPRoutes and TLSRoutes lead to such a port. Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
 }
 
 /// A port of instances, by number or by name.

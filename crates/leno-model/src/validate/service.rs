@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{Check, text};
 use crate::fault::FaultClass;
-use crate::instance::Visibility;
+use crate::instance::{Protocol, Visibility};
 use crate::resource::service::{ServiceSpec, TargetPort};
 
 const PORTS_MAX: usize = 64;
@@ -37,6 +37,13 @@ fn ports(check: &mut Check<'_, '_>, spec: &ServiceSpec) {
                 let message = format!("another port is named `{name}`");
                 check.error(FaultClass::DuplicateName, &path, message, "choose another name");
             }
+        }
+        let protocol = port.protocol.or(spec.protocol);
+        if port.proxy_protocol.is_some() && !matches!(protocol, Some(Protocol::Tcp | Protocol::Tls)) {
+            let message =
+                "a PROXY header says for whom a connection is, and only byte streams are for one client alone";
+            let fix = "add `protocol: tcp`, or `protocol: tls` for TLS that passes through, and lead to the port with a TCPRoute or TLSRoute";
+            check.error(FaultClass::ProtocolMismatch, &format!("{at}.proxyProtocol"), message, fix);
         }
         if let Some(TargetPort::Name(name)) = &port.target_port {
             let path = format!("{at}.targetPort");

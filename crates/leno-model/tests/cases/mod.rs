@@ -771,6 +771,26 @@ fn of_services() -> Vec<Case> {
             "did you mean `http2`?",
             with("  ports: [{port: 80, protocol: ¦htp2}]"),
         ),
+        case(
+            ProtocolMismatch,
+            "spec.ports[0].proxyProtocol",
+            "protocol: tcp",
+            with("  ports: [{port: 80, proxyProtocol: ¦v2}]"),
+        ),
+        case(
+            ProtocolMismatch,
+            "spec.ports[0].proxyProtocol",
+            "protocol: tcp",
+            with(
+                "  protocol: http\n  ports: [{port: 80, proxyProtocol: ¦v1}, {port: 81, protocol: tls, proxyProtocol: v1}]",
+            ),
+        ),
+        case(
+            UnknownValue,
+            "spec.ports[0].proxyProtocol",
+            "v1",
+            with("  ports: [{port: 80, protocol: tcp, proxyProtocol: ¦v3}]"),
+        ),
         case(UnknownValue, "spec.protocol", "use one of", with("  protocol: ¦carrier-pigeon\n  ports: [{port: 80}]")),
         case(
             UnknownPort,

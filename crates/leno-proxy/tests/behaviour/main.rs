@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests.
 
 mod failures;
+mod headers;
 mod leaving;
 mod outside;
 mod readings;

@@ -54,6 +54,7 @@ fn put(world: &World, name: &Name, port: u16) {
         connect_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(3600),
         tls: None,
+        proxy_protocol: None,
     };
     world.put(cluster::encode(&cluster, Dialect::Leno), Kind::Cluster);
 }

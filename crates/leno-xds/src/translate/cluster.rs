@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use leno_model::instance::Protocol;
 use leno_model::name::ServiceName;
-use leno_model::snapshot::{BalancePolicy, Cluster, UpstreamTls};
+use leno_model::snapshot::{BalancePolicy, Cluster, ProxyProtocol, UpstreamTls};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +43,8 @@ struct Exact {
     idle_timeout: Option<Duration>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tls: Option<UpstreamTls>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proxy_protocol: Option<ProxyProtocol>,
 }
 
 /// Encodes a cluster for subscribers of one dialect.
@@ -72,8 +74,9 @@ pub fn to_envoy(cluster: &Cluster, dialect: Dialect) -> EnvoyCluster {
         let options = Any::pack(urls::HTTP_PROTOCOL_OPTIONS, &options);
         message.typed_extension_protocol_options.insert(HTTP_OPTIONS.to_owned(), options);
     }
-    if cluster.tls.is_some() && dialect != Dialect::Leno {
-        // Whoever cannot be told how to speak TLS there must not speak in clear: it gets nobody to speak to.
+    if (cluster.tls.is_some() || cluster.proxy_protocol.is_some()) && dialect != Dialect::Leno {
+        // Whoever cannot be told how to speak TLS there must not speak in clear, and who cannot be told how to begin is not
+        // understood: it gets nobody to speak to.
         message.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into()));
         message.eds_cluster_config = None;
     }
@@ -100,6 +103,7 @@ pub fn from_envoy(message: EnvoyCluster) -> Result<Cluster, TranslateError> {
         cluster.connect_timeout = exact.connect_timeout.unwrap_or(cluster.connect_timeout);
         cluster.idle_timeout = exact.idle_timeout.unwrap_or(cluster.idle_timeout);
         cluster.tls = exact.tls;
+        cluster.proxy_protocol = exact.proxy_protocol;
     }
     Ok(cluster)
 }
@@ -112,6 +116,7 @@ fn note_of(cluster: &Cluster, message: &EnvoyCluster) -> ClusterNote {
         connect_timeout: connect.then_some(cluster.connect_timeout),
         idle_timeout: idle.then_some(cluster.idle_timeout),
         tls: cluster.tls.clone(),
+        proxy_protocol: cluster.proxy_protocol,
     };
     ClusterNote {
         service: cluster.service.to_string(),
@@ -149,6 +154,7 @@ fn plain(message: EnvoyCluster) -> Result<Cluster, TranslateError> {
         connect_timeout: connect.unwrap_or(CONNECT_TIMEOUT_DEFAULT),
         idle_timeout: idle.unwrap_or(IDLE_TIMEOUT_DEFAULT),
         tls: None,
+        proxy_protocol: None,
         name: message.name.into(),
     })
 }

@@ -211,8 +211,10 @@ fn a_cluster() -> impl Strategy<Value = Cluster> {
     use BalancePolicy::*;
     let balance = prop::sample::select(vec![PeakEwma, LeastRequest, RoundRobin, Random]);
     let times = (weird_duration(), weird_duration());
-    ("[a-z.:@]{1,12}", service(), any::<u16>(), protocol(), balance, times, option::of(upstream_tls())).prop_map(
-        |(name, service, port, protocol, balance, (connect_timeout, idle_timeout), tls)| Cluster {
+    let proxy_protocol = option::of(prop::sample::select(vec![ProxyProtocol::V1, ProxyProtocol::V2]));
+    let begin = (option::of(upstream_tls()), proxy_protocol);
+    ("[a-z.:@]{1,12}", service(), any::<u16>(), protocol(), balance, times, begin).prop_map(
+        |(name, service, port, protocol, balance, (connect_timeout, idle_timeout), (tls, proxy_protocol))| Cluster {
             name: name.into(),
             service,
             port,
@@ -221,6 +223,7 @@ fn a_cluster() -> impl Strategy<Value = Cluster> {
             connect_timeout,
             idle_timeout,
             tls,
+            proxy_protocol,
         },
     )
 }

@@ -57,6 +57,7 @@ fn proxy() -> String {
     crate::roles::measure_strikes(&registry, &Arc::default());
     leno_proxy::Commands::new(1).0.measure(&registry);
     drop(leno_proxy::udp::Udp::new(1, &registry));
+    drop(leno_proxy::InFront::new(Vec::new(), &registry));
     let edge = |protocol| {
         let (source, destination) = ("web.shop".parse().unwrap(), "cart.shop".parse().unwrap());
         registry.edge(&EdgeKey { source, destination, protocol, ..EdgeKey::default() })

@@ -23,7 +23,7 @@ use leno_proxy::listener;
 use leno_proxy::subscribe::{self, Subscriber};
 use leno_proxy::table::Builder;
 use leno_proxy::udp::Udp;
-use leno_proxy::{Commands, OutboundDefault, Shared, Worker, lookup, snapshot_file};
+use leno_proxy::{Commands, InFront, OutboundDefault, Shared, Worker, lookup, snapshot_file};
 use leno_runtime::serve::NamedTasks;
 use leno_runtime::signal::{Shutdown, Signals, Told};
 use leno_runtime::{Drain, Ready, SystemClock, SystemRandom, Workers, task};
@@ -264,6 +264,7 @@ async fn start(
         limits: limits_of(&args),
         strikes,
         places: places.clone(),
+        in_front: in_front(&args, &metrics),
         clock: clock.clone(),
         access: access.clone(),
         metrics: metrics.clone(),
@@ -356,6 +357,12 @@ fn access_log(args: &ProxyArgs) -> anyhow::Result<Option<AccessLog>> {
         None => Target::Stdout,
     };
     Ok(Some(AccessLog::new(format, LineQueue::start("access", &target)?)))
+}
+
+/// The proxies in front that say for whom they come.
+fn in_front(args: &ProxyArgs, metrics: &Registry) -> Option<InFront> {
+    let networks = &args.proxy_protocol_from;
+    (!networks.is_empty()).then(|| InFront::new(networks.clone(), metrics))
 }
 
 fn read_held(directory: Option<&std::path::Path>, file: Option<&std::path::Path>) -> anyhow::Result<Held> {
