@@ -338,7 +338,7 @@ impl Core {
         let slot = self.streams.get(key);
         let receive = &mut slot.receive;
         match slot.end {
-            Some(End::Reset(_)) => return Err(closed),
+            Some(_) if slot.reset_by_them => return Err(closed),
             Some(_) => return Err(None),
             None if receive.ended => return Err(closed),
             None if !receive.has_head => return Err(Some((code::PROTOCOL_ERROR, Malformed::H2Protocol))),
@@ -443,7 +443,7 @@ impl Core {
         let Some(key) = key else { return self.block_without_stream(id, end, loops, collect) };
         let slot = self.streams.get(key);
         match slot.end {
-            Some(End::Reset(_)) => return Err(Fatal::new(code::STREAM_CLOSED)),
+            Some(_) if slot.reset_by_them => return Err(Fatal::new(code::STREAM_CLOSED)),
             Some(_) => return calm(self.meter.swallowed()).map(|()| None),
             None if slot.receive.ended => {
                 return self.fault(id, code::STREAM_CLOSED, Malformed::H2Protocol).map(|()| None);
@@ -601,13 +601,16 @@ impl Core {
         if header.stream == 0 || self.is_idle(header.stream) {
             return Err(Fatal::protocol());
         }
-        if let Some(key) = self.streams.find(header.stream) {
-            let slot = self.streams.get(key);
-            if !slot.is_over() {
-                slot.end(End::Reset(frame::number(payload)), &mut self.wakers);
-            }
-            self.settle(key);
+        let Some(key) = self.streams.find(header.stream) else {
+            self.streams.reset_by_both(header.stream);
+            return Ok(());
+        };
+        let slot = self.streams.get(key);
+        if !slot.is_over() {
+            slot.end(End::Reset(frame::number(payload)), &mut self.wakers);
         }
+        slot.reset_by_them = true;
+        self.settle(key);
         Ok(())
     }
 

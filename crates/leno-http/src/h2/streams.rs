@@ -39,6 +39,8 @@ pub(super) struct Slot {
     /// Counted in [`Streams::open`].
     counted: bool,
     pub(super) end: Option<End>,
+    /// The peer has reset it, be it after us: nothing of it is on its way any more.
+    pub(super) reset_by_them: bool,
     pub(super) reset_waker: Option<Waker>,
     pub(super) receive: Receive,
     pub(super) send: Send,
@@ -206,7 +208,7 @@ impl Streams {
             self.open -= 1;
         }
         if slot.holders == 0 {
-            let by_us = matches!(slot.end, Some(End::GivenUp | End::Malformed(_)));
+            let by_us = matches!(slot.end, Some(End::GivenUp | End::Malformed(_))) && !slot.reset_by_them;
             let (id, queued) = (slot.id, slot.send.queued);
             *slot = Slot::default();
             if queued {
@@ -235,6 +237,13 @@ impl Streams {
             self.forgotten = self.forgotten.max(id);
         }
         self.ended.push_back((id, by_us));
+    }
+
+    /// The peer has reset a stream that is here no more, and knows now that it is over.
+    pub(super) fn reset_by_both(&mut self, id: u32) {
+        if let Some((_, by_us)) = self.ended.iter_mut().rev().find(|(ended, _)| *ended == id) {
+            *by_us = false;
+        }
     }
 
     /// How a stream ended that is here no more.

@@ -1,6 +1,6 @@
 //! What a peer may do at the edges of the protocol, frame by frame.
 
-use super::super::super::frame::{ACK, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS};
+use super::super::super::frame::{ACK, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM};
 use super::*;
 
 /// A server that has had the preface, and what the client writes next.
@@ -207,6 +207,29 @@ fn stalled_uploads_hold_up_no_other_stream() {
         assert_eq!(read, most / 2);
     }
     std::mem::take(&mut server.accepted).into_iter().for_each(|key| server.core.drop_holder(key));
+}
+
+#[test]
+fn who_has_reset_a_stream_sends_nothing_more_on_it_though_it_was_over_before() {
+    let cancel = code::CANCEL.to_be_bytes();
+    for (knows, is_held) in [(false, false), (true, false), (false, true), (true, true)] {
+        let (mut server, mut encoder) = server();
+        request(&mut server, &mut encoder, 1, false).unwrap();
+        let key = server.accepted.pop().unwrap();
+        server.core.reset(key, code::NO_ERROR);
+        if !is_held {
+            server.core.drop_holder(key);
+        }
+        if knows {
+            let mut frames = Vec::new();
+            frame::header(&mut frames, cancel.len(), RST_STREAM, 0, 1);
+            frames.extend_from_slice(&cancel);
+            server.wire.extend_from_slice(&frames);
+        }
+        let late = request(&mut server, &mut encoder, 1, true);
+        let expected = if knows { Err(Fatal::new(code::STREAM_CLOSED)) } else { Ok(()) };
+        assert_eq!(late, expected, "knows: {knows}, held: {is_held}");
+    }
 }
 
 #[test]
