@@ -124,7 +124,11 @@ impl HttpConnection {
     /// Not an async function, because its argument would have a place in the future for as long as the connection lives.
     fn serve(self) -> impl Future<Output = Served> {
         let Self { worker, direction, to, stream, first, secure } = self;
-        let (options, when) = (worker.server_options.clone(), worker.shared.drain.when_draining());
+        let options = match &secure {
+            Some(secure) => &worker.agreed_options[usize::from(secure.agreed().http2)],
+            None => &worker.server_options,
+        };
+        let (options, when) = (options.clone(), worker.shared.drain.when_draining());
         let may_leave = Cell::new(false);
         let handler = Rc::new(Http { downstream: downstream(&stream), worker, direction, to, secure, may_leave });
         let leave = Leave { when, http: handler.clone() };

@@ -99,6 +99,8 @@ pub struct Worker {
     pub(crate) application_dial: Rc<dyn Dial>,
     pub(crate) client_options: Rc<ClientOptions>,
     pub(crate) server_options: Rc<ServerOptions>,
+    /// Where TLS has agreed on HTTP/1, and on HTTP/2: nothing else is spoken then.
+    pub(crate) agreed_options: [Rc<ServerOptions>; 2],
     /// Handshakes in progress.
     pub(crate) handshakes: Rc<leno_tls::Handshakes>,
     /// Copies for mirrors on their way.
@@ -131,12 +133,8 @@ impl Worker {
                 strikes: shared.strikes.clone(),
                 ..ClientOptions::default()
             }),
-            server_options: Rc::new(ServerOptions {
-                limits: shared.limits.clone(),
-                strikes: shared.strikes.clone(),
-                spawn: Rc::new(NamedTasks),
-                ..ServerOptions::default()
-            }),
+            server_options: server_options(&shared, true, true),
+            agreed_options: [server_options(&shared, true, false), server_options(&shared, false, true)],
             handshakes: Rc::default(),
             mirrors: Cell::new(0),
             names: RefCell::default(),
@@ -274,6 +272,13 @@ struct MeshName {
     listener: Name,
     /// `cart` and `cart.shop.mesh` can only be of the mesh; `cart.shop` may be a name of the world outside.
     certainly_mesh: bool,
+}
+
+/// How connections are served that speak these versions.
+fn server_options(shared: &Shared, http1: bool, http2: bool) -> Rc<ServerOptions> {
+    let (limits, strikes) = (shared.limits.clone(), shared.strikes.clone());
+    let spawn = Rc::new(NamedTasks);
+    Rc::new(ServerOptions { limits, strikes, spawn, http1, http2, ..ServerOptions::default() })
 }
 
 // === impl MeshName ===
