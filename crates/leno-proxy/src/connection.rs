@@ -276,8 +276,11 @@ async fn detect(
         (Sniffed::Http1 | Sniffed::Http2, _) if destination.http.is_some() => {
             return Some(HttpConnection { worker: worker.clone(), direction, to, stream, first, secure: None });
         }
-        // Another endpoint may be the one that the name asks for.
-        (Sniffed::Tls, dialled) if dialled.is_none() || !destination.tls.is_empty() => {
+        // Another endpoint may be the one that the name asks for, and TLS does not go into TLS.
+        (Sniffed::Tls, dialled)
+            if dialled.as_ref().is_none_or(|dialled| dialled.stream.layer().is_some())
+                || !destination.tls.is_empty() =>
+        {
             drop(dialled);
             serve_tls(worker, direction, &destination, stream, first).await;
         }
@@ -296,7 +299,7 @@ async fn find_out<'d>(worker: &Worker, destination: &'d Destination, stream: &St
     }
     let mut dialled = None;
     if sniffed == Sniffed::NeedMore {
-        match opaque::dial(worker, destination, &destination.tcp, Some(stream)).await {
+        match opaque::dial(worker, destination, &destination.tcp, Some(stream), false).await {
             Ok(upstream) => {
                 sniffed = who_speaks_first(stream, &mut buffer, &upstream.stream).await;
                 destination.set_server_first(sniffed == Sniffed::NeedMore);
@@ -353,7 +356,8 @@ pub(crate) async fn serve_tunnel(worker: &Rc<Worker>, to: Where, tunnel: Tunnel)
         // A stream of an HTTP/2 connection: opaque.
         Err(tunnel) => {
             let (Where::Named(destination) | Where::Fixed(destination)) = to else { return };
-            let Ok(dialled) = opaque::dial(worker, &destination, &destination.tcp, None).await else { return };
+            let dialled = opaque::dial(worker, &destination, &destination.tcp, None, false).await;
+            let Ok(dialled) = dialled else { return };
             let idle = destination.listener.idle_timeout;
             let upstream = Tunnel::from_stream(dialled.stream, Bytes::new(), Side::Upstream, idle);
             // Both ends are gone afterwards, whatever ended it.

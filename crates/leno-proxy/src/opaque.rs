@@ -11,12 +11,14 @@ use leno_net::relay::{RelayEnd, RelaySide, relay};
 use leno_route::weighted;
 use leno_telemetry::Flag;
 use leno_telemetry::access::Direction;
+use leno_tls::connect::Offer;
 use leno_traffic::{Open, Outcome};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::cluster::{Cluster, Endpoint};
 use crate::failure::Failure;
+use crate::protocol::{Sniffed, sniff};
 use crate::proxy_protocol;
 use crate::record::StreamRecord;
 use crate::table::{Destination, Target};
@@ -46,18 +48,21 @@ pub(crate) async fn serve(
     server_name: &str,
 ) {
     destination.touch(worker.now());
-    match dial(worker, destination, targets, Some(&stream)).await {
+    let is_tls = sniff(&first) == Sniffed::Tls;
+    match dial(worker, destination, targets, Some(&stream), is_tls).await {
         Ok(dialled) => carry(worker, direction, destination, dialled, stream, first, server_name).await,
         Err(failure) => refuse(worker, direction, targets, &stream, &failure, server_name),
     }
 }
 
-/// Opens a connection to one of `targets`, for `client` where that is known.
+/// Opens a connection to one of `targets`, for `client` where that is known; over TLS where a policy asks for it, unless
+/// what the client sends is TLS itself (`is_tls`), which goes on as it is.
 pub(crate) async fn dial<'t>(
     worker: &Worker,
     destination: &Destination,
     targets: &'t [Target],
     client: Option<&Stream>,
+    is_tls: bool,
 ) -> Result<Dialled<'t>, Failure> {
     let no_route = || Failure::NoRoute(destination.listener.name.to_string());
     let at = weighted::pick_by(targets, |target| target.weight, worker.random_bits()).ok_or_else(no_route)?;
@@ -70,7 +75,7 @@ pub(crate) async fn dial<'t>(
         let endpoint = &cluster.endpoints[picked];
         let open = endpoint.state.load.open();
         let started = Instant::now();
-        match open_to(worker, cluster, endpoint, client).await {
+        match open_to(worker, cluster, endpoint, client, is_tls).await {
             Ok(stream) => {
                 endpoint.state.load.observe(worker.now(), started.elapsed(), Outcome::Answered);
                 return Ok(Dialled { cluster, endpoint, stream, open, tries: tried.len() });
@@ -94,13 +99,20 @@ async fn open_to(
     cluster: &Cluster,
     endpoint: &Endpoint,
     client: Option<&Stream>,
+    is_tls: bool,
 ) -> Result<Stream, leno_http::Error> {
     let timeout = cluster.spec.connect_timeout;
     let stream = upstream::dial(worker, endpoint, timeout).await?;
     if let Some(form) = cluster.spec.proxy_protocol {
         proxy_protocol::send(&stream, form, client, timeout).await.map_err(leno_http::Error::connect)?;
     }
-    Ok(stream)
+    match &cluster.tls {
+        Some(terms) if !is_tls => {
+            let secured = leno_tls::connect(stream, terms, Offer::Bytes, timeout).await;
+            secured.map(|(stream, _)| stream).map_err(leno_http::Error::connect)
+        }
+        _ => Ok(stream),
+    }
 }
 
 /// Relays between a client and an endpoint that was dialled.

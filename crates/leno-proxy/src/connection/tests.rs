@@ -60,7 +60,7 @@ async fn another_address_of_a_name_outside_is_tried_when_one_takes_no_connection
     for addresses in [[dead, live], [live, dead]] {
         let destination = outbound::passthrough(&worker, &"world".into(), live.port(), &addresses);
         for _ in 0..4 {
-            let dialled = opaque::dial(&worker, &destination, &destination.tcp, None).await;
+            let dialled = opaque::dial(&worker, &destination, &destination.tcp, None, false).await;
             assert_eq!(dialled.map(|dialled| dialled.endpoint.spec.address).ok(), Some(live));
         }
     }

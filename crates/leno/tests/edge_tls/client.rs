@@ -167,6 +167,12 @@ impl Connected {
         heard
     }
 
+    /// The first byte that comes, unless the connection is closed.
+    pub(crate) fn hear_first(&mut self) -> Option<u8> {
+        let mut first = [0];
+        self.stream.read(&mut first).ok().filter(|read| *read == 1).map(|_| first[0])
+    }
+
     /// GET `/` of `host` in HTTP/2's own bytes, and its status.
     pub(crate) fn get_h2(&mut self, host: &str) -> Option<u8> {
         let mut head = vec![0x82, 0x87, 0x84, 0x41, host.len() as u8];

@@ -10,7 +10,7 @@ mod client;
 #[path = "../kit/mod.rs"]
 mod kit;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -28,6 +28,9 @@ const SLACK: Duration = Duration::from_secs(2);
 /// How long a change may take to hold.
 const CHANGE: Duration = Duration::from_secs(10);
 
+/// The end of a connection over TLS at a service.
+type Secured<'s> = rustls::StreamOwned<rustls::ServerConnection, &'s TcpStream>;
+
 /// A gateway with all that it serves.
 struct Edge {
     /// Listeners for names: `a.test`, `*.w.test`, `x.w.test`, `hot.test`.
@@ -38,6 +41,8 @@ struct Edge {
     optional: SocketAddr,
     /// TLS ends and bytes go on for `bytes.test`; `pass.test` passes through.
     bytes: SocketAddr,
+    /// Bytes come in clear and go on over TLS: to who has the name, and to who has another.
+    tcp: [SocketAddr; 2],
     admin: SocketAddr,
     authority: Authority,
     clients: Authority,
@@ -72,14 +77,16 @@ impl Edge {
         authority.issue(&["hot.test"]).write(&directory, "hot");
         authority.issue(&["m.test", "a.test", "bytes.test"]).write(&directory, "m");
         clients.write(&directory, "clients");
-        let [https, required, optional, bytes, admin] = [(); 5].map(|()| free_address());
+        let [https, required, optional, bytes, admin, good_tcp, bad_tcp] = [(); 7].map(|()| free_address());
         let (http, echo) = (upstream(), echo());
         authority.write(&directory, "servers");
         let good = upstream_over_tls(&authority.issue(&["good.test"]));
+        let good_echo = echo_over_tls(&authority.issue(&["good.test"]));
         let misnamed = upstream_over_tls(&authority.issue(&["other.test"]));
         let foreign = upstream_over_tls(&clients.issue(&["good.test"]));
-        let plain = resources([https, required, optional, bytes], http, echo);
-        let secured = secured([("good", good), ("misnamed", misnamed), ("foreign", foreign), ("itself", https)]);
+        let plain = resources([https, required, optional, bytes, good_tcp, bad_tcp], http, echo);
+        let others = [("misnamed", misnamed), ("foreign", foreign), ("itself", https)];
+        let secured = secured(&[&[("good", good), ("good-echo", good_echo)][..], &others].concat());
         let leno = leno.file("resources.yaml", &(plain + &secured));
         let log = leno.path("access.log");
         let (at, certificates) = (admin.to_string(), directory.display().to_string());
@@ -94,7 +101,7 @@ impl Edge {
             .concat(),
         );
         process.wait_for("ready");
-        for port in [https, required, optional, bytes] {
+        for port in [https, required, optional, bytes, good_tcp, bad_tcp] {
             until("every listener is open", || TcpStream::connect(port).is_ok());
         }
         Self {
@@ -102,6 +109,7 @@ impl Edge {
             required,
             optional,
             bytes,
+            tcp: [good_tcp, bad_tcp],
             admin,
             authority,
             clients,
@@ -152,10 +160,24 @@ spec:
     backendRefs: [{name: itself, port: 443}]
 ---
 apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {name: good}
+spec:
+  parentRefs: [{name: edge, sectionName: good-tcp}]
+  rules: [{backendRefs: [{name: good-echo, port: 443}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {name: bad}
+spec:
+  parentRefs: [{name: edge, sectionName: bad-tcp}]
+  rules: [{backendRefs: [{name: misnamed, port: 443}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
 kind: BackendTLSPolicy
 metadata: {name: secured}
 spec:
-  targetRefs: [{kind: Service, name: good}, {kind: Service, name: misnamed}, {kind: Service, name: foreign}]
+  targetRefs: [{kind: Service, name: good}, {kind: Service, name: good-echo}, {kind: Service, name: misnamed}, {kind: Service, name: foreign}]
   validation: {hostname: good.test, caCertificateRefs: [{kind: ConfigMap, name: servers}]}
 ---
 apiVersion: gateway.networking.k8s.io/v1
@@ -166,20 +188,24 @@ spec:
   validation: {hostname: a.test, caCertificateRefs: [{kind: ConfigMap, name: servers}]}
 ";
 
-fn secured(ports: [(&str, SocketAddr); 4]) -> String {
-    let service = |(name, at): (&str, SocketAddr)| {
-        let protocol = if name == "itself" { "http2" } else { "http" };
+fn secured(ports: &[(&str, SocketAddr)]) -> String {
+    let service = |(name, at): &(&str, SocketAddr)| {
+        let protocol = match *name {
+            "itself" => "http2",
+            "good-echo" => "tcp",
+            _ => "http",
+        };
         format!(
             "---\napiVersion: leno.mesh/v1\nkind: Service\nmetadata: {{name: {name}}}\nspec:\n  ports: [{{port: 443, name: \
              tls, targetPort: {}, protocol: {protocol}}}]\n  endpoints: [{{address: 127.0.0.1}}]\n",
             at.port()
         )
     };
-    SECURED.to_owned() + &ports.map(service).concat()
+    SECURED.to_owned() + &ports.iter().map(service).collect::<String>()
 }
 
-fn resources(ports: [SocketAddr; 4], http: SocketAddr, echo: SocketAddr) -> String {
-    let [https, required, optional, bytes] = ports.map(|address| address.port());
+fn resources(ports: [SocketAddr; 6], http: SocketAddr, echo: SocketAddr) -> String {
+    let [https, required, optional, bytes, good_tcp, bad_tcp] = ports.map(|address| address.port());
     let listener = |name: &str, port: u16, host: &str, certificate: &str| {
         format!(
             "  - {{name: {name}, port: {port}, protocol: HTTPS, hostname: \"{host}\", tls: {{certificateRefs: [{{name: \
@@ -200,6 +226,8 @@ fn resources(ports: [SocketAddr; 4], http: SocketAddr, echo: SocketAddr) -> Stri
              m}}]}}}}\n"
         ),
         format!("  - {{name: pass, port: {bytes}, protocol: TLS, hostname: pass.test, tls: {{mode: Passthrough}}}}\n"),
+        format!("  - {{name: good-tcp, port: {good_tcp}, protocol: TCP}}\n"),
+        format!("  - {{name: bad-tcp, port: {bad_tcp}, protocol: TCP}}\n"),
     ];
     let validation = |mode: &str| {
         format!("{{validation: {{mode: {mode}, caCertificateRefs: [{{kind: ConfigMap, name: clients}}]}}}}")
@@ -240,13 +268,7 @@ fn upstream() -> SocketAddr {
 
 /// As [`upstream`], over TLS.
 fn upstream_over_tls(pair: &Pair) -> SocketAddr {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let chain = vec![pair.certificate.clone()];
-    let config = Arc::new(builder.with_no_client_auth().with_single_cert(chain, pair.private_key()).unwrap());
-    served(move |stream| {
-        let connection = rustls::ServerConnection::new(config.clone()).unwrap();
-        let mut stream = rustls::StreamOwned::new(connection, stream);
+    served_over_tls(pair, |stream| {
         loop {
             let mut head = Vec::new();
             while !head.ends_with(b"\r\n\r\n") {
@@ -261,15 +283,34 @@ fn upstream_over_tls(pair: &Pair) -> SocketAddr {
     })
 }
 
+/// As [`echo`], over TLS.
+fn echo_over_tls(pair: &Pair) -> SocketAddr {
+    served_over_tls(pair, say_back)
+}
+
+fn served_over_tls(pair: &Pair, serve: fn(&mut Secured<'_>) -> Option<()>) -> SocketAddr {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let chain = vec![pair.certificate.clone()];
+    let config = Arc::new(builder.with_no_client_auth().with_single_cert(chain, pair.private_key()).unwrap());
+    served(move |stream| {
+        let connection = rustls::ServerConnection::new(config.clone()).unwrap();
+        serve(&mut rustls::StreamOwned::new(connection, stream))
+    })
+}
+
 /// Says back what it hears.
 fn echo() -> SocketAddr {
-    served(|mut stream| {
-        let mut bytes = [0; 4096];
-        loop {
-            let read = stream.read(&mut bytes).ok().filter(|read| *read > 0)?;
-            stream.write_all(&bytes[..read]).ok()?;
-        }
-    })
+    served(|mut stream| say_back(&mut stream))
+}
+
+fn say_back(stream: &mut (impl Read + Write)) -> Option<()> {
+    let mut bytes = [0; 4096];
+    loop {
+        let read = stream.read(&mut bytes).ok().filter(|read| *read > 0)?;
+        stream.write_all(&bytes[..read]).ok()?;
+        stream.flush().ok()?;
+    }
 }
 
 fn served(serve: impl Fn(&TcpStream) -> Option<()> + Send + Clone + 'static) -> SocketAddr {
@@ -376,6 +417,38 @@ fn an_application_is_spoken_to_over_tls_if_it_is_who_it_should_be() {
             .map(str::to_owned)
     };
     until("the reason is logged", || log("\"/misnamed\"").is_some_and(|line| line.contains("good.test")));
+}
+
+#[test]
+fn bytes_reach_an_application_over_tls_or_not_at_all() {
+    let edge = edge();
+    let [mut good, mut bad] = edge.tcp.map(|port| TcpStream::connect(port).unwrap());
+    for stream in [&good, &bad] {
+        stream.set_read_timeout(Some(CHANGE)).unwrap();
+    }
+    let mut heard = [0; 13];
+    good.write_all(b"hello, inside").unwrap();
+    good.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"hello, inside");
+    // Reset, for there are no words for it; perhaps before anything is written.
+    let _ = bad.write_all(b"hello, inside");
+    let refused = bad.read(&mut heard);
+    assert!(
+        matches!(&refused, Ok(0)) || refused.as_ref().is_err_and(|e| e.kind() == ErrorKind::ConnectionReset),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn who_agreed_on_a_version_of_http_speaks_no_other() {
+    let edge = edge();
+    let mut agreed = edge.client().offering(&["h2"]).connect(edge.https, "a.test").unwrap();
+    agreed.say(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    // Frames, be it the one that says good-bye; no status line.
+    assert_ne!(agreed.hear_first(), Some(b'H'));
+    let mut agreed = edge.client().connect(edge.https, "a.test").unwrap();
+    agreed.say(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    assert_eq!(agreed.hear_first(), Some(b'H'));
 }
 
 #[test]
