@@ -154,7 +154,7 @@ impl<'a> View<'a> {
         };
         Some(UpstreamTls {
             server_name: validation.hostname.as_str().into(),
-            names: validation.subject_alt_names.iter().map(|name| name.hostname.as_str().into()).collect(),
+            names: validation.subject_alt_names.iter().filter_map(|name| name.value()).map(Into::into).collect(),
             roots,
         })
     }

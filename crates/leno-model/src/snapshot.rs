@@ -364,7 +364,7 @@ pub enum ProxyProtocol {
 pub struct UpstreamTls {
     /// The name that is asked for, and that the certificate must have unless `names` says otherwise.
     pub server_name: Name,
-    /// Names of which the certificate must have one, instead.
+    /// Names of DNS, and URIs (which have a `:`, as no such name has), of which the certificate must have one, instead.
     pub names: Vec<Name>,
     /// Who must have signed it.
     pub roots: Roots,

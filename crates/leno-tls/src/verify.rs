@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
 
@@ -146,17 +147,53 @@ impl ClientCertVerifier for Clients {
 #[derive(Debug)]
 pub(crate) struct Servers {
     inner: Arc<rustls::client::WebPkiServerVerifier>,
+    roots: Arc<RootCertStore>,
     /// Any of them will do; empty for the name that was asked for.
-    names: Vec<ServerName<'static>>,
+    names: Vec<Wanted>,
+}
+
+/// What a certificate must have.
+#[derive(Debug)]
+enum Wanted {
+    Name(ServerName<'static>),
+    /// As it is written.
+    Uri(String),
 }
 
 impl Servers {
     pub(crate) fn new(roots: Arc<RootCertStore>, names: &[impl AsRef<str>]) -> Result<Self, VerifyError> {
-        let inner = rustls::client::WebPkiServerVerifier::builder_with_provider(roots, provider()).build();
+        let inner = rustls::client::WebPkiServerVerifier::builder_with_provider(roots.clone(), provider()).build();
         Ok(Self {
             inner: inner.map_err(|error| VerifyError::Roots(error.to_string()))?,
-            names: names.iter().map(|name| server_name(name.as_ref())).collect::<Result<_, _>>()?,
+            roots,
+            names: names.iter().map(|name| Wanted::of(name.as_ref())).collect::<Result<_, _>>()?,
         })
+    }
+
+    /// As [`ServerCertVerifier::verify_server_cert`] for a URI, which is compared letter by letter.
+    fn verify_uri(
+        &self,
+        leaf: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        uri: &str,
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let (parsed, algorithms) = (ParsedCertificate::try_from(leaf)?, provider().signature_verification_algorithms);
+        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, chain, now, algorithms.all)?;
+        let leaf = webpki::EndEntityCert::try_from(leaf);
+        let leaf = leaf.map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
+        match leaf.valid_uri_names().any(|name| name == uri) {
+            true => Ok(ServerCertVerified::assertion()),
+            false => Err(Error::InvalidCertificate(CertificateError::NotValidForName)),
+        }
+    }
+}
+
+// === impl Wanted ===
+
+impl Wanted {
+    fn of(text: &str) -> Result<Self, VerifyError> {
+        if text.contains(':') { Ok(Self::Uri(text.to_owned())) } else { server_name(text).map(Self::Name) }
     }
 }
 
@@ -176,7 +213,10 @@ impl ServerCertVerifier for Servers {
         within_limits(leaf, chain)?;
         let mut verified = match &self.names[..] {
             [] => return self.inner.verify_server_cert(leaf, chain, name, ocsp, now),
-            names => names.iter().map(|name| self.inner.verify_server_cert(leaf, chain, name, ocsp, now)),
+            names => names.iter().map(|wanted| match wanted {
+                Wanted::Name(name) => self.inner.verify_server_cert(leaf, chain, name, ocsp, now),
+                Wanted::Uri(uri) => self.verify_uri(leaf, chain, uri, now),
+            }),
         };
         let first = verified.next().expect("names is not empty");
         if first.is_ok() { first } else { verified.find(Result::is_ok).unwrap_or(first) }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::gateway::CertificateRef;
 
-/// TLS towards the instances of a service, for requests (HTTPRoute, GRPCRoute and those without a route).
+/// TLS towards the instances of a service, for requests and for bytes. What a client sends as TLS of its own goes on as it
+/// is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct BackendTlsPolicySpec {
@@ -51,7 +52,7 @@ pub struct BackendValidation {
     /// `System`: the roots of the operating system that the proxy runs on. Default none.
     #[serde(default, rename = "wellKnownCACertificates", skip_serializing_if = "Option::is_none")]
     pub well_known_ca_certificates: Option<WellKnown>,
-    /// Names of which the certificate must have one, instead of `hostname`. Up to 5. Default none.
+    /// Names and identities of which the certificate must have one, instead of `hostname`. Up to 5. Default none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subject_alt_names: Vec<SubjectAltName>,
 }
@@ -63,15 +64,19 @@ pub enum WellKnown {
     System,
 }
 
-/// A name of a certificate.
+/// A name or an identity of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct SubjectAltName {
-    /// The type: `Hostname`.
+    /// The type: `Hostname` or `URI`.
     #[serde(rename = "type")]
     pub r#type: SubjectAltNameType,
-    /// The name.
-    pub hostname: String,
+    /// The name, without a wildcard; for `Hostname`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// The URI, compared letter by letter: `spiffe://example.org/cart`; for `URI`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
 }
 
 /// The types of names.
@@ -79,6 +84,21 @@ pub struct SubjectAltName {
 pub enum SubjectAltNameType {
     /// A name of DNS.
     Hostname,
+    /// A URI, as SPIFFE's identities are.
+    #[serde(rename = "URI")]
+    Uri,
+}
+
+// === impl SubjectAltName ===
+
+impl SubjectAltName {
+    /// What the certificate must have: the name or the URI.
+    pub fn value(&self) -> Option<&str> {
+        match self.r#type {
+            SubjectAltNameType::Hostname => self.hostname.as_deref(),
+            SubjectAltNameType::Uri => self.uri.as_deref(),
+        }
+    }
 }
 
 fn service_kind() -> String {

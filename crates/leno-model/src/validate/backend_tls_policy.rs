@@ -2,11 +2,12 @@
 
 use super::{Check, gateway, reference, text};
 use crate::fault::FaultClass;
-use crate::resource::backend_tls_policy::BackendTlsPolicySpec;
+use crate::resource::backend_tls_policy::{BackendTlsPolicySpec, SubjectAltName, SubjectAltNameType};
 use crate::resource::reference::TargetRef;
 
 const BUNDLES_MAX: usize = 8;
 const NAMES_MAX: usize = 5;
+const URI_MAX: usize = 253;
 const TARGETS_MAX: usize = 16;
 
 pub(super) fn check(check: &mut Check<'_, '_>, spec: &BackendTlsPolicySpec) {
@@ -38,6 +39,36 @@ pub(super) fn check(check: &mut Check<'_, '_>, spec: &BackendTlsPolicySpec) {
     let at = "spec.validation.subjectAltNames";
     check.count(at, "names", validation.subject_alt_names.len(), 0, NAMES_MAX);
     for (i, name) in validation.subject_alt_names.iter().enumerate() {
-        text::hostname(check, &format!("{at}[{i}].hostname"), &name.hostname, true);
+        subject_alt_name(check, &format!("{at}[{i}]"), name);
+    }
+}
+
+fn subject_alt_name(check: &mut Check<'_, '_>, at: &str, name: &SubjectAltName) {
+    let (own, other) = match name.r#type {
+        SubjectAltNameType::Hostname => ("hostname", ("uri", &name.uri)),
+        SubjectAltNameType::Uri => ("uri", ("hostname", &name.hostname)),
+    };
+    if let (field, Some(_)) = other {
+        let (message, fix) = (format!("`{field}` beside another `type`"), format!("remove it, or use `{own}`"));
+        check.error(FaultClass::FilterMismatch, &format!("{at}.{field}"), message, fix);
+    }
+    let Some(value) = name.value() else {
+        let message = format!("a name without `{own}`");
+        return check.error(FaultClass::MissingField, at, message, format!("add `{own}`, as its `type` asks"));
+    };
+    let path = format!("{at}.{own}");
+    if name.r#type == SubjectAltNameType::Hostname {
+        return text::hostname(check, &path, value, false);
+    }
+    let has_scheme = |(scheme, rest): (&str, &str)| {
+        let mut letters = scheme.bytes();
+        letters.next().is_some_and(|first| first.is_ascii_alphabetic())
+            && letters.all(|letter| letter.is_ascii_alphanumeric() || b"+-.".contains(&letter))
+            && !rest.is_empty()
+    };
+    let is_plain = value.len() <= URI_MAX && value.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_plain || !value.split_once("://").is_some_and(has_scheme) {
+        let message = format!("{value:?} is not a URI with a scheme and an authority");
+        check.error(FaultClass::InvalidHostname, &path, message, "write it whole: `spiffe://example.org/cart`");
     }
 }

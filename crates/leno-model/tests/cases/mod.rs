@@ -940,13 +940,34 @@ fn of_policies() -> Vec<Case> {
     ]
 }
 
+/// Policies of TLS towards instances.
+fn of_tls_policies() -> Vec<Case> {
+    let base = valid(Kind::BackendTlsPolicy);
+    let named = |name: &str| base.replace("cart.test,", &format!("cart.test, subjectAltNames: [{name}],"));
+    let at = "spec.validation.subjectAltNames[0]";
+    let hostname = |text: &str| named(&format!("{{type: Hostname, hostname: ¦{text}}}"));
+    let uri = |text: &str| named(&format!("{{type: URI, uri: ¦{text}}}"));
+    vec![
+        case(InvalidHostname, &format!("{at}.hostname"), "one host name", hostname("'*.cart.test'")),
+        case(InvalidHostname, &format!("{at}.uri"), "spiffe://", uri("cart.test")),
+        case(InvalidHostname, &format!("{at}.uri"), "spiffe://", uri("'spiffe://a b'")),
+        case(MissingField, at, "add `uri`", named("¦{type: URI}")),
+        case(
+            FilterMismatch,
+            &format!("{at}.uri"),
+            "use `hostname`",
+            named("{type: Hostname, hostname: a, uri: ¦'a://b'}"),
+        ),
+    ]
+}
+
 /// Every case.
 pub fn all() -> Vec<Case> {
     let mut cases: Vec<Case> = Kind::ALL.into_iter().flat_map(of_every_kind).collect();
     cases.extend(ROUTES.into_iter().flat_map(of_every_route));
     cases.extend(REQUEST_ROUTES.into_iter().flat_map(of_request_routes));
     let single = [of_http_routes(), of_grpc_routes(), of_byte_routes(), of_gateways(), of_listeners()];
-    for more in single.into_iter().chain([of_grants(), of_services(), of_policies()]) {
+    for more in single.into_iter().chain([of_grants(), of_services(), of_policies(), of_tls_policies()]) {
         cases.extend(more);
     }
     cases
