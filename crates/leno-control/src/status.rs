@@ -8,7 +8,7 @@ use std::sync::Arc;
 use leno_model::name::ServiceName;
 use leno_model::resource::Spec;
 use leno_model::resource::backend_tls_policy::{BackendTlsPolicySpec, PortTargetRef};
-use leno_model::resource::gateway::{GatewayListener, GatewaySpec, hosts_meet};
+use leno_model::resource::gateway::{ClientMode, GatewayListener, GatewaySpec, hosts_meet};
 use leno_model::resource::kind::{Kind, ResourceKey};
 use leno_model::resource::number::Port;
 use leno_model::resource::reference::{BackendView, ParentRef};
@@ -43,7 +43,7 @@ pub struct ParentStatus {
 /// One statement about a resource.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Condition {
-    /// What it is about: `Accepted`, `ResolvedRefs`, `Conflicted`, `Programmed`.
+    /// What it is about: `Accepted`, `ResolvedRefs`, `Conflicted`, `Programmed`, `InsecureFrontendValidationMode`.
     pub r#type: &'static str,
     /// Whether it holds.
     pub status: bool,
@@ -64,7 +64,11 @@ pub(crate) fn of(merged: &Merged, directory: &dyn Directory, entry: &Arc<Entry>)
         Spec::BackendTlsPolicy(spec) => tls_policy(merged, &view, entry, spec),
         spec => spec.parents().iter().map(|parent| route(&view, entry, parent)).collect(),
     };
-    ResourceStatus { resource: entry.resource.key.clone(), conditions: whole(&parents), parents }
+    let mut conditions = whole(&parents);
+    if let Spec::Gateway(spec) = &entry.resource.spec {
+        conditions.extend(insecure_clients(spec));
+    }
+    ResourceStatus { resource: entry.resource.key.clone(), conditions, parents }
 }
 
 // === impl ResourceStatus ===
@@ -281,6 +285,17 @@ fn gateway(view: &View<'_>, entry: &Arc<Entry>, spec: &GatewaySpec) -> Vec<Paren
         }
     };
     spec.listeners.iter().map(listener).collect()
+}
+
+/// Whether clients without a valid certificate are served where they are asked for one.
+fn insecure_clients(spec: &GatewaySpec) -> Option<Condition> {
+    let mode = |listener: &&GatewayListener| spec.client_validation(listener.port).map(|validation| validation.mode);
+    let insecure = |listener: &&GatewayListener| mode(listener) == Some(ClientMode::AllowInsecureFallback);
+    let ends_tls = spec.listeners.iter().filter(|listener| listener.ends_tls());
+    let names: Vec<&str> = ends_tls.filter(insecure).map(|listener| listener.name.as_str()).collect();
+    let message = || format!("listeners {} serve clients without a valid certificate", names.join(", "));
+    let said = good("InsecureFrontendValidationMode", "ConfigurationChanged");
+    (!names.is_empty()).then(|| Condition { message: message(), ..said })
 }
 
 fn tls_policy(merged: &Merged, view: &View<'_>, entry: &Arc<Entry>, spec: &BackendTlsPolicySpec) -> Vec<ParentStatus> {
