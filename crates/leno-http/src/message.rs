@@ -338,9 +338,15 @@ pub(crate) fn valid_authority(bytes: &[u8]) -> bool {
     let host_ok = match host {
         [] => false,
         [b'[', inner @ .., b']'] => std::str::from_utf8(inner).is_ok_and(|a| a.parse::<std::net::Ipv6Addr>().is_ok()),
-        _ => host.iter().all(|b| is_host_byte(*b)),
+        _ => host.iter().all(|b| is_host_byte(*b)) && !has_empty_label(host),
     };
     host_ok && port.is_none_or(|port| port.is_empty() || parse_port(port).is_some())
+}
+
+/// Whether a name has a label without a letter, other than the one behind a last dot: `.`, `.a`, `a..b`. Without their last
+/// dot such names are empty, or others, and not everybody takes that off.
+fn has_empty_label(host: &[u8]) -> bool {
+    host.first() == Some(&b'.') || host.windows(2).any(|two| two == b"..")
 }
 
 /// Unreserved characters, and the delimiters but for the comma, which would make two hosts of one. No escapes: no name
