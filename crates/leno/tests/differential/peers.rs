@@ -66,7 +66,9 @@ const KNOWN_TO_NODE: &[&str] =
 const NO_HOST: &[u8] = b"\r\nHost: \r\n";
 
 /// A handshake of WebSocket, of which HAProxy reads the fields.
-const WEBSOCKET: &[u8] = b"\r\nUpgrade: websocket\r\n";
+fn is_websocket(bytes: &[u8]) -> bool {
+    find(&bytes.to_ascii_lowercase(), b"\r\nupgrade: websocket\r\n").is_some()
+}
 
 /// Whether a peer may refuse a request that leno sends on: some do not serve every method, nginx asks for a host, HAProxy
 /// for the key of WebSocket. Any other refusal would mean that leno sends on what others hold to be malformed.
@@ -77,7 +79,7 @@ fn may_refuse(peer: &str, bytes: &[u8], request: &Request) -> bool {
             let plain = request.method.bytes().all(|b| b.is_ascii_uppercase() || b == b'_' || b == b'-');
             !plain || request.method == "TRACE" || request.target == "*" || find(bytes, NO_HOST).is_some()
         }
-        "HAProxy" => find(bytes, WEBSOCKET).is_some(),
+        "HAProxy" => is_websocket(bytes),
         _ => false,
     }
 }
@@ -235,7 +237,7 @@ impl Drop for Peer {
 fn kind_of(bytes: &[u8], request: &Request) -> String {
     match &*request.target {
         "*" => format!("{} *", request.method),
-        _ if find(bytes, WEBSOCKET).is_some() => "websocket without a key".to_owned(),
+        _ if is_websocket(bytes) => "websocket without a key".to_owned(),
         _ if find(bytes, NO_HOST).is_some() => "without a host".to_owned(),
         _ => request.method.clone(),
     }
