@@ -173,15 +173,9 @@ spec:
     drop(server);
 }
 
-/// Whether `leno run` can capture here; said aloud where it cannot.
-fn can_capture(test: &str) -> bool {
-    let missing = kit::missing(&["nft"]);
-    missing.inspect(|program| kit::skip(test, &format!("{program} is not installed"))).is_none()
-}
-
 #[test]
 fn a_captured_program_reaches_the_mesh_by_name_and_its_exit_status_is_kept() {
-    if !can_capture("a_captured_program_reaches_the_mesh_by_name_and_its_exit_status_is_kept") {
+    if kit::cannot_capture("a_captured_program_reaches_the_mesh_by_name_and_its_exit_status_is_kept", &["curl"]) {
         return;
     }
     let mesh = Mesh::new();
@@ -201,7 +195,7 @@ fn a_captured_program_reaches_the_mesh_by_name_and_its_exit_status_is_kept() {
 
 #[test]
 fn a_proxy_that_dies_under_run_is_replaced_and_the_program_goes_on() {
-    if !can_capture("a_proxy_that_dies_under_run_is_replaced_and_the_program_goes_on") {
+    if kit::cannot_capture("a_proxy_that_dies_under_run_is_replaced_and_the_program_goes_on", &["python3"]) {
         return;
     }
     let mesh = Mesh::new();
@@ -259,7 +253,7 @@ fn end_and_wait_for_the_drain(mesh: &Mesh, run: &Process) {
 
 #[test]
 fn a_second_signal_does_not_wait_for_open_requests() {
-    if !can_capture("a_second_signal_does_not_wait_for_open_requests") {
+    if kit::cannot_capture("a_second_signal_does_not_wait_for_open_requests", &["python3"]) {
         return;
     }
     let mesh = Mesh::new();
@@ -278,7 +272,7 @@ fn a_second_signal_does_not_wait_for_open_requests() {
 
 #[test]
 fn a_program_that_ends_during_the_drain_keeps_its_status_and_is_taken_out() {
-    if !can_capture("a_program_that_ends_during_the_drain_keeps_its_status_and_is_taken_out") {
+    if kit::cannot_capture("a_program_that_ends_during_the_drain_keeps_its_status_and_is_taken_out", &["python3"]) {
         return;
     }
     let mesh = Mesh::new();

@@ -18,8 +18,8 @@ const DEADLINE: Duration = Duration::from_secs(150);
 
 #[test]
 fn every_command_of_the_tour_succeeds() {
-    if let Some(why) = cannot_run() {
-        return kit::skip("every_command_of_the_tour_succeeds", &why);
+    if kit::cannot_capture("every_command_of_the_tour_succeeds", &["bash", "curl", "python3"]) {
+        return;
     }
     let (api, grpc, place) = (free_address().to_string(), free_address().to_string(), leno());
     let script = commands(README).replace("127.0.0.1:7070", &api);
@@ -96,10 +96,4 @@ fn variables(api: &str, grpc: &str) -> Vec<(&'static str, String)> {
     let moved = ["LENO_OUTBOUND_LISTEN", "LENO_INBOUND_LISTEN", "LENO_ADMIN_LISTEN", "LENO_METRICS_LISTEN"];
     variables.extend(moved.map(|name| (name, "127.0.0.1:0".to_owned())));
     variables
-}
-
-/// What the tour needs and this machine has not.
-fn cannot_run() -> Option<String> {
-    let missing = kit::missing(&["bash", "curl", "python3", "nft"])?;
-    Some(format!("{missing} is not installed"))
 }

@@ -113,6 +113,16 @@ pub fn missing<'p>(programs: &[&'p str]) -> Option<&'p str> {
     programs.iter().copied().find(|program| !is_there(program))
 }
 
+/// Whether a test in which `leno run` captures a program, and which needs these programs too, cannot run here. That is
+/// said aloud then: what is missing, as `leno run` would say it.
+pub fn cannot_capture(test: &str, programs: &[&str]) -> bool {
+    let why = match missing(programs) {
+        Some(program) => Some(format!("{program} is not installed")),
+        None => leno_net::namespace::check().err().map(|why| why.to_string()),
+    };
+    why.inspect(|why| skip(test, why)).is_some()
+}
+
 /// Prints a line of figures, past what collects the output of tests that pass.
 pub fn figures(line: std::fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stdout(), "{line}");
