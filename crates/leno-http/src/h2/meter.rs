@@ -1,9 +1,9 @@
 //! Counts what a peer sends besides requests and bodies, and finds floods.
 //!
 //! PING and SETTINGS are answered, PRIORITY, WINDOW_UPDATE and unknown frames are swallowed, bodies of single bytes are
-//! passed on, for as long as they come; a peer can keep a core busy with them. What is allowed in ten seconds grows with what is written (whoever downloads a
-//! lot has windows to update), so that only those who cost more than they use are stopped. The clock is asked only when
-//! a count reaches its limit.
+//! passed on, for as long as they come; a peer can keep a core busy with them. What is allowed in ten seconds grows with
+//! what is written (whoever downloads a lot has windows to update), so that only those who cost more than they use are
+//! stopped. The clock is asked only when a count reaches its limit.
 
 use std::time::Duration;
 
