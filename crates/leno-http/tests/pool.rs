@@ -13,6 +13,8 @@ use bytes::Bytes;
 use leno_http::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+const SECOND: Duration = Duration::from_secs(1);
+
 struct Ok200;
 
 impl Handler for Ok200 {
@@ -22,13 +24,14 @@ impl Handler for Ok200 {
     }
 }
 
-/// Sends a request over a pooled connection and reads the answer; counts what had to be opened.
+/// Sends a request over a pooled connection and reads the answer; counts what had to be opened. Gives the connection,
+/// which is the pool's again.
 async fn exchange(
     pool: &Pool<&'static str>,
     version: Version,
     address: SocketAddr,
     dialled: &Cell<usize>,
-) -> Result<()> {
+) -> Result<Connection> {
     let dial = || async {
         dialled.set(dialled.get() + 1);
         Ok::<_, Error>(kit::client(address, version).await)
@@ -36,7 +39,7 @@ async fn exchange(
     let connection = pool.get_or_dial(&"cart", version == Version::Http2, dial).await?;
     let (_, response) = connection.send(&RequestHead::new(Method::Get, "x", "/"), BodyLength::Empty).await?;
     response.response().await?.body.collect(10).await?;
-    Ok(())
+    Ok(connection)
 }
 
 #[test]
@@ -100,9 +103,11 @@ fn a_connection_that_its_server_closed_is_not_used() {
         });
         let (pool, dialled) = (Pool::default(), Cell::new(0));
         for n in 1..4 {
-            exchange(&pool, Version::Http11, address, &dialled).await.unwrap();
+            let connection = exchange(&pool, Version::Http11, address, &dialled).await.unwrap();
             assert_eq!(dialled.get(), n);
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            while connection.is_open() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
         }
     });
 }
@@ -111,14 +116,15 @@ fn a_connection_that_its_server_closed_is_not_used() {
 fn idle_connections_beyond_two_go_when_they_were_not_needed_for_a_while() {
     kit::run(async {
         let address = kit::serve(Ok200, &kit::options()).await;
-        let options = PoolOptions { idle_surplus: Duration::from_millis(30), ..PoolOptions::default() };
+        let options = PoolOptions { idle_surplus: 5 * SECOND, ..PoolOptions::default() };
         let (pool, dialled) = (Pool::new(options), Cell::new(0));
         let one = || exchange(&pool, Version::Http11, address, &dialled);
         let (a, b, c, d) = tokio::join!(one(), one(), one(), one());
         a.and(b).and(c).and(d).unwrap();
+        tokio::time::pause();
         pool.sweep();
         assert_eq!(pool.size().idle, 4, "all were busy a moment ago");
-        tokio::time::sleep(Duration::from_millis(40)).await;
+        tokio::time::advance(5 * SECOND).await;
         pool.sweep();
         assert_eq!(pool.size().idle, 2);
     });
@@ -128,12 +134,13 @@ fn idle_connections_beyond_two_go_when_they_were_not_needed_for_a_while() {
 fn an_idle_connection_is_closed_after_its_time() {
     kit::both(async |version| {
         let address = kit::serve(Ok200, &kit::options()).await;
-        let options = PoolOptions { idle_timeout: Duration::from_millis(20), ..PoolOptions::default() };
+        let options = PoolOptions { idle_timeout: 5 * SECOND, ..PoolOptions::default() };
         let (pool, dialled) = (Pool::new(options), Cell::new(0));
         exchange(&pool, version, address, &dialled).await.unwrap();
+        tokio::time::pause();
         pool.sweep();
         assert_eq!(pool.size().idle + pool.size().h2, 1);
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        tokio::time::advance(5 * SECOND).await;
         pool.sweep();
         assert_eq!(pool.size().idle + pool.size().h2, 0);
     });
