@@ -188,6 +188,49 @@ fn an_answer_of_grpc_without_a_status_gets_one() {
     });
 }
 
+/// A server of HTTP/2 that answers with a head of gRPC and half a message, then says this and closes.
+async fn breaking_off(then: &'static [u8]) -> server::Server {
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream], payload].concat()
+    };
+    // `:status: 200`, and the content type as the static table numbers it.
+    let head = [&[0x88, 0x0f, 0x10, 16][..], b"application/grpc"].concat();
+    let answer = [frame(4, 0, 0, &[]), frame(1, 4, 1, &head), frame(0, 0, 1, b"\0\0\0\0\x09half")].concat();
+    let answer = if then.is_empty() { answer } else { [answer, frame(3, 0, 1, then)].concat() };
+    server::raw(move |mut stream: TcpStream| {
+        let answer = answer.clone();
+        async move {
+            let mut request = Vec::new();
+            // The body of the request, which is its last frame.
+            while !request.ends_with(b"asked") {
+                if stream.read_buf(&mut request).await.unwrap_or(0) == 0 {
+                    return;
+                }
+            }
+            stream.write_all(&answer).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let _ = stream.read_to_end(&mut request).await;
+        }
+    })
+    .await
+}
+
+#[test]
+fn an_answer_of_grpc_that_breaks_off_ends_with_the_status_that_its_client_would_give_it() {
+    leno_test::run(async {
+        let cases = [("closed", &[][..], "14"), ("cancelled", &[0, 0, 0, 8], "1"), ("an error", &[0, 0, 0, 2], "13")];
+        for (name, then, status) in cases {
+            let cart = breaking_off(then).await;
+            let proxy = proxy().outbound_at("cart", Protocol::Grpc, [cart.address]).start().await;
+            let client = client::h2(&proxy);
+            let request = client.request(Method::Post, "cart", "/a.B/C").with("content-type", "application/grpc");
+            let answer = request.body("asked").send().await;
+            assert_eq!((answer.status(), answer.trailers.get_str("grpc-status")), (200, Some(status)), "{name}");
+            assert_eq!(answer.body, "\0\0\0\0\x09half", "{name}");
+        }
+    });
+}
+
 #[test]
 fn absurd_timeouts_of_grpc_clients_do_no_harm() {
     leno_test::run(async {
@@ -208,9 +251,10 @@ fn a_client_that_leaves_early_is_recorded() {
         let cart = server::http().respond("/", 200).after("/", LONG).start().await;
         let proxy = proxy().outbound_to("cart", [&cart]).start().await;
         let client = client(&proxy);
-        let request = client.request(Method::Get, "cart", "/").try_send();
-        let left = tokio::time::timeout(Duration::from_millis(50), request).await;
-        assert!(left.is_err() && cart.count() == 1);
+        tokio::select! {
+            answer = client.request(Method::Get, "cart", "/").try_send() => panic!("it is answered: {answer:?}"),
+            () = until(|| cart.count() == 1) => {}
+        }
         until(|| flagged(&proxy, Flag::DownstreamClosed) == 1).await;
     });
 }
