@@ -2,8 +2,8 @@
 //!
 //! A declared protocol is believed. Otherwise the first bytes tell, without ever stalling a protocol in which the
 //! server speaks first: after [`GRACE`] (at once, when this destination's servers were first before) the endpoint is
-//! dialled, and whoever speaks first decides. A connection that was dialled and turns out to be HTTP/1 goes into the
-//! pool, where its first request finds it.
+//! dialled, and whoever speaks first decides. When that is a client that speaks HTTP, the connection to the endpoint is
+//! closed unused: it was chosen for opaque bytes, and each request chooses its own, by its route and the pool.
 
 use std::borrow::Cow;
 use std::cell::Cell;
