@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::DirBuilderExt;
-use std::process::Child;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use kit::{Leno, Server, figures, leno};
@@ -419,6 +419,25 @@ fn a_restore_stands_in_the_audit_log_of_what_it_restored() {
     let restored = format!("uid {} | restore | copy.db | - | done", rustix::process::getuid().as_raw());
     let told = Guarded::over(leno, operator, viewer).audit();
     assert_eq!(told, [&before[..upto], &[restored.as_str()]].concat());
+}
+
+#[test]
+fn a_restore_that_is_missing_in_the_audit_log_says_so() {
+    if let Some(program) = kit::missing(&["python3"]) {
+        let why = format!("{program} is not installed");
+        return kit::skip("a_restore_that_is_missing_in_the_audit_log_says_so", &why);
+    }
+    let server = Server::start(leno());
+    server.done(&["system", "backup", "copy.db"]);
+    let leno = server.stop();
+    let taking_no_event = "import sqlite3; copy = sqlite3.connect('copy.db')\n\
+        copy.execute(\"CREATE TRIGGER full BEFORE INSERT ON versions WHEN NEW.key LIKE 'audit/%' \
+        BEGIN SELECT RAISE(FAIL, 'no room'); END\"); copy.commit(); copy.close()";
+    let changed = Command::new("python3").args(["-c", taking_no_event]).current_dir(leno.path(".")).status().unwrap();
+    assert!(changed.success());
+    let ran = leno.run(&["system", "restore", "copy.db", "--data-dir", "state", "--force"]);
+    assert!(ran.status == 1 && ran.err.contains("the audit log does not have it: ") && ran.err.contains("no room"));
+    assert!(ran.err.contains("the state is restored; see whether the disk is full"), "{ran:?}");
 }
 
 #[test]
