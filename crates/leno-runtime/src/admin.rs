@@ -159,7 +159,7 @@ impl Admin {
         if let Some(audited) = result.as_ref().err().map(refused).or(audited) {
             self.guard.audit(audited).await;
         }
-        let answer = result.unwrap_or_else(|refusal| Answer::refusal(&refusal));
+        let answer = result.unwrap_or_else(|refusal| Answer::refusal(&self.with_command(refusal, head)));
         (answer, fields)
     }
 
@@ -187,6 +187,16 @@ impl Admin {
             Refusal::new(413, "body", format!("the body could not be read: {error}"), fix)
         })?;
         Ok((route.handle)(AdminRequest { principal, body, query: head.query().map(str::to_owned) }).await)
+    }
+
+    /// What is refused for how it was sent comes with the command that works, where one does.
+    fn with_command(&self, refusal: Refusal, head: &RequestHead) -> Refusal {
+        let path = head.path_only();
+        let is_set = self.routes.iter().any(|route| route.path == path && route.method == Method::Put);
+        match head.authority.as_ref().filter(|_| is_set && matches!(refusal.code, "content_type" | "method")) {
+            Some(host) => Refusal { fix: format!("curl -X PUT -d VALUE http://{host}{path}"), ..refusal },
+            None => refusal,
+        }
     }
 
     fn contents(&self) -> String {

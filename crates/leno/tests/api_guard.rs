@@ -283,7 +283,12 @@ fn a_proxys_admin_listener_is_open_to_its_machine_and_closed_to_web_pages() {
     let form = ("content-type", "application/x-www-form-urlencoded");
     assert_eq!(ask(&admin, "PUT", "/log-level", &[form], "info,leno_xds=debug").status, 200);
     assert_eq!(ask(&admin, "PUT", "/log-level", &[form, foreign[1][0]], "debug").status, 403);
-    assert_eq!(ask(&admin, "POST", "/log-level", &[form], "debug").status, 415);
+    // As `curl -d debug` sends it, and any page.
+    let posted = ask(&admin, "POST", "/log-level", &[form], "debug");
+    let command = format!("curl -X PUT -d VALUE http://{admin}/log-level");
+    assert_eq!((posted.status, posted.body["error"]["fix"].as_str()), (415, Some(&*command)));
+    let other = ask(&admin, "GET", "/", &[("host", "evil.example")], "");
+    assert_eq!(other.body["error"]["fix"], "address it as localhost, 127.0.0.1, ::1");
     let address = admin.clone();
     let shown = guarded.server.leno.run(&["log-level", "--admin", &address]);
     assert!(shown.out.contains("leno_xds=debug"), "{shown:?}");

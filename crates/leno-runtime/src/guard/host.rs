@@ -10,6 +10,8 @@ use super::Refusal;
 pub struct Hosts {
     /// `None` allows every name.
     names: Option<Vec<String>>,
+    /// The flag by which whoever starts the listener's role gives it further names, if there is one.
+    flag: Option<&'static str>,
 }
 
 // === impl Hosts ===
@@ -17,13 +19,19 @@ pub struct Hosts {
 impl Hosts {
     /// Only `localhost`, `127.0.0.1` and `[::1]`.
     pub fn loopback() -> Self {
-        Hosts { names: Some(["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec()) }
+        Hosts { names: Some(["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec()), flag: None }
     }
 
     /// Every name: for a listener without secrets that is open to a network on purpose (probes and scrapers address it by
     /// names that nobody can list).
     pub fn any() -> Self {
-        Hosts { names: None }
+        Hosts { names: None, flag: None }
+    }
+
+    /// Told to whoever is refused: this flag gives the listener further names.
+    pub fn given_by(mut self, flag: &'static str) -> Self {
+        self.flag = Some(flag);
+        self
     }
 
     /// One more name or address, without a port.
@@ -40,7 +48,7 @@ impl Hosts {
         let host = host.unwrap_or_default();
         match name_of(host).map(normal).is_some_and(|name| names.contains(&name)) {
             true => Ok(()),
-            false => Err(Refusal::host(host, names)),
+            false => Err(Refusal::host(host, names, self.flag)),
         }
     }
 }
@@ -92,5 +100,13 @@ mod tests {
             assert_eq!(hosts.check(Some(host)).unwrap_err().code, "host_not_allowed", "{host}");
         }
         assert!(hosts.check(None).is_err());
+    }
+
+    #[test]
+    fn a_refusal_names_the_flag_for_more_names_where_there_is_one() {
+        let fix = |hosts: Hosts| hosts.check(Some("evil.example")).unwrap_err().fix;
+        assert_eq!(fix(Hosts::loopback()), "address it as localhost, 127.0.0.1, ::1");
+        let given = fix(Hosts::loopback().and("mesh.example").given_by("--allow-host"));
+        assert!(given.ends_with(", ::1, mesh.example, or start it with --allow-host NAME"), "{given}");
     }
 }

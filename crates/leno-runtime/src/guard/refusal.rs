@@ -28,9 +28,10 @@ impl Refusal {
         serde_json::json!({ "error": { "code": self.code, "message": self.message, "fix": self.fix } }).to_string()
     }
 
-    pub(super) fn host(host: &str, known: &[String]) -> Self {
+    pub(super) fn host(host: &str, known: &[String], flag: Option<&str>) -> Self {
         let message = format!("host {host:?} is not one of this listener's names");
-        let fix = format!("address it as {}, or start it with --allow-host NAME", known.join(", "));
+        let more = flag.map_or_else(String::new, |flag| format!(", or start it with {flag} NAME"));
+        let fix = format!("address it as {}{more}", known.join(", "));
         Refusal::new(403, "host_not_allowed", message, fix)
     }
 
@@ -91,7 +92,7 @@ mod tests {
 
     #[test]
     fn what_others_wrote_stays_a_string_in_the_body() {
-        let refusal = Refusal::host("\"},<script>", &["localhost".to_owned()]);
+        let refusal = Refusal::host("\"},<script>", &["localhost".to_owned()], None);
         let body: serde_json::Value = serde_json::from_str(&refusal.json()).unwrap();
         assert_eq!(body["error"]["code"], "host_not_allowed");
         assert!(body["error"]["fix"].as_str().unwrap().contains("localhost"));
