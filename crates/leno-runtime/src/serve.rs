@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use leno_http::{Handler, ServerOptions, Spawn, serve_connection};
+use leno_http::{Handler, ServerOptions, Spawn, Strikes, serve_connection};
 use leno_net::listen::{Accepted, accept_within};
 use leno_net::places::Places;
 use tokio::net::TcpListener;
@@ -44,7 +44,12 @@ pub struct Serve {
 impl Serve {
     /// With the default limits, 1,024 connections, and places without end.
     pub fn named(task: &'static str) -> Self {
-        let options = Rc::new(ServerOptions { spawn: Rc::new(NamedTasks), ..ServerOptions::default() });
+        Self::counting(task, Arc::default())
+    }
+
+    /// As [`Serve::named`]; strikes against the limits are counted there.
+    pub fn counting(task: &'static str, strikes: Arc<Strikes>) -> Self {
+        let options = Rc::new(ServerOptions { strikes, spawn: Rc::new(NamedTasks), ..ServerOptions::default() });
         Serve { task, options, connections_max: 1024, places: Places::default() }
     }
 

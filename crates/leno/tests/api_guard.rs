@@ -34,6 +34,8 @@ struct Guarded {
 struct Answer {
     status: u16,
     head: String,
+    text: String,
+    /// The text as JSON, where it is that.
     body: Value,
 }
 
@@ -136,7 +138,8 @@ fn ask(address: &str, method: &str, path: &str, fields: &[(&str, &str)], body: &
     if !head.contains("text/event-stream") {
         reader.read_to_end(&mut bytes).unwrap();
     }
-    Answer { status, head, body: serde_json::from_slice(&bytes).unwrap_or_default() }
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    Answer { status, head, body: serde_json::from_str(&text).unwrap_or_default(), text }
 }
 
 impl Answer {
@@ -380,6 +383,21 @@ fn make_changes(guarded: &Guarded) -> Vec<&'static str> {
         "admin | backup | /api/v1/backup | - | done",
         "olga | backup | /api/v1/backup | - | refused: role",
     ]
+}
+
+#[test]
+fn what_the_listeners_of_a_server_refuse_is_counted_by_reason() {
+    let guarded = Guarded::start();
+    let http = guarded.server.api.strip_prefix("http://").unwrap();
+    for address in [http, &guarded.server.grpc] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n").unwrap();
+        stream.read_to_string(&mut String::new()).unwrap();
+    }
+    let bearer = format!("Bearer {}", guarded.viewer);
+    let metrics = guarded.ask("GET", "/metrics", &[("authorization", &*bearer)], "").text;
+    let counted = metrics.lines().find(|line| line.starts_with("leno_http_refused_total{reason=\"host-twice\"}"));
+    assert_eq!(counted, Some("leno_http_refused_total{reason=\"host-twice\"} 2"));
 }
 
 #[test]

@@ -76,6 +76,7 @@ fn server() -> String {
     let registry = Registry::new(0, Limits::default());
     leno_telemetry::process::register(&registry, "0.0.0", Timestamp(0));
     crate::roles::measure_places(&registry, &Places::default());
+    crate::roles::measure_strikes(&registry, &Arc::default());
     let folder = tempfile::tempdir().unwrap();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let store = SqliteStore::open(&folder.path().join("state.db"), clock.clone(), Default::default()).unwrap();

@@ -20,6 +20,7 @@ use leno_collector::Collector;
 use leno_control::source::file::FileSource;
 use leno_control::{Control, Options as ControlOptions};
 use leno_http::grpc::{self, Status};
+use leno_http::limits::Strikes;
 use leno_http::service::ServiceHandler;
 use leno_model::identity::Role;
 use leno_model::seam::Clock;
@@ -74,6 +75,7 @@ pub(super) struct Parts {
     pub(super) log_level: LogLevel,
     pub(super) started: Duration,
     pub(super) places: Places,
+    pub(super) strikes: Arc<Strikes>,
 }
 
 /// Runs a server until it is told to stop.
@@ -99,6 +101,8 @@ pub async fn run(args: ServerArgs, settings: Vec<Setting>, log_level: LogLevel) 
     measure(&metrics, status.clone(), registry.clone(), sqlite.clone());
     let places = Places::new(args.connections.max(true));
     super::measure_places(&metrics, &places);
+    let strikes = Arc::default();
+    super::measure_strikes(&metrics, &strikes);
     let collector = Arc::new(Mutex::new(Collector::new(Default::default())));
     let started = clock.monotonic();
     let parts = Arc::new(Parts {
@@ -113,6 +117,7 @@ pub async fn run(args: ServerArgs, settings: Vec<Setting>, log_level: LogLevel) 
         log_level,
         started,
         places,
+        strikes,
     });
 
     let drain = Drain::new();
@@ -266,6 +271,7 @@ async fn serve_grpc(
         task: "proxy-connection",
         options: Rc::new(leno_http::ServerOptions {
             limits: leno_http::Limits { h2_streams: 256, ..transport::limits() },
+            strikes: parts.strikes.clone(),
             spawn: Rc::new(leno_runtime::serve::NamedTasks),
             // A proxy whose machine has gone says nothing, and is to be missed all the same.
             keepalive: Some(PROXY_KEEPALIVE),
@@ -311,7 +317,7 @@ async fn serve_http(
     let Some(address) = args.http_listen.address() else { return Ok(None) };
     let listener = bind(address, "http")?;
     let bound = listener.local_addr()?;
-    let hosts = args.allow_hosts.iter().fold(Hosts::loopback(), |hosts, name| hosts.and(name));
+    let hosts = args.allow_hosts.iter().fold(Hosts::loopback(), |hosts, name| hosts.and(name)).given_by("--allow-host");
     let (audit, refused) = audit(parts.control.clone());
     let links = Arc::new(OnceLock::new());
     let routes = routes(parts, &links, drain);
@@ -324,10 +330,10 @@ async fn serve_http(
     }));
     let _ = links.set(guard.clone());
     let router = routes.into_router(Some(audit));
-    let (watch, places) = (drain.watch(), parts.places.clone());
+    let serve = Serve { places: parts.places.clone(), ..Serve::counting("api-connection", parts.strikes.clone()) };
+    let watch = drain.watch();
     drop(task::spawn("audit", refused));
     drop(task::spawn("http", async move {
-        let serve = Serve { places, ..Serve::named("api-connection") };
         serve
             .run(listener, watch, |peer| {
                 let guarded = Guarded::new(guard.clone(), router.clone());
