@@ -92,8 +92,29 @@ pub(crate) enum Failure {
     #[error("CONNECT is not served at a gateway")]
     NoTunnel,
     /// The name of an outside host did not resolve.
-    #[error("{0} does not resolve")]
-    Resolve(String),
+    #[error("{name} does not resolve: {cause}")]
+    Resolve {
+        /// The name.
+        name: String,
+        /// What the host's resolver said.
+        cause: String,
+    },
+    /// Nobody said in time whether the name of an outside host resolves.
+    #[error("no word about {name} from the name servers of this machine after {waited:?}")]
+    ResolveTimeout {
+        /// The name.
+        name: String,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The name of an outside host was not looked up.
+    #[error("{name} is not looked up while the name servers of this machine owe answers for {under_way} other names")]
+    ResolveFull {
+        /// The name.
+        name: String,
+        /// Names that are being looked up.
+        under_way: usize,
+    },
 }
 
 // === impl Failure ===
@@ -117,7 +138,9 @@ impl Failure {
             Self::Timeout(_) => Flag::RequestTimeout,
             Self::TryTimeout(_) => Flag::TryTimeout,
             Self::Loop(_) => Flag::Loop,
-            Self::Resolve(_) => Flag::DnsFailure,
+            Self::Resolve { .. } => Flag::DnsFailure,
+            Self::ResolveTimeout { .. } => Flag::DnsTimeout,
+            Self::ResolveFull { .. } => Flag::DnsOverflow,
         }
     }
 
@@ -131,16 +154,16 @@ impl Failure {
             Self::Denied(_) => 403,
             Self::Refused(status, _) => *status,
             Self::Unresolved(_) => 500,
-            Self::NotSynced { .. } | Self::NoEndpoint { .. } | Self::Connect { .. } => 503,
+            Self::NotSynced { .. } | Self::NoEndpoint { .. } | Self::Connect { .. } | Self::ResolveFull { .. } => 503,
             Self::Upstream { cause, .. } if cause.malformed().is_some() => 502,
             Self::Upstream { cause, .. } if cause.is_timeout() => 504,
             Self::Upstream { .. } => 502,
             Self::Downstream(cause) if cause.malformed().is_some() => 400,
             Self::Downstream(cause) if cause.is_timeout() => 408,
             Self::Downstream(_) => 0,
-            Self::Timeout(_) | Self::TryTimeout(_) => 504,
+            Self::Timeout(_) | Self::TryTimeout(_) | Self::ResolveTimeout { .. } => 504,
             Self::Loop(_) => 508,
-            Self::Resolve(_) => 502,
+            Self::Resolve { .. } => 502,
         }
     }
 

@@ -21,6 +21,7 @@ pub mod listener;
 mod mirror;
 mod opaque;
 mod outbound;
+pub mod outside;
 mod payload;
 pub mod protocol;
 mod proxy_protocol;

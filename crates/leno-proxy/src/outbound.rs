@@ -25,8 +25,6 @@ use crate::worker::{OutboundDefault, Worker, split_port};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
-/// Addresses of a name outside the mesh that are tried.
-const OUTSIDE_ADDRESSES_MAX: usize = 8;
 
 /// Receives a connection to the outbound port: captured on its way elsewhere, or made to the port itself by a program
 /// that uses it as its HTTP proxy or names its destination in `Host`.
@@ -115,7 +113,7 @@ pub(crate) async fn connect(worker: &Rc<Worker>, exchange: &mut Exchange<'_>) {
     }
 }
 
-/// A destination outside the mesh, resolved as the host resolves names.
+/// A destination outside the mesh.
 async fn outside(worker: &Worker, authority: &Text, default_port: u16) -> Result<Arc<Destination>, Failure> {
     if worker.shared.outbound_default == OutboundDefault::Deny {
         return Err(Failure::Denied(authority.to_string()));
@@ -126,16 +124,20 @@ async fn outside(worker: &Worker, authority: &Text, default_port: u16) -> Result
     let (host, port) = split_port(authority);
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let port = port.unwrap_or(default_port);
-    let unresolved = || Failure::Resolve(host.to_owned());
-    let resolved = tokio::net::lookup_host((host, port)).await.map_err(|_| unresolved())?;
-    let checked = resolved.take(OUTSIDE_ADDRESSES_MAX).map(|address| check_outside(worker, &address).map(|()| address));
+    let found = worker.outside_names.find(host).await?;
+    // Whoever waited for the same look-up may have been here before.
+    if let Some(known) = worker.outside(authority) {
+        return Ok(known);
+    }
+    let addresses = found.addresses.iter().map(|address| SocketAddr::new(*address, port));
+    let checked = addresses.map(|address| check_outside(worker, &address).map(|()| address));
     let (allowed, denied): (Vec<_>, Vec<_>) = checked.partition(Result::is_ok);
     let addresses: Vec<SocketAddr> = allowed.into_iter().flatten().collect();
-    if addresses.is_empty() {
-        return Err(denied.into_iter().find_map(Result::err).unwrap_or_else(unresolved));
+    if let (true, Some(failure)) = (addresses.is_empty(), denied.into_iter().find_map(Result::err)) {
+        return Err(failure);
     }
     let destination = Arc::new(passthrough(worker, authority, port, &addresses));
-    worker.remember_outside(authority, &destination);
+    worker.remember_outside(authority, &destination, found.until);
     Ok(destination)
 }
 

@@ -22,6 +22,7 @@ use leno_telemetry::{AccessLog, Edge, EdgeKey, Registry};
 use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::lookup::{Found, Lookup, WAIT_MAX};
+use crate::outside::{self, LookUp, OutsideNames};
 use crate::proxy_protocol::InFront;
 use crate::table::Destination;
 use crate::upstream::PoolKey;
@@ -29,9 +30,8 @@ use crate::upstream::PoolKey;
 /// Authorities whose destination a worker remembers until the next table.
 const NAMES_MAX: usize = 1024;
 
-/// Destinations outside the mesh that a worker remembers, and for how long.
+/// Destinations outside the mesh that a worker remembers.
 const OUTSIDE_MAX: usize = 256;
-const OUTSIDE_TTL: Duration = Duration::from_secs(30);
 
 /// Callers whose traffic an inbound worker tells apart.
 const SOURCES_MAX: usize = 1024;
@@ -108,6 +108,7 @@ pub struct Worker {
     names: RefCell<Names>,
     sources: RefCell<HashMap<Text, Vec<Arc<Edge>>>>,
     outside: RefCell<HashMap<Text, (Duration, Arc<Destination>)>>,
+    pub(crate) outside_names: OutsideNames,
     this: Weak<Worker>,
 }
 
@@ -123,6 +124,16 @@ struct Names {
 impl Worker {
     /// A worker that dials with `dial`, and the application with one of its own: it may live in another network.
     pub fn new(shared: Arc<Shared>, dial: Rc<dyn Dial>, application_dial: Rc<dyn Dial>) -> Rc<Self> {
+        Self::looking_up(shared, dial, application_dial, Arc::new(outside::of_host))
+    }
+
+    /// As [`Worker::new`], with a way of its own to look up names outside the mesh.
+    pub fn looking_up(
+        shared: Arc<Shared>,
+        dial: Rc<dyn Dial>,
+        application_dial: Rc<dyn Dial>,
+        look_up: LookUp,
+    ) -> Rc<Self> {
         let options = PoolOptions { idle_timeout: Duration::from_secs(3600), ..PoolOptions::default() };
         Rc::new_cyclic(|this| Self {
             pool: Pool::new(options),
@@ -140,6 +151,7 @@ impl Worker {
             names: RefCell::default(),
             sources: RefCell::default(),
             outside: RefCell::default(),
+            outside_names: OutsideNames::new(look_up, shared.clock.clone()),
             this: this.clone(),
             shared,
         })
@@ -229,20 +241,20 @@ impl Worker {
         edge
     }
 
-    /// A destination outside the mesh that was resolved not long ago.
+    /// A destination outside the mesh whose addresses still hold.
     pub(crate) fn outside(&self, authority: &Text) -> Option<Arc<Destination>> {
         let outside = self.outside.borrow();
         outside.get(authority).filter(|(until, _)| self.now() < *until).map(|(_, destination)| destination.clone())
     }
 
-    pub(crate) fn remember_outside(&self, authority: &Text, destination: &Arc<Destination>) {
+    pub(crate) fn remember_outside(&self, authority: &Text, destination: &Arc<Destination>, until: Duration) {
         let now = self.now();
         let mut outside = self.outside.borrow_mut();
         if outside.len() >= OUTSIDE_MAX {
             outside.retain(|_, (until, _)| now < *until);
         }
         if outside.len() < OUTSIDE_MAX {
-            outside.insert(authority.clone(), (now + OUTSIDE_TTL, destination.clone()));
+            outside.insert(authority.clone(), (until, destination.clone()));
         }
     }
 
@@ -255,6 +267,7 @@ impl Worker {
             live.extend(destination.clusters().flat_map(|c| c.endpoints.iter().map(|e| e.state.key)));
         }
         let now = self.now();
+        self.outside_names.sweep();
         self.outside.borrow_mut().retain(|_, (until, _)| now < *until);
         for (_, destination) in self.outside.borrow().values() {
             live.extend(destination.clusters().flat_map(|c| c.endpoints.iter().map(|e| e.state.key)));

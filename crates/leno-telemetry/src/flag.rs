@@ -53,6 +53,10 @@ flags! {
     NoHealthyEndpoint = "UH", "no_healthy_endpoint";
     /// The destination's name was not found.
     DnsFailure = "DF", "dns_failure";
+    /// No name server answered for the destination's name in time.
+    DnsTimeout = "DF", "dns_timeout";
+    /// The destination's name was not looked up, because too many look-ups are under way.
+    DnsOverflow = "UO", "dns_overflow";
     /// The connection to the endpoint was refused or broke while it was made.
     ConnectFailure = "UF", "connect_failure";
     /// The connection to the endpoint was not made in time.

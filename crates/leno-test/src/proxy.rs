@@ -1,7 +1,8 @@
 //! A whole proxy of one worker, told its table by hand.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use leno_net::dial::HostDial;
 use leno_proxy::held::Held;
 use leno_proxy::listener::{self, Commands, Key, Purpose};
 use leno_proxy::lookup::{self, Tables};
+use leno_proxy::outside::LookUp;
 use leno_proxy::table::Builder as TableBuilder;
 use leno_proxy::worker::{OutboundDefault, Shared, Worker};
 use leno_proxy::{Application, InFront, inbound};
@@ -40,6 +42,7 @@ pub struct Builder {
     inbound: Option<Application>,
     outbound_default: OutboundDefault,
     in_front: Option<Vec<Network>>,
+    look_up: Option<LookUp>,
 }
 
 /// A running proxy.
@@ -72,6 +75,7 @@ pub fn proxy() -> Builder {
         inbound: None,
         outbound_default: OutboundDefault::Allow,
         in_front: None,
+        look_up: None,
     }
 }
 
@@ -172,6 +176,13 @@ impl Builder {
         self
     }
 
+    /// Who knows the addresses of names outside the mesh; it may block.
+    #[must_use]
+    pub fn looking_up(mut self, look_up: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static) -> Self {
+        self.look_up = Some(Arc::new(look_up));
+        self
+    }
+
     /// Starts it on free ports of loopback.
     pub async fn start(self) -> Proxy {
         let metrics = Arc::new(Registry::new(1, Default::default()));
@@ -197,7 +208,11 @@ impl Builder {
             drain: drain.watch(),
         });
         let (commands, mut commanded) = Commands::new(1);
-        let worker = Worker::new(shared, Rc::new(HostDial), Rc::new(HostDial));
+        let (dial, application_dial) = (Rc::new(HostDial), Rc::new(HostDial));
+        let worker = match self.look_up {
+            None => Worker::new(shared, dial, application_dial),
+            Some(look_up) => Worker::looking_up(shared, dial, application_dial, look_up),
+        };
         let commanded = commanded.remove(0);
         let running = task::spawn("test-worker", listener::run(worker.clone(), commanded)).abort_on_drop();
         let mut builder = TableBuilder::new(EdgeKey::default(), 1, metrics.clone());
