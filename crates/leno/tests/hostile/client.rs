@@ -18,6 +18,8 @@ pub(crate) enum Sending {
 
 /// How long an answer, or the end of a connection, may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a peer is waited for that may never answer.
+const QUIET: Duration = Duration::from_secs(1);
 /// Between two pieces, so that they mostly arrive as two. Whether they do decides nothing.
 const PAUSE: Duration = Duration::from_micros(300);
 /// What is smuggled behind an input that must be refused.
@@ -48,6 +50,37 @@ pub(crate) fn run(port: SocketAddr, upstream: &Upstream, input: &Input, sending:
         return check_destroyed(port, upstream, &seen, probed).map_err(|fault| format!("{fault}; it saw {seen:?}"));
     }
     compared.map_err(|fault| format!("{fault}\n  the upstream saw {seen:?}"))
+}
+
+/// Sends an input that leno refuses to whoever listens there, gives what came back until the connection was closed or
+/// nothing more came, and asks for something else, so that the program behind has read what was sent on before.
+pub(crate) fn ask_whoever(port: SocketAddr, input: &Input) -> Vec<u8> {
+    let mut talk = Talk::open(port);
+    talk.stream.set_read_timeout(Some(QUIET)).unwrap();
+    for step in &input.steps {
+        if let Step::Send(bytes) = step {
+            talk.send(&[bytes, SMUGGLED].concat(), Sending::Whole);
+        }
+    }
+    while let Ok(true) = talk.more() {}
+    let answer = std::mem::take(&mut talk.read);
+    drop(talk);
+    let mut probe = Talk::open(port);
+    probe.stream.set_read_timeout(Some(QUIET)).unwrap();
+    probe.send(PROBE, Sending::Whole);
+    let _ = probe.response(false);
+    answer
+}
+
+/// The status of the first answer in some bytes.
+pub(crate) fn status_of(answer: &[u8]) -> Option<u16> {
+    let line = String::from_utf8_lossy(answer.split(|byte| *byte == b'\r').next()?).into_owned();
+    line.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()
+}
+
+/// Whether a request is none of an input, but what is sent behind it or after it.
+pub(crate) fn is_ours(request: &[u8]) -> bool {
+    [&b"GET /smuggled "[..], b"GET /probe "].iter().any(|ours| request.starts_with(ours))
 }
 
 fn compare(input: &Input, seen: &[Seen], sending: Sending) -> Result<(), String> {

@@ -2,6 +2,8 @@
 //! bytes the program behind it sees. The inputs are in `inputs/`, a file for each row of faults; `inputs/README.md` says
 //! how they are written.
 //!
+//! `LENO_HOSTILE_PEERS` asks, besides, what nginx, HAProxy and Envoy do with what is to be refused (`peers.rs`).
+//!
 //! Each lane has a port of the gateway and a program of its own, so that what a program saw belongs to one input.
 
 // Real processes are waited for in real time.
@@ -11,6 +13,7 @@ mod client;
 mod inputs;
 #[path = "../kit/mod.rs"]
 mod kit;
+mod peers;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -52,6 +55,10 @@ fn hostile_input_is_answered_as_its_row_says_and_what_is_refused_reaches_nobody(
         began.elapsed().as_secs_f64(),
         rows.join(", ")
     ));
+    drop(front);
+    if std::env::var_os(peers::VARIABLE).is_some() {
+        figures(format_args!("{}", peers::compare(&inputs)));
+    }
 }
 
 fn count_rows(inputs: &[Input]) -> BTreeMap<&str, usize> {

@@ -2,7 +2,7 @@
 //!
 //! It reads requests by the letter of RFC 9112 and no more: whatever else reaches it is written down as broken.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
@@ -37,6 +37,8 @@ struct State {
     seen: Vec<Seen>,
     answers: VecDeque<Answer>,
     closed: HashSet<usize>,
+    /// Connections on which a request has begun.
+    begun: HashMap<usize, TcpStream>,
 }
 
 /// How far the request at the beginning of some bytes is there.
@@ -51,6 +53,8 @@ enum Progress {
 
 /// How long something that must come may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one that has begun a request may take to finish it once its client is gone.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 // === impl Upstream ===
@@ -94,9 +98,24 @@ impl Upstream {
         self.wait(|state| state.closed.contains(&connection))
     }
 
+    /// Waits until no request is begun and not whole, and closes what has such a one after a second all the same, so
+    /// that it is written down as broken.
+    pub(crate) fn settle(&self) {
+        if !self.wait_for(SETTLE_TIMEOUT, |state| state.begun.is_empty()) {
+            let state = self.shared.state.lock().unwrap();
+            state.begun.values().for_each(|stream| drop(stream.shutdown(std::net::Shutdown::Both)));
+            drop(state);
+            self.wait(|state| state.begun.is_empty());
+        }
+    }
+
     fn wait(&self, is_so: impl Fn(&State) -> bool) -> bool {
+        self.wait_for(TIMEOUT, is_so)
+    }
+
+    fn wait_for(&self, timeout: Duration, is_so: impl Fn(&State) -> bool) -> bool {
         let state = self.shared.state.lock().unwrap();
-        let (state, _) = self.shared.changed.wait_timeout_while(state, TIMEOUT, |state| !is_so(state)).unwrap();
+        let (state, _) = self.shared.changed.wait_timeout_while(state, timeout, |state| !is_so(state)).unwrap();
         is_so(&state)
     }
 }
@@ -133,11 +152,18 @@ impl Shared {
             if matches!(progress(&bytes), Progress::Malformed) {
                 self.see(Seen { connection, bytes: std::mem::take(&mut bytes), complete: false });
             }
+            self.with(|state| match bytes.is_empty() {
+                true => state.begun.remove(&connection),
+                false => state.begun.insert(connection, stream.try_clone().unwrap()),
+            });
         }
         if !bytes.is_empty() {
             self.see(Seen { connection, bytes, complete: false });
         }
-        self.with(|state| state.closed.insert(connection));
+        self.with(|state| {
+            state.begun.remove(&connection);
+            state.closed.insert(connection);
+        });
     }
 
     fn is_early(&self) -> bool {
@@ -196,6 +222,11 @@ fn progress(bytes: &[u8]) -> Progress {
         },
         _ => Progress::Malformed,
     }
+}
+
+/// Whether it is no request, however much of it there is.
+pub(crate) fn is_malformed(bytes: &[u8]) -> bool {
+    matches!(progress(bytes), Progress::Malformed)
 }
 
 /// A message with its chunks made one, since their borders are whoever's.
