@@ -153,7 +153,7 @@ impl Inbound {
 // === impl Fatal ===
 
 impl Fatal {
-    fn new(code: u32) -> Fatal {
+    pub(super) fn new(code: u32) -> Fatal {
         Fatal { code, what: Malformed::H2Protocol }
     }
 
