@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::body::{Body, Frame};
 use crate::client::RequestBody;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fields::Fields;
 use crate::server::ReplyBody;
 
@@ -24,8 +24,8 @@ pub trait Sink: Sized {
     async fn end(self) -> Result<()>;
     /// Writes what was kept back.
     async fn flush(&mut self) -> Result<()>;
-    /// Cuts off.
-    fn abort(self);
+    /// Cuts off, because reading broke.
+    async fn broken(self, error: &Error);
 }
 
 /// What a pump did.
@@ -75,7 +75,8 @@ pub async fn pump_with<S: Sink>(body: &mut Body, mut sink: S, on_trailers: impl 
                 return Ok(pumped);
             }
             Some(Err(error)) => {
-                sink.abort();
+                // Boxed, because it is rare.
+                Box::pin(sink.broken(&error)).await;
                 return Err(error);
             }
             None => {
@@ -102,8 +103,8 @@ macro_rules! sink {
             fn flush(&mut self) -> impl Future<Output = Result<()>> {
                 <$type>::flush(self)
             }
-            fn abort(self) {
-                <$type>::abort(self)
+            async fn broken(self, _error: &Error) {
+                self.abort();
             }
         }
     };

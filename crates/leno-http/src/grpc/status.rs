@@ -96,6 +96,12 @@ impl Status {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Status {
+        Status::from(&error)
+    }
+}
+
+impl From<&Error> for Status {
+    fn from(error: &Error) -> Status {
         let code = match (error.kind(), error.processed()) {
             (_, Processed::No) => Code::Unavailable,
             (ErrorKind::Timeout(_), _) => Code::DeadlineExceeded,

@@ -36,7 +36,7 @@ pub(super) struct Upgrade {
 /// The body of an answer on its way out.
 pub(super) struct AnswerBody {
     sink: ReplyBody,
-    /// It is of gRPC, so that its status stands in trailers: where none come, the client hears of that.
+    /// It is of gRPC, so that its status stands in trailers: where none come, the client hears why.
     owes_status: bool,
 }
 
@@ -96,7 +96,10 @@ impl Exchange<'_> {
                 }
                 self.record.sent(pumped.bytes);
             }
-            Err(error) => self.record.broken(&relay_failure(plan, error)),
+            Err(error) => {
+                trailer_status.set(broken_off(owes_status, &error).map(|status| status.code as u8));
+                self.record.broken(&relay_failure(plan, error));
+            }
         }
         if self.is_grpc && trailer_status.get().is_some() {
             self.record.status(200, trailer_status.get());
@@ -152,13 +155,23 @@ impl Sink for AnswerBody {
         self.sink.flush()
     }
 
-    fn abort(self) {
-        self.sink.abort();
+    async fn broken(self, error: &Error) {
+        match broken_off(self.owes_status, error) {
+            // A reset would be heard as INTERNAL, whatever broke.
+            Some(status) => drop(self.sink.trailers(status.trailers()).await),
+            None => self.sink.abort(),
+        }
     }
 }
 
 fn without_status() -> Status {
     Status::new(Code::Internal, "the answer ended without a status")
+}
+
+/// What a client of gRPC hears of an answer that broke off upstream: what it would hear without a proxy.
+fn broken_off(owes_status: bool, error: &Error) -> Option<Status> {
+    let heard = owes_status && error.side() == Side::Upstream;
+    heard.then(|| Status::new(Status::from(error).code, "the answer broke off"))
 }
 
 fn change_answer(plan: &Plan<'_>, head: &mut ResponseHead) {
