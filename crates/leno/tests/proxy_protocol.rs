@@ -143,6 +143,13 @@ fn from_others_than_listed_proxies_no_header_is_read() {
 }
 
 #[test]
+fn a_request_is_not_sent_where_a_header_is_wanted() {
+    let edge = edge();
+    let answer = ask(UNLISTED, edge.http, b"GET /told HTTP/1.1\r\nHost: edge.test\r\nConnection: close\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 500 ") && answer.contains("x-leno-reason: unresolved_reference"), "{answer}");
+}
+
+#[test]
 fn hostile_headers_end_the_connection_and_reach_nobody() {
     // Nobody else speaks to it, so that everything that is counted comes from here.
     let edge = Edge::start();
@@ -361,6 +368,10 @@ fn resources(ports: [SocketAddr; 6], services: [(&str, SocketAddr); 3]) -> Strin
              rules: [{{backendRefs: [{{name: {service}, port: {port}}}]}}]\n"
         )
     };
+    let refused = format!(
+        "---\n{gateway_api}kind: HTTPRoute\nmetadata: {{name: told}}\nspec:\n  parentRefs: [{{name: edge, sectionName: http}}]\n  \
+         rules: [{{matches: [{{path: {{value: /told}}}}], backendRefs: [{{name: seen, port: 80}}]}}]\n"
+    );
     let routes = [
         route(
             "HTTPRoute",
@@ -391,7 +402,7 @@ fn resources(ports: [SocketAddr; 6], services: [(&str, SocketAddr); 3]) -> Strin
             at.ip()
         )
     };
-    gateway + &routes.concat() + &services.map(service).concat()
+    gateway + &refused + &routes.concat() + &services.map(service).concat()
 }
 
 /// HAProxy in front of the gateway: the listed proxy.
