@@ -13,7 +13,6 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use leno_net::Stream;
@@ -29,7 +28,7 @@ use crate::fields::Fields;
 use crate::h2::server::PREFACE;
 use crate::limits::Malformed;
 use crate::message::{RequestHead, ResponseHead, Version};
-use crate::pace::{self, Pace, Uptake};
+use crate::pace::{self, Pace};
 use crate::server::{Reply, Served, ServerOptions};
 use crate::tunnel::Tunnel;
 
@@ -201,8 +200,10 @@ impl Conn {
         // Of a body that is here already no byte shall be seen by anybody before its fault is.
         Decoder::check(request.framing, &inbound.buffer, &self.options.limits)?;
         inbound.decoder = Decoder::new(request.framing);
-        let paced = matches!(request.framing, Framing::Length(_)) && self.options.limits.body_rate_min > 0;
-        inbound.pace = paced.then(|| Pace::new(inbound.buffer.len()));
+        let here = inbound.buffer.len();
+        let awaited = matches!(request.framing, Framing::Length(length) if length > here as u64);
+        let paced = awaited && self.options.limits.body_rate_min > 0;
+        inbound.pace = paced.then(|| Box::new(Pace::new(here)));
         Ok(request)
     }
 
@@ -379,7 +380,8 @@ impl Conn {
         // What has a length is no stream of events or calls, and needs no look.
         let at_leisure = length == BodyLength::Unknown && pace::is_read_at_leisure(&head.fields);
         let hurried = self.options.limits.response_rate_min > 0 && !at_leisure;
-        outbound.uptake = hurried.then(|| Uptake::new(&self.options.limits, Duration::ZERO));
+        self.wire.hurried.set(hurried);
+        outbound.uptake = None;
         self.reply.set(ReplyState::Begun);
     }
 
@@ -614,5 +616,17 @@ impl Drop for H1ReplyBody {
             conn.reply.set(ReplyState::Broken);
             Conn::release(conn);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The allocator hands out 448 bytes, and then 512: one more would be 64 more for every open connection.
+    #[test]
+    fn a_connection_with_its_counts_has_448_bytes_at_most() {
+        let size = size_of::<Conn>() + 2 * size_of::<usize>();
+        assert!(size <= 448, "{size} bytes");
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Wire {
     pub(crate) outbound: RefCell<Outbound>,
     /// A write was begun and not finished: what was written is cut off somewhere.
     torn: Cell<bool>,
+    /// Whether the response that is being written has to be read at a rate.
+    pub(crate) hurried: Cell<bool>,
     /// Beats with every write.
     pulse: Cell<u32>,
 }
@@ -44,8 +46,9 @@ pub(crate) struct Inbound {
     /// How much to make room for: grows while a body fills what it is given.
     room: usize,
     ended: bool,
-    /// Of the body that is being read; absent when it may be as slow as it likes.
-    pub(crate) pace: Option<Pace>,
+    /// Of the body that is being read; absent when it may be as slow as it likes. Boxed, because a connection that waits
+    /// for a request has none.
+    pub(crate) pace: Option<Box<Pace>>,
 }
 
 /// The direction that is written.
@@ -55,8 +58,9 @@ pub(crate) struct Outbound {
     at: usize,
     pub(crate) encoder: Encoder,
     timer: Timer,
-    /// Of the response that is being written; absent when it may be read as slowly as its reader likes.
-    pub(crate) uptake: Option<Uptake>,
+    /// Of the response that is being written, if it is hurried, since it had to wait for the first time; which few do, so
+    /// it is boxed.
+    pub(crate) uptake: Option<Box<Uptake>>,
 }
 
 /// What ends a read or write.
@@ -117,6 +121,7 @@ impl Wire {
                 uptake: None,
             }),
             torn: Cell::new(false),
+            hurried: Cell::new(false),
             pulse: Cell::new(0),
         }
     }
@@ -321,10 +326,12 @@ impl Wire {
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(WireError::Io(error))),
                 Poll::Pending => {
-                    let Some(uptake) = &mut outbound.uptake else {
+                    if !self.hurried.get() {
                         ready!(outbound.timer.poll(cx, limits.stream_idle_timeout));
                         return Poll::Ready(Err(WireError::Timeout));
-                    };
+                    }
+                    let begin = || Box::new(Uptake::new(limits, Duration::ZERO));
+                    let uptake = outbound.uptake.get_or_insert_with(begin);
                     loop {
                         let until = uptake.waits(limits, || (Instant::now(), queued(stream)));
                         ready!(outbound.timer.poll_until(cx, until));
