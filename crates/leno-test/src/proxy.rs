@@ -13,8 +13,8 @@ use leno_model::snapshot::{
     Action, BalancePolicy, Cluster, Endpoint, EndpointHealth, Endpoints, HostPattern, Listener, Match, Origin, Retry,
     RouteConfig, Rule, VirtualHost, WeightedCluster,
 };
-use leno_net::{Address, Network};
 use leno_net::dial::HostDial;
+use leno_net::{Address, Network};
 use leno_proxy::held::Held;
 use leno_proxy::listener::{self, Commands, Key, Purpose};
 use leno_proxy::lookup::{self, Tables};
