@@ -9,6 +9,7 @@ mod mesh;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use leno_control::Error;
 use leno_model::document::{self, Parsed};
@@ -40,7 +41,7 @@ struct Case {
     value: Value,
     mesh: Mesh,
     parsed: Parsed,
-    /// Routes that validation refused: they are not in effect.
+    /// Whether validation refused some: they are not in effect.
     refused: bool,
 }
 
@@ -61,10 +62,14 @@ async fn every_case_of_the_gateway_api_holds_from_text_to_matcher() {
             case.delete(list(&deleted["resources"])).await;
             requests += case.hold(deleted, &mut failures);
         }
+        for step in list(&case.value["changed"]) {
+            case.change(list(&step["resources"])).await;
+            requests += case.hold(step, &mut failures);
+        }
     }
     println!("{} cases of the Gateway API, {requests} requests, from text to matcher", files.len());
     assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
-    assert!(files.len() >= 105, "only {} cases were found", files.len());
+    assert!(files.len() >= 134, "only {} cases were found", files.len());
 }
 
 // === impl Case ===
@@ -98,14 +103,51 @@ impl Case {
                 failures.push(format!("{}: {route} is not {reason}: {:?}", self.name, said.collect::<Vec<_>>()));
             }
         }
-        let requests = list(&told["requests"]);
-        for request in requests {
+        failures.extend(self.status_faults(told));
+        let by_tls = |request: &&Value| request["byTls"] == true || request["handshake"].is_string();
+        let requests: Vec<&Value> = list(&told["requests"]).iter().filter(|request| !by_tls(request)).collect();
+        for request in &requests {
             let outcome = self.ask(request);
             let faults = outcome.faults(request, self.namespace());
             failures
                 .extend(faults.into_iter().map(|fault| format!("{}: {request}: {fault}\n  {outcome:?}", self.name)));
         }
         requests.len()
+    }
+
+    /// Resources that are not as good as they must be, or not in the conflict that they must be in.
+    fn status_faults(&self, told: &Value) -> Vec<String> {
+        let statuses = self.mesh.control.statuses();
+        let of = |resource: &Value| {
+            let key: ResourceKey = resource.as_str().unwrap().parse().unwrap();
+            statuses.iter().find(|status| status.resource == key)
+        };
+        let is_bad = |resource: &&Value| !of(resource).is_some_and(leno_control::status::ResourceStatus::is_good);
+        let bad = list(&told["accepted"]).iter().filter(is_bad);
+        let bad = bad.map(|resource| format!("{}: {resource} is not accepted: {:?}", self.name, of(resource)));
+        let conflict = |c: &leno_control::status::Condition| c.r#type == "Conflicted" && c.status;
+        let is_alone = |resource: &&Value| !of(resource).is_some_and(|status| status.conditions.iter().any(conflict));
+        let alone = list(&told["conflicted"]).iter().filter(is_alone);
+        let alone = alone.map(|resource| format!("{}: {resource} is not in conflict", self.name));
+        let mut faults: Vec<String> = bad.chain(alone).collect();
+        for (resource, condition) in told["says"].as_object().into_iter().flatten() {
+            let said = of(&Value::from(resource.as_str())).map(|status| &status.conditions);
+            let says = |c: &leno_control::status::Condition| *condition == *c.r#type && c.status;
+            if !said.is_some_and(|said| said.iter().any(says)) {
+                faults.push(format!("{}: {resource} does not say {condition}: {said:?}", self.name));
+            }
+        }
+        faults
+    }
+
+    /// Puts these in the place of those of their names.
+    async fn change(&self, new: &[Value]) {
+        let texts: Vec<String> = new.iter().map(Value::to_string).collect();
+        let new = document::parse(&self.name, &texts.join("\n---\n"));
+        let mut parsed = self.parsed.clone();
+        parsed.resources.retain(|old| new.resources.iter().all(|new| new.resource.key != old.resource.key));
+        parsed.resources.extend(new.resources);
+        self.mesh.control.apply(leno_control::Apply { parsed, ..apply("older", "") }).await.unwrap();
     }
 
     async fn delete(&self, resources: &[Value]) {
@@ -130,10 +172,8 @@ impl Case {
             faults.push(format!("{}: the set is refused: {:?}", self.name, self.mesh.control.check(&self.parsed)));
         }
         for route in list(&self.value["notAccepted"]).iter().filter_map(Value::as_str) {
-            let in_force = self.mesh.control.statuses().into_iter().find(|status| {
-                let key = &status.resource;
-                route == &*key.name || route == format!("{}/{}", key.namespace, key.name)
-            });
+            let key: ResourceKey = route.parse().unwrap();
+            let in_force = self.mesh.control.statuses().into_iter().find(|status| status.resource == key);
             let accepted =
                 in_force.filter(|status| status.conditions.iter().all(|c| c.r#type != "Accepted" || c.status));
             faults.extend(accepted.map(|_| format!("{}: {route} is accepted", self.name)));
@@ -156,11 +196,12 @@ impl Case {
             None => {
                 let name = asked["gateway"].as_str().or(self.value["gateway"].as_str()).unwrap();
                 let node = gateway("infra", name);
-                let port = asked["port"].as_u64().or(asked["tcp"].as_u64());
+                let port = ["port", "tcp", "udp"].iter().find_map(|kind| asked[kind].as_u64());
                 let port = port.or(asked["tls"].is_string().then_some(443));
                 let names =
                     leno_xds::provide::Provide::names(&self.mesh.control, &node, leno_xds::kind::Kind::Listener);
-                let named = names.iter().find(|n| port.is_none_or(|port| n.ends_with(&format!(":{port}"))));
+                let udp = if asked["udp"].is_u64() { "/udp" } else { "" };
+                let named = names.iter().find(|n| port.is_none_or(|port| n.ends_with(&format!(":{port}{udp}"))));
                 let first = self.first_port(name);
                 let name = match port {
                     Some(_) => named.cloned(),
@@ -170,7 +211,7 @@ impl Case {
             }
         };
         let Some(listener) = listener else { return Outcome::default() };
-        if asked["tcp"].is_u64() {
+        if asked["tcp"].is_u64() || asked["udp"].is_u64() {
             return forward(&listener.tcp, 200);
         }
         if let Some(name) = asked["tls"].as_str() {
@@ -225,16 +266,12 @@ fn declare(mesh: &Mesh) -> String {
     let mut resources = String::new();
     for (number, (name, service)) in services["services"].as_object().unwrap().iter().enumerate() {
         let (namespace, name) = name.split_once('/').unwrap();
-        let ports: Vec<(u16, &str)> = service["ports"]
-            .as_object()
-            .unwrap()
-            .iter()
-            .map(|(p, k)| (p.parse().unwrap(), k.as_str().unwrap()))
-            .collect();
+        let ports: Vec<(u16, &Value)> =
+            service["ports"].as_object().unwrap().iter().map(|(port, said)| (port.parse().unwrap(), said)).collect();
         if ports.is_empty() {
             continue;
         }
-        let written: Vec<String> = ports.iter().map(|(n, k)| format!("{{port: {n}, protocol: {k}}}")).collect();
+        let written: Vec<String> = ports.iter().map(|(number, said)| port(*number, said)).collect();
         resources += &format!(
             "---\napiVersion: leno.mesh/v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec:\n  ports: [{}]\n",
             written.join(", ")
@@ -250,6 +287,18 @@ fn declare(mesh: &Mesh) -> String {
         mesh.instances.put(one, ProbeResult::Unknown);
     }
     resources
+}
+
+/// A port as a service declares it.
+fn port(number: u16, said: &Value) -> String {
+    let protocol = match said.as_str().or(said["speaks"].as_str()).unwrap() {
+        "udp" => String::new(),
+        "https" => ", protocol: http".to_owned(),
+        "grpcs" => ", protocol: grpc".to_owned(),
+        speaks => format!(", protocol: {speaks}"),
+    };
+    let name = said["name"].as_str().map(|name| format!(", name: {name}")).unwrap_or_default();
+    format!("{{port: {number}{protocol}{name}}}")
 }
 
 fn request(config: &RouteConfig, asked: &Value, port: u16) -> Outcome {
@@ -294,11 +343,18 @@ fn forward(clusters: &[WeightedCluster], status: u16) -> Outcome {
     outcome
 }
 
-/// `echo-v1.conformance.mesh:80` as `conformance/echo-v1`.
+/// `echo-v1.conformance.mesh:80` as `conformance/echo-v1`, or the service whose instances it has.
 fn service_of(cluster: &str) -> String {
+    static SERVICES: LazyLock<Value> = LazyLock::new(|| {
+        let text = fs::read_to_string(folder().join("services.yaml")).unwrap();
+        document::values("services", &text).0.remove(0)
+    });
     let mut labels = cluster.split('.');
     let (name, namespace) = (labels.next().unwrap(), labels.next().unwrap());
-    format!("{namespace}/{name}")
+    match list(&SERVICES["services"][format!("{namespace}/{name}")]["sameInstancesAs"]) {
+        [one] => format!("{namespace}/{}", one.as_str().unwrap()),
+        _ => format!("{namespace}/{name}"),
+    }
 }
 
 fn covers(pattern: &HostPattern, name: &str) -> bool {
@@ -329,7 +385,7 @@ impl Outcome {
         let mut faults = Vec::new();
         // What a service does with its tries and its time is not for the matcher.
         let acts = asked["acts"]["status"].is_u64() || asked["acts"]["delay"].is_string();
-        let stream = asked["tls"].is_string() || asked["tcp"].is_u64();
+        let stream = ["tls", "tcp", "udp"].iter().any(|kind| !asked[kind].is_null());
         let code = asked["code"].as_u64().map(|code| if code == 12 { 404 } else { 200 });
         let statuses: Vec<u64> = match &asked["status"] {
             Value::Array(all) => all.iter().filter_map(Value::as_u64).collect(),

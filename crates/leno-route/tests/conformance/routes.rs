@@ -32,7 +32,7 @@ type Gateways<'a> = BTreeMap<String, (&'a str, &'a [GatewayListener])>;
 pub(crate) struct Ports {
     /// HTTP and gRPC on gateways: by gateway and port, per listener.
     pub(crate) gateways: BTreeMap<Port, Listeners<Rule>>,
-    /// TLS and TCP on gateways, alike; TCP has no names.
+    /// TLS, TCP and UDP on gateways, alike; TCP and UDP have no names.
     pub(crate) streams: BTreeMap<Port, Listeners<Name>>,
     /// HTTP and gRPC in the mesh: routes by `namespace/service`, each with its own namespace and port.
     pub(crate) services: BTreeMap<String, Vec<MeshRule>>,
@@ -44,7 +44,7 @@ pub(crate) struct Ports {
 
 /// What backends may be: services that exist, and what grants permit of those in other namespaces.
 struct Known<'a> {
-    services: &'a [String],
+    services: &'a BTreeMap<String, String>,
     /// With the namespace of each.
     grants: Vec<(&'a str, &'a ReferenceGrantSpec)>,
 }
@@ -59,8 +59,9 @@ struct Route<'a> {
 // === impl Ports ===
 
 impl Ports {
-    /// The resources with the number of the set in which they were applied, and the services that exist.
-    pub(crate) fn new(resources: &[(u64, &Resource)], services: &[String]) -> Self {
+    /// The resources with the number of the set in which they were applied, and the services that exist with who answers
+    /// for them.
+    pub(crate) fn new(resources: &[(u64, &Resource)], services: &BTreeMap<String, String>) -> Self {
         let mut ports = Self::default();
         let grants = resources.iter().filter_map(|(_, resource)| grant(resource)).collect();
         let known = &Known { services, grants };
@@ -69,7 +70,7 @@ impl Ports {
             ports.first_port.insert(name.clone(), listeners[0].port.get());
             for listener in *listeners {
                 let port = (name.clone(), listener.port.get());
-                if listener.protocol == GatewayProtocol::Http {
+                if speaks_http(listener.protocol) {
                     ports.gateways.entry(port).or_default().entry(host_of(listener)).or_default();
                 } else {
                     ports.streams.entry(port).or_default().entry(host_of(listener)).or_default();
@@ -84,6 +85,7 @@ impl Ports {
                 Spec::GrpcRoute(spec) => ports.attach(&route, &gateways, |age| grpc_rules(spec, age, &route, known)),
                 Spec::TlsRoute(spec) => ports.attach_stream(&route, &gateways, &spec.rules[0].backend_refs, known),
                 Spec::TcpRoute(spec) => ports.attach_stream(&route, &gateways, &spec.rules[0].backend_refs, known),
+                Spec::UdpRoute(spec) => ports.attach_stream(&route, &gateways, &spec.rules[0].backend_refs, known),
                 _ => {}
             }
         }
@@ -107,9 +109,7 @@ impl Ports {
                 self.services.entry(service).or_default().extend(own);
                 self.accepted.push(route.words());
             }
-            for (port, listener, hosts) in
-                route.listeners(parent, gateways, |protocol| protocol == GatewayProtocol::Http)
-            {
+            for (port, listener, hosts) in route.listeners(parent, gateways, speaks_http) {
                 let placed =
                     hosts.iter().flat_map(|host| rules.iter().map(|(k, r)| (host.clone(), k.clone(), r.clone())));
                 self.gateways.entry(port).or_default().entry(listener).or_default().extend(placed);
@@ -125,7 +125,11 @@ impl Ports {
         backends: &[BackendRef],
         known: &Known<'_>,
     ) {
-        let wanted = if route.kind == "TLSRoute" { GatewayProtocol::Tls } else { GatewayProtocol::Tcp };
+        let wanted = match route.kind {
+            "TLSRoute" => GatewayProtocol::Tls,
+            "UDPRoute" => GatewayProtocol::Udp,
+            _ => GatewayProtocol::Tcp,
+        };
         for parent in route.resource.spec.parents() {
             for (port, listener, hosts) in route.listeners(parent, gateways, |protocol| protocol == wanted) {
                 self.accepted.push(route.words());
@@ -144,7 +148,7 @@ impl Ports {
 // === impl Known ===
 
 impl Known<'_> {
-    /// The service, as `namespace/name`, if the route may refer to it and it exists.
+    /// Who answers for the service, as `namespace/name`, if the route may refer to it and it exists.
     fn name(&self, route: &Route<'_>, backend: &BackendView<'_>) -> Option<String> {
         let namespace = backend.namespace.unwrap_or(route.namespace());
         let is_service = backend.kind == "Service" && backend.group.is_empty();
@@ -155,8 +159,8 @@ impl Known<'_> {
             *of == namespace && grant.permits(kind, route.namespace(), backend)
         };
         let name = format!("{namespace}/{}", backend.name);
-        let is_known = is_service && (is_near || self.grants.iter().any(permits)) && self.services.contains(&name);
-        is_known.then_some(name)
+        let is_permitted = is_service && (is_near || self.grants.iter().any(permits));
+        self.services.get(&name).filter(|_| is_permitted).cloned()
     }
 }
 
@@ -218,6 +222,10 @@ impl Route<'_> {
         };
         from && (allowed.kinds.is_empty() || allowed.kinds.iter().any(|kind| kind.kind == self.kind))
     }
+}
+
+fn speaks_http(protocol: GatewayProtocol) -> bool {
+    matches!(protocol, GatewayProtocol::Http | GatewayProtocol::Https)
 }
 
 fn gateway(resource: &Resource) -> Option<(String, (&str, &[GatewayListener]))> {

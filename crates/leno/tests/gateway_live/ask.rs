@@ -1,7 +1,8 @@
-//! What is asked through a proxy, over each version of HTTP or as bytes, and what came back.
+//! What is asked through a proxy, over each version of HTTP, as bytes or as a datagram, in clear or over TLS, and what came
+//! back.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,14 +11,17 @@ use leno_http::{Body, BodyLength, Connection, Frame, Method, RequestHead, pump};
 use leno_net::Stream;
 use leno_runtime::task;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
 
 use crate::echo::{ACTS_FIELD, ID_FIELD, joined};
+use crate::tls::{Asked, Tls};
 
 const GRPC_SERVICE: &str = "gateway_api_conformance.echo_basic.grpcecho.GrpcEcho";
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// After so long a datagram that is not answered counts as lost, and another is sent.
+const LOST: Duration = Duration::from_secs(1);
 
 /// An answer, read whole.
 #[derive(Debug, Default)]
@@ -30,9 +34,10 @@ pub(crate) struct Answer {
 }
 
 /// A client of one address that keeps its connection while it can.
-pub(crate) struct Client {
+pub(crate) struct Client<'a> {
     to: SocketAddr,
     http2: bool,
+    over: Option<(&'a Tls, Asked<'a>)>,
     kept: Option<Connection>,
 }
 
@@ -56,29 +61,65 @@ pub(crate) fn head(asked: &Value, authority: &str, id: &str) -> RequestHead {
     head
 }
 
-/// Sends bytes on a connection of its own, and gives the line that comes back; empty when it is closed.
-pub(crate) async fn bytes(to: SocketAddr, bytes: &[u8]) -> String {
-    let mut answer = String::new();
+/// Sends bytes on a connection of its own, over TLS with a name if there is one, and gives the line that comes back; empty
+/// when it is closed.
+pub(crate) async fn bytes(to: SocketAddr, over: Option<(&Tls, Asked<'_>)>, bytes: &[u8]) -> String {
     let exchange = async {
         // A port at which nothing listens closes as well.
-        let Ok(mut stream) = TcpStream::connect(to).await else { return };
-        if stream.write_all(bytes).await.is_ok() {
-            let _ = stream.read_to_string(&mut answer).await;
+        let Ok(stream) = TcpStream::connect(to).await else { return String::new() };
+        match over {
+            None => say(stream, bytes).await,
+            Some((tls, asked)) => match tls.connect(stream, &asked).await {
+                Ok(clear) => say(clear, bytes).await,
+                Err(_) => String::new(),
+            },
         }
     };
-    tokio::time::timeout(TIMEOUT, exchange).await.expect("the connection is answered or closed");
+    tokio::time::timeout(TIMEOUT, exchange).await.expect("the connection is answered or closed")
+}
+
+async fn say(mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8]) -> String {
+    let mut answer = String::new();
+    if stream.write_all(bytes).await.is_ok() {
+        let _ = stream.read_to_string(&mut answer).await;
+    }
     answer
 }
 
-/// A ClientHello that names `host`.
-pub(crate) fn hello(host: &str) -> Vec<u8> {
-    let vector16 = |bytes: &[u8]| [&(bytes.len() as u16).to_be_bytes()[..], bytes].concat();
-    let name = [&[0][..], &vector16(host.as_bytes())].concat();
-    let extension = [&[0, 0][..], &vector16(&vector16(&name))].concat();
-    let body = [&[3, 3][..], &[7; 32], &[0], &vector16(&[0x13, 1]), &[1, 0], &vector16(&extension)].concat();
-    let body = [&(body.len() as u32).to_be_bytes()[1..], &body].concat();
-    let handshake = [&[1][..], &body].concat();
-    [&[0x16, 3, 1][..], &vector16(&handshake)].concat()
+/// Sends a datagram from a socket of its own and gives what comes back.
+pub(crate) async fn datagram(to: SocketAddr, bytes: &[u8]) -> String {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    socket.connect(to).await.unwrap();
+    let mut buffer = [0; 2048];
+    let exchange = async {
+        loop {
+            // A port that is not open yet says so with the next call.
+            let _ = socket.send(bytes).await;
+            if let Ok(Ok(length)) = tokio::time::timeout(LOST, socket.recv(&mut buffer)).await {
+                return length;
+            }
+        }
+    };
+    match tokio::time::timeout(TIMEOUT, exchange).await {
+        Ok(length) => String::from_utf8_lossy(&buffer[..length]).into_owned(),
+        Err(_) => String::new(),
+    }
+}
+
+/// Asks where no TLS may come about; what is wrong with it.
+pub(crate) async fn refused(to: SocketAddr, tls: &Tls, asked: &Asked<'_>) -> Option<String> {
+    let exchange = async {
+        let stream = match TcpStream::connect(to).await {
+            Ok(stream) => stream,
+            Err(error) => return Some(format!("connect to {to}: {error}")),
+        };
+        let clear = tls.connect(stream, asked).await.ok()?;
+        // In TLS 1.3 a client is done before its certificate was looked at.
+        let answer = say(clear, format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", asked.name).as_bytes()).await;
+        (!answer.is_empty()).then(|| format!("it is answered: {answer}"))
+    };
+    let timed = tokio::time::timeout(TIMEOUT, exchange).await;
+    timed.unwrap_or_else(|_| Some("it is neither answered nor closed".to_owned()))
 }
 
 /// Upgrades a connection and sends these messages; what went wrong.
@@ -125,9 +166,9 @@ fn frame(message: &Value) -> Vec<u8> {
 
 // === impl Client ===
 
-impl Client {
-    pub(crate) fn new(to: SocketAddr, http2: bool) -> Self {
-        Self { to, http2, kept: None }
+impl<'a> Client<'a> {
+    pub(crate) fn new(to: SocketAddr, http2: bool, over: Option<(&'a Tls, Asked<'a>)>) -> Self {
+        Self { to, http2, over, kept: None }
     }
 
     /// Sends it and reads the answer whole.
@@ -169,12 +210,18 @@ impl Client {
     async fn connect(&self) -> Result<Connection, String> {
         let stream = TcpStream::connect(self.to).await.map_err(|error| format!("connect to {}: {error}", self.to))?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        let stream = match &self.over {
+            None => Stream::from(stream),
+            Some((tls, asked)) => {
+                let shaken = tls.connect(stream, asked).await;
+                Stream::from(shaken.map_err(|error| format!("TLS with {}: {error}", self.to))?)
+            }
+        };
         let options = Rc::default();
         if !self.http2 {
-            return Ok(Connection::h1(Stream::from(stream), &options));
+            return Ok(Connection::h1(stream, &options));
         }
-        let (connection, driver) =
-            Connection::h2(Stream::from(stream), &options).await.map_err(|error| error.to_string())?;
+        let (connection, driver) = Connection::h2(stream, &options).await.map_err(|error| error.to_string())?;
         drop(task::spawn("client", driver));
         Ok(connection)
     }

@@ -13,8 +13,10 @@ use leno_model::document;
 use leno_net::Stream;
 use leno_runtime::task;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+
+use crate::tls::Tls;
 
 /// The field by which a request is known.
 pub(crate) const ID_FIELD: &str = "x-request";
@@ -32,6 +34,8 @@ pub(crate) struct Arrival {
     pub(crate) method: String,
     pub(crate) host: String,
     pub(crate) path: String,
+    /// The name that was asked for in TLS; `none` without TLS.
+    pub(crate) tls: String,
     /// Names in lower case, values of one name joined by `,`.
     pub(crate) fields: BTreeMap<String, String>,
 }
@@ -48,13 +52,27 @@ pub(crate) struct Services {
     instances: BTreeMap<String, Vec<IpAddr>>,
 }
 
+#[derive(Clone)]
 struct Service {
     name: String,
     log: Log,
+    /// What the port speaks, as `services.yaml` says it.
+    speaks: String,
+    /// The name that the connection asked for in TLS.
+    tls: String,
+}
+
+/// A port of a service.
+struct Port {
+    number: u16,
+    speaks: String,
+    /// Its name, and the port of the instances that it leads to.
+    name: Option<String>,
+    target: u16,
 }
 
 /// Starts every instance of every service.
-pub(crate) fn start(text: &str) -> Services {
+pub(crate) fn start(text: &str, tls: &Arc<Tls>) -> Services {
     let declared = document::values("services", text).0.remove(0);
     let declared = declared["services"].as_object().unwrap().clone();
     let mut services = Services { log: Log::default(), resources: String::new(), instances: BTreeMap::new() };
@@ -67,41 +85,45 @@ pub(crate) fn start(text: &str) -> Services {
         services.instances.insert(name.clone(), addresses.to_vec());
         let refuses = service["refuses"].as_u64().unwrap_or(0) as usize;
         for address in &addresses[refuses..] {
-            for (port, protocol) in ports(service) {
-                let stream = protocol == "tcp" || protocol == "tls";
-                listeners.push((name.clone(), SocketAddr::new(*address, port + PORT_OFFSET), stream));
+            for port in ports(service) {
+                let (name, log) = (name.clone(), services.log.clone());
+                let service = Service { name, log, speaks: port.speaks, tls: "none".to_owned() };
+                listeners.push((service, SocketAddr::new(*address, port.number + PORT_OFFSET)));
             }
         }
     }
     for (name, service) in &declared {
         services.declare(name, service);
     }
-    let (log, (tell, told)) = (services.log.clone(), std::sync::mpsc::sync_channel(1));
-    std::thread::spawn(move || leno_runtime::threads::control(serve(listeners, log, tell)));
+    let (tls, (tell, told)) = (tls.clone(), std::sync::mpsc::sync_channel(1));
+    std::thread::spawn(move || leno_runtime::threads::control(serve(listeners, tls, tell)));
     told.recv().unwrap();
     services
 }
 
-fn ports(service: &Value) -> Vec<(u16, String)> {
+fn ports(service: &Value) -> Vec<Port> {
     let ports = service["ports"].as_object().unwrap().iter();
-    ports.map(|(port, protocol)| (port.parse().unwrap(), protocol.as_str().unwrap().to_owned())).collect()
+    let port = |(number, said): (&String, &Value)| {
+        let number = number.parse().unwrap();
+        let speaks = said.as_str().or(said["speaks"].as_str()).unwrap().to_owned();
+        let target = said["target"].as_u64().map_or(number, |target| target as u16);
+        Port { number, speaks, name: said["name"].as_str().map(str::to_owned), target }
+    };
+    ports.map(port).collect()
 }
 
-async fn serve(listeners: Vec<(String, SocketAddr, bool)>, log: Log, tell: std::sync::mpsc::SyncSender<()>) {
-    for (name, address, stream) in listeners {
-        let listener = TcpListener::bind(address).await.unwrap();
-        let service = Rc::new(Service { name, log: log.clone() });
+async fn serve(listeners: Vec<(Service, SocketAddr)>, tls: Arc<Tls>, tell: std::sync::mpsc::SyncSender<()>) {
+    for (service, address) in listeners {
+        if service.speaks == "udp" {
+            let socket = UdpSocket::bind(address).await.unwrap();
+            drop(task::spawn("echo", async move { service.answer_datagrams(socket).await }));
+            continue;
+        }
+        let (listener, tls) = (TcpListener::bind(address).await.unwrap(), tls.clone());
         drop(task::spawn("echo", async move {
             while let Ok((accepted, _)) = listener.accept().await {
-                let service = service.clone();
-                drop(task::spawn("echo-connection", async move {
-                    if stream {
-                        return service.answer_bytes(accepted).await;
-                    }
-                    let options = Rc::new(ServerOptions::default());
-                    let forever = std::future::pending();
-                    serve_connection(Stream::from(accepted), Bytes::new(), &options, service, forever).await;
-                }));
+                let (service, tls) = (service.clone(), tls.clone());
+                drop(task::spawn("echo-connection", async move { service.answer(accepted, &tls).await }));
             }
         }));
     }
@@ -122,10 +144,7 @@ impl Services {
         if ports.is_empty() {
             return;
         }
-        let written = ports.iter().map(|(port, protocol)| {
-            format!("{{port: {port}, targetPort: {}, protocol: {protocol}}}", port + PORT_OFFSET)
-        });
-        let written: Vec<String> = written.collect();
+        let written: Vec<String> = ports.iter().map(Port::written).collect();
         let (namespace, alone) = name.split_once('/').unwrap();
         let same = service["sameInstancesAs"].as_array().into_iter().flatten();
         let mut of: Vec<String> = same.map(|other| format!("{namespace}/{}", other.as_str().unwrap())).collect();
@@ -139,6 +158,22 @@ impl Services {
             written.join(", "),
             endpoints.join(", ")
         );
+    }
+}
+
+// === impl Port ===
+
+impl Port {
+    /// As a service declares it.
+    fn written(&self) -> String {
+        let protocol = match &*self.speaks {
+            "udp" => String::new(),
+            "https" => ", protocol: http".to_owned(),
+            "grpcs" => ", protocol: grpc".to_owned(),
+            speaks => format!(", protocol: {speaks}"),
+        };
+        let name = self.name.as_ref().map(|name| format!(", name: {name}")).unwrap_or_default();
+        format!("{{port: {}, targetPort: {}{protocol}{name}}}", self.number, self.target + PORT_OFFSET)
     }
 }
 
@@ -167,12 +202,41 @@ impl Log {
 // === impl Service ===
 
 impl Service {
-    /// Answers the first bytes of a connection with its name and how many bytes came.
-    async fn answer_bytes(&self, mut stream: TcpStream) {
+    async fn answer(mut self, accepted: TcpStream, tls: &Tls) {
+        let is_bytes = matches!(&*self.speaks, "tcp" | "tls");
+        if !matches!(&*self.speaks, "https" | "grpcs" | "tls") {
+            return if is_bytes { self.answer_bytes(accepted).await } else { self.answer_http(accepted.into()).await };
+        }
+        let Ok((clear, name)) = tls.accept(accepted).await else { return };
+        self.tls = name;
+        if is_bytes { self.answer_bytes(clear).await } else { self.answer_http(clear.into()).await }
+    }
+
+    async fn answer_http(self, stream: Stream) {
+        let options = Rc::new(ServerOptions::default());
+        serve_connection(stream, Bytes::new(), &options, Rc::new(self), std::future::pending()).await;
+    }
+
+    /// Answers the first bytes of a connection with its name, that in TLS, and how many bytes came.
+    async fn answer_bytes(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
         let mut first = vec![0; 16 * 1024];
         let Ok(length @ 1..) = stream.read(&mut first).await else { return };
-        self.log.add(Arrival { service: self.name.clone(), ..Arrival::default() });
-        let _ = stream.write_all(format!("{} {length}\n", self.name).as_bytes()).await;
+        let _ = stream.write_all(self.line(length).as_bytes()).await;
+    }
+
+    async fn answer_datagrams(&self, socket: UdpSocket) {
+        let mut buffer = [0; 2048];
+        // What a source that is gone did not take is told here, and no reason to end.
+        loop {
+            let Ok((length, from)) = socket.recv_from(&mut buffer).await else { continue };
+            let _ = socket.send_to(self.line(length).as_bytes(), from).await;
+        }
+    }
+
+    fn line(&self, length: usize) -> String {
+        let (service, tls) = (self.name.clone(), self.tls.clone());
+        self.log.add(Arrival { service, tls, method: "GET".into(), path: "/".into(), ..Arrival::default() });
+        format!("{} {} {length}\n", self.name, self.tls)
     }
 
     async fn echo_messages(&self, reply: Reply) {
@@ -206,6 +270,7 @@ impl Handler for Service {
             method: head.method.as_str().to_owned(),
             host: head.authority.as_ref().map(|host| host.as_str().to_owned()).unwrap_or_default(),
             path: head.path.as_str().to_owned(),
+            tls: self.tls.clone(),
             fields: joined(&head.fields),
         };
         let acts: Value =

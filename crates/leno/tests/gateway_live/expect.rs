@@ -49,6 +49,15 @@ impl Sent<'_> {
         faults
     }
 
+    /// What a service of bytes or datagrams answers; empty where it is nobody's.
+    pub(crate) fn line(&self, to: &str, length: usize) -> String {
+        if to == "nobody" {
+            return String::new();
+        }
+        let passed = self.asked["tls"].as_str().unwrap_or("none");
+        format!("{} {} {length}\n", self.full(to), self.asked["seen"]["tls"].as_str().unwrap_or(passed))
+    }
+
     /// What is wrong with what the services saw, copies apart.
     pub(crate) fn arrival_faults(&self, arrivals: &[Arrival]) -> Vec<String> {
         let copied: Vec<String> = list(&self.asked["mirrors"]).iter().map(|mirror| self.mirror_of(mirror)).collect();
@@ -121,6 +130,8 @@ impl Sent<'_> {
         let host = seen["host"].as_str().or(sent_host);
         let other = host.filter(|host| arrival.host != *host);
         faults.extend(other.map(|host| format!("the service sees host {}, not {host}", arrival.host)));
+        let other = seen["tls"].as_str().filter(|tls| arrival.tls != *tls);
+        faults.extend(other.map(|tls| format!("the service is asked for {} in TLS, not for {tls}", arrival.tls)));
         let absent: Vec<String> =
             list(&seen["absent"]).iter().map(|name| name.as_str().unwrap().to_lowercase()).collect();
         for name in &absent {
@@ -141,7 +152,8 @@ impl Sent<'_> {
     fn location_fault(&self, answer: &Answer) -> Option<String> {
         let wanted = &self.asked["location"];
         wanted.as_object()?;
-        let scheme = wanted["scheme"].as_str().unwrap_or("http");
+        let scheme =
+            wanted["scheme"].as_str().unwrap_or(if self.asked["https"].is_string() { "https" } else { "http" });
         let host = wanted["host"].as_str().unwrap_or(bare_host(self.authority));
         let port = wanted["port"].as_u64().map_or_else(String::new, |port| format!(":{port}"));
         let path = wanted["path"].as_str().or(self.asked["path"].as_str()).unwrap_or("/");

@@ -2,8 +2,7 @@
 //! gateways and sidecars of the built binary, services with real sockets, each request over HTTP/1 and HTTP/2.
 //!
 //! Everything runs in a network namespace of its own, so that gateways have the ports that their cases name (80, 443).
-//! A call is HTTP/2 by nature and an upgrade HTTP/1; connections of bytes, and of TLS that is passed through, are asked
-//! once. Of TLS the hello is sent, from which the gateway takes the name; that it arrives whole is what counts.
+//! A call is HTTP/2 by nature and an upgrade HTTP/1; bytes and datagrams are asked once.
 
 // Real processes are waited for in real time.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
@@ -13,11 +12,13 @@ mod echo;
 mod expect;
 #[path = "../kit/mod.rs"]
 mod kit;
+mod tls;
+mod way;
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use leno_model::document;
@@ -27,6 +28,8 @@ use ask::Client;
 use echo::Services;
 use expect::{Sent, list};
 use kit::mesh::{Mesh, Process};
+use tls::{Asked, Tls};
+use way::{Way, Ways};
 
 const TEST: &str = "every_case_of_the_gateway_api_holds_on_live_proxies";
 /// Says that the test is inside its namespace.
@@ -41,6 +44,8 @@ const SHARE_TIMES: u64 = 5;
 const BEFORE_RETRY: usize = 50;
 /// How long copies may take to arrive.
 const COPY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long what is to hold soon may take.
+const SOON: Duration = Duration::from_secs(10);
 /// What is in force between two cases, so that nothing keeps its age.
 const NOTHING: &str =
     "apiVersion: leno.mesh/v1\nkind: Service\nmetadata: {name: nothing}\nspec: {ports: [{port: 1}]}\n";
@@ -76,6 +81,7 @@ struct Case<'a> {
     value: Value,
     mesh: &'a Mesh,
     services: &'a Services,
+    tls: &'a Tls,
     /// The resources as text, one each.
     resources: Vec<(Value, String)>,
     /// The proxy that is asked at the moment, by name: gateways have the same ports.
@@ -84,32 +90,22 @@ struct Case<'a> {
     faults: Vec<String>,
 }
 
-/// Where a proxy is asked.
-#[derive(Clone, Default)]
-struct Ways {
-    outbound: Option<SocketAddr>,
-    /// Local ports of services that are dialled under another name.
-    to: Vec<(String, SocketAddr)>,
-}
-
 #[derive(Default)]
 struct Counts {
     /// Over HTTP/1, over HTTP/2.
     requests: [u64; 2],
+    /// Of the requests, those over TLS.
+    over_tls: u64,
     streams: u64,
+    datagrams: u64,
     refused: u64,
-}
-
-/// Where a request goes, and the authority that it names.
-struct Way {
-    to: SocketAddr,
-    authority: String,
 }
 
 fn run_cases() {
     let started = Instant::now();
-    let services = echo::start(&fs::read_to_string(folder().join("services.yaml")).unwrap());
     let mesh = Mesh::new();
+    let tls = Arc::new(Tls::new(&mesh.leno.path(way::CERTIFICATES)));
+    let services = echo::start(&fs::read_to_string(folder().join("services.yaml")).unwrap(), &tls);
     let _server = mesh.server();
     put(&mesh, "services", &services.resources).unwrap();
     let mut files: Vec<PathBuf> = fs::read_dir(folder().join("cases")).unwrap().map(|f| f.unwrap().path()).collect();
@@ -118,16 +114,18 @@ fn run_cases() {
     files.retain(|file| only.as_ref().is_none_or(|only| file.to_string_lossy().contains(only)));
     let (mut counts, mut failures) = (Counts::default(), Vec::new());
     for file in &files {
-        let mut case = Case::read(file, &mesh, &services, &mut counts);
+        let mut case = Case::read(file, &mesh, &services, &tls, &mut counts);
         case.run();
         failures.append(&mut case.faults);
     }
     assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
     let [http1, http2] = counts.requests;
     kit::figures(format_args!(
-        "gateway api 1.7.0: {} of {SUITE} cases, {http1} requests over HTTP/1, {http2} over HTTP/2, {} connections of bytes, {} sets refused as they may be, {} absent (reasons in interop/gateway-api/absent.yaml), {:.1} s",
+        "gateway api 1.7.0: {} of {SUITE} cases, {http1} requests over HTTP/1, {http2} over HTTP/2, {} of them over TLS, {} connections of bytes, {} datagrams, {} sets refused as they may be, {} absent (reasons in interop/gateway-api/absent.yaml), {:.1} s",
         files.len(),
+        counts.over_tls,
         counts.streams,
+        counts.datagrams,
         counts.refused,
         absent(),
         started.elapsed().as_secs_f64()
@@ -162,12 +160,12 @@ fn folder() -> PathBuf {
 // === impl Case ===
 
 impl<'a> Case<'a> {
-    fn read(file: &Path, mesh: &'a Mesh, services: &'a Services, counts: &'a mut Counts) -> Self {
+    fn read(file: &Path, mesh: &'a Mesh, services: &'a Services, tls: &'a Tls, counts: &'a mut Counts) -> Self {
         let text = fs::read_to_string(file).unwrap();
         let mut documents = text.split("\n---\n");
         let value = document::values("case", documents.next().unwrap()).0.remove(0);
         let resources = documents.map(|text| (document::values("case", text).0.remove(0), text.to_owned())).collect();
-        Self { value, mesh, services, resources, proxy: None, counts, faults: Vec::new() }
+        Self { value, mesh, services, tls, resources, proxy: None, counts, faults: Vec::new() }
     }
 
     fn run(&mut self) {
@@ -177,17 +175,39 @@ impl<'a> Case<'a> {
         self.hold(&self.value.clone());
         let deleted = self.value["deleted"].clone();
         if deleted.is_object() {
-            let gone = list(&deleted["resources"]);
-            let left = self.resources.iter().filter(|(value, _)| !gone.contains(&Value::from(key(value))));
-            let left: Vec<&str> = left.map(|(_, text)| text.as_str()).collect();
-            // The gateway runs on; it has what is in force when the command says so.
-            put_with(self.mesh, "case", &left.join("\n---\n"), &["--wait=20s"]).unwrap();
+            let gone = list(&deleted["resources"]).to_vec();
+            self.resources.retain(|(value, _)| !gone.contains(&Value::from(key(value))));
+            self.put_again();
             self.hold(&deleted);
+        }
+        for step in list(&self.value["changed"]).to_vec() {
+            for new in list(&step["resources"]) {
+                self.resources.retain(|(value, _)| key(value) != key(new));
+                // JSON is YAML.
+                self.resources.push((new.clone(), new.to_string()));
+            }
+            self.put_again();
+            self.hold(&step);
         }
     }
 
-    /// Looks for the references that are not to be resolved, and asks what is to be asked.
+    /// Puts the resources in force as they are now. The gateway runs on; it has them when the command says so.
+    fn put_again(&mut self) {
+        let texts: Vec<&str> = self.resources.iter().map(|(_, text)| text.as_str()).collect();
+        put_with(self.mesh, "case", &texts.join("\n---\n"), &["--wait=20s"]).unwrap();
+    }
+
+    /// Looks into the status, and asks what is to be asked.
     fn hold(&mut self, told: &Value) {
+        self.check_status(told);
+        for asked in list(&told["requests"]).to_vec() {
+            let way = self.way(&asked);
+            leno_runtime::threads::control(self.ask(&asked, &way)).unwrap();
+        }
+    }
+
+    /// References that are not to be resolved, resources that are good, and those before which another comes.
+    fn check_status(&mut self, told: &Value) {
         for (route, reason) in told["unresolved"].as_object().into_iter().flatten() {
             let (_, status) = self.mesh.api().call("GET", "/api/v1/status", "").unwrap();
             let bad = list(&status["resources"]["bad"]).iter();
@@ -197,9 +217,34 @@ impl<'a> Case<'a> {
                 self.fail(&format!("{route} is not {reason}: {said:?}"));
             }
         }
-        for asked in list(&told["requests"]).to_vec() {
-            let way = self.way(&asked);
-            leno_runtime::threads::control(self.ask(&asked, &way)).unwrap();
+        for (resource, condition) in told["says"].as_object().into_iter().flatten() {
+            let (_, one) = self.mesh.api().call("GET", &format!("/api/v1/resources/{resource}"), "").unwrap();
+            let says = |c: &Value| c["type"] == *condition && c["status"] == true;
+            if !list(&one["status"]["conditions"]).iter().any(says) {
+                self.fail(&format!("{resource} does not say {condition}: {}", one["status"]));
+            }
+        }
+        let (good, other) = (list(&told["accepted"]), list(&told["conflicted"]));
+        if good.is_empty() && other.is_empty() {
+            return;
+        }
+        let (_, status) = self.mesh.api().call("GET", "/api/v1/status", "").unwrap();
+        let bad = list(&status["resources"]["bad"]);
+        let said_of = |resource: &Value| {
+            let resource = resource.as_str().unwrap().to_lowercase();
+            bad.iter().find(|status| status["resource"] == resource)
+        };
+        for resource in good {
+            if let Some(said) = said_of(resource) {
+                self.fail(&format!("{resource} is not accepted: {said}"));
+            }
+        }
+        let is_conflict = |c: &Value| c["type"] == "Conflicted" && c["status"] == true;
+        for resource in other {
+            let said = said_of(resource);
+            if !said.is_some_and(|said| list(&said["conditions"]).iter().any(is_conflict)) {
+                self.fail(&format!("{resource} is not in conflict: {said:?}"));
+            }
         }
     }
 
@@ -259,76 +304,14 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Starts the proxy that is asked, unless it runs, and says how it is reached.
-    fn way(&mut self, asked: &Value) -> Way {
-        let text = |name: &str| asked[name].as_str().or(self.value[name].as_str()).map(str::to_owned);
-        match text("from") {
-            Some(from) => self.mesh_way(asked, &from),
-            None => {
-                let name = text("gateway").unwrap();
-                let first = self.first_port(&name);
-                let port = asked["port"].as_u64().or(asked["tcp"].as_u64());
-                let port = port.or(asked["tls"].is_string().then_some(443)).map_or(first, |port| port as u16);
-                let full = format!("{name}.infra");
-                self.start(&name, Ways::default(), &["--role", "gateway", "--gateway", &full]);
-                let of_port = if port == 80 { String::new() } else { format!(":{port}") };
-                let host = asked["host"].as_str().map_or_else(|| format!("127.0.0.1{of_port}"), str::to_owned);
-                Way { to: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), authority: host }
-            }
-        }
-    }
-
-    fn mesh_way(&mut self, asked: &Value, from: &str) -> Way {
-        let (namespace, name) = from.split_once('/').unwrap();
-        let service = format!("{name}.{namespace}");
-        let mut ways = Ways { outbound: Some(kit::free_address()), to: Vec::new() };
-        for connect in list(&self.value["requests"]).iter().filter_map(|asked| asked["connect"].as_str()) {
-            ways.to.push((connect.to_owned(), kit::free_address()));
-        }
-        let outbound = ways.outbound.unwrap().to_string();
-        let mut arguments = vec!["--service".to_owned(), service, "--outbound-listen".to_owned(), outbound];
-        for (service, address) in ways.to.iter().filter(|(service, _)| !service.starts_with("instance of ")) {
-            arguments.extend(["--to".to_owned(), format!("{service}:80={address}")]);
-        }
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let ways = self.start(from, ways.clone(), &arguments);
-        let host = asked["host"].as_str().unwrap_or_default().to_owned();
-        let Some(connect) = asked["connect"].as_str() else {
-            return Way { to: ways.outbound.unwrap(), authority: host };
-        };
-        if let Some(service) = connect.strip_prefix("instance of ") {
-            let port = asked["port"].as_u64().unwrap() as u16;
-            let instance = self.services.instance(&format!("conformance/{service}"), port);
-            return Way { to: ways.outbound.unwrap(), authority: instance.to_string() };
-        }
-        let (_, to) = ways.to.iter().find(|(service, _)| service == connect).unwrap();
-        Way { to: *to, authority: host }
-    }
-
-    fn start(&mut self, name: &str, ways: Ways, arguments: &[&str]) -> Ways {
-        if let Some((running, _, ways)) = &self.proxy
-            && running == name
-        {
-            return ways.clone();
-        }
-        // The other one has the ports.
-        self.proxy = None;
-        let off: &[&str] = if ways.outbound.is_none() { &["--outbound-listen", "off"] } else { &[] };
-        let process = self.mesh.proxy(&[arguments, off, &["--inbound-listen", "off"]].concat());
-        process.wait_for("ready");
-        self.proxy = Some((name.to_owned(), process, ways.clone()));
-        ways
-    }
-
-    fn first_port(&self, gateway: &str) -> u16 {
-        let is_it = |(value, _): &&(Value, String)| key(value) == format!("Gateway/infra/{gateway}");
-        let (value, _) = self.resources.iter().find(is_it).unwrap();
-        value["spec"]["listeners"][0]["port"].as_u64().unwrap() as u16
-    }
-
     async fn ask(&mut self, asked: &Value, way: &Way) {
-        if asked["tcp"].is_u64() || asked["tls"].is_string() {
+        if asked["tcp"].is_u64() || asked["tls"].is_string() || asked["udp"].is_u64() {
             return self.ask_bytes(asked, way).await;
+        }
+        if asked["handshake"] == "fails" {
+            let over = over(asked, false).expect("what fails is over TLS");
+            let fault = ask::refused(way.to, self.tls, &over).await;
+            return fault.into_iter().for_each(|fault| self.fail(&format!("{asked}: {fault}")));
         }
         for http2 in [false, true] {
             let only2 = asked["grpc"].is_string() || asked["version"] == 2;
@@ -352,12 +335,14 @@ impl<'a> Case<'a> {
         let shares = if asked["shares"].is_object() { SHARE_TIMES } else { 1 };
         let times = asked["times"].as_u64().unwrap_or(1) * shares;
         self.counts.requests[usize::from(http2)] += times;
+        let over = over(asked, http2).map(|over| (self.tls, over));
+        self.counts.over_tls += if over.is_some() { times } else { 0 };
         let sent = Sent { asked, times, authority: &way.authority, namespace: self.namespace() };
         if let Some(messages) = asked["websocket"].as_array() {
             let went = ask::websocket(way.to, &head, messages).await;
             return went.err().into_iter().chain(sent.arrival_faults(&self.services.log.of(&id))).collect();
         }
-        let mut client = Client::new(way.to, http2);
+        let mut client = Client::new(way.to, http2, over);
         if asked["acts"]["status"].is_u64() {
             let plain = serde_json::json!({ "path": asked["path"], "headers": asked["headers"] });
             let plain = ask::head(&plain, &way.authority, "before");
@@ -387,28 +372,30 @@ impl<'a> Case<'a> {
     }
 
     async fn ask_bytes(&mut self, asked: &Value, way: &Way) {
-        let text = asked["tls"].as_str().map_or_else(|| b"who is there\n".to_vec(), ask::hello);
+        const TEXT: &[u8] = b"who is there\n";
         let shares = if asked["shares"].is_object() { SHARE_TIMES } else { 1 };
         let times = asked["times"].as_u64().unwrap_or(1) * shares;
         let sent = Sent { asked, times, authority: "", namespace: "infra" };
         self.services.log.take();
-        self.counts.streams += times;
+        let is_udp = asked["udp"].is_u64();
+        *(if is_udp { &mut self.counts.datagrams } else { &mut self.counts.streams }) += times;
+        let over = asked["tls"].as_str().map(|name| (self.tls, Asked { name, certificate: None, protocol: None }));
         for _ in 0..times {
-            let said = ask::bytes(way.to, &text).await;
-            let wanted = match asked["to"].as_str() {
-                Some("nobody") => String::new(),
-                Some(to) => format!("{} {}\n", sent.full(to), text.len()),
-                None => continue,
+            let wanted = asked["to"].as_str().map(|to| sent.line(to, TEXT.len()));
+            let until = Instant::now() + if asked["soon"] == true { SOON } else { Duration::ZERO };
+            let said = loop {
+                let said =
+                    if is_udp { ask::datagram(way.to, TEXT).await } else { ask::bytes(way.to, over, TEXT).await };
+                if wanted.as_ref().is_none_or(|wanted| said == *wanted) || Instant::now() >= until {
+                    break said;
+                }
             };
-            if said != wanted {
+            if let Some(wanted) = wanted.filter(|wanted| said != *wanted) {
                 return self.fail(&format!("{asked}: {said:?} comes back, not {wanted:?}"));
             }
         }
         if asked["shares"].is_object() {
-            let mut arrivals = self.services.log.take();
-            arrivals.iter_mut().for_each(|arrival| "/".clone_into(&mut arrival.path));
-            arrivals.iter_mut().for_each(|arrival| "GET".clone_into(&mut arrival.method));
-            for fault in sent.arrival_faults(&arrivals) {
+            for fault in sent.arrival_faults(&self.services.log.take()) {
                 self.fail(&format!("{asked}: {fault}"));
             }
         }
@@ -417,6 +404,13 @@ impl<'a> Case<'a> {
     fn namespace(&self) -> &'static str {
         if self.value["from"].is_string() { "conformance" } else { "infra" }
     }
+}
+
+/// The TLS of a request, where it is over TLS.
+fn over(asked: &Value, http2: bool) -> Option<Asked<'_>> {
+    let protocol: &[u8] = if http2 { b"h2" } else { b"http/1.1" };
+    let certificate = asked["certificate"].as_str();
+    asked["https"].as_str().map(|name| Asked { name, certificate, protocol: Some(protocol) })
 }
 
 /// Kind, namespace and name.
