@@ -285,7 +285,7 @@ fn upstream_over_tls(pair: &Pair) -> SocketAddr {
 
 /// As [`echo`], over TLS.
 fn echo_over_tls(pair: &Pair) -> SocketAddr {
-    served_over_tls(pair, say_back)
+    served_over_tls(pair, |stream| say_back(stream))
 }
 
 fn served_over_tls(pair: &Pair, serve: fn(&mut Secured<'_>) -> Option<()>) -> SocketAddr {
