@@ -12,6 +12,7 @@
 
 pub(crate) mod client;
 mod core;
+mod feed;
 mod frame;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;

@@ -6,9 +6,9 @@
 use std::task::{Context, Poll, Waker};
 
 use super::core::{Core, Role};
+use super::feed::Feed;
 use super::frame::{self, Header};
 use super::hpack::{Decoder, Encoder, Sink};
-use super::receive::Feed;
 use super::streams::End;
 use crate::body::{BodyLength, Frame};
 use crate::fields::Known;

@@ -10,8 +10,9 @@ use std::time::Duration;
 use leno_net::Stream;
 
 use super::core::{Core, PING_ALIVE, Role};
+use super::feed::Feed;
 use super::frame;
-use super::receive::{Accepted, Fatal, Feed};
+use super::receive::{Accepted, Fatal};
 use super::streams::End;
 use crate::buffer;
 use crate::limits::{Limits, Strikes};

@@ -6,7 +6,8 @@ use std::task::Waker;
 
 use bytes::BytesMut;
 
-use super::super::receive::{Fatal, Feed};
+use super::super::feed::Feed;
+use super::super::receive::Fatal;
 use super::super::streams::Streams;
 use super::*;
 
