@@ -5,6 +5,7 @@
 //	GET  /get              the request as JSON
 //	POST /post             the body's length, sum and text (of short bodies) as JSON
 //	GET  /stream-bytes/N   N bytes, chunked, byte i being i mod 251
+//	GET  /after/N          a short text after N milliseconds
 package main
 
 import (
@@ -16,9 +17,13 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 )
 
 const patternPeriod = 251
+
+// In milliseconds.
+const longestWait = 1000
 
 func main() {
 	if len(os.Args) != 2 {
@@ -27,6 +32,7 @@ func main() {
 	http.HandleFunc("/get", get)
 	http.HandleFunc("/post", post)
 	http.HandleFunc("/stream-bytes/", stream)
+	http.HandleFunc("/after/", after)
 	log.Fatal(http.ListenAndServe(os.Args[1], nil))
 }
 
@@ -55,6 +61,16 @@ func post(reply http.ResponseWriter, request *http.Request) {
 		}
 	}
 	answer(reply, map[string]any{"data": text.String(), "length": length, "sum": sum, "headers": request.Header})
+}
+
+func after(reply http.ResponseWriter, request *http.Request) {
+	wait, err := strconv.Atoi(strings.TrimPrefix(request.URL.Path, "/after/"))
+	if err != nil || wait < 0 || wait > longestWait {
+		http.Error(reply, "how many milliseconds?", http.StatusBadRequest)
+		return
+	}
+	time.Sleep(time.Duration(wait) * time.Millisecond)
+	fmt.Fprintln(reply, "it is time")
 }
 
 func stream(reply http.ResponseWriter, request *http.Request) {
