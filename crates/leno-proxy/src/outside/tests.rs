@@ -93,10 +93,16 @@ impl Test {
         self.names.names.borrow().values().filter(|known| known.is_under_way()).count()
     }
 
+    /// Waits for other threads, in their time, whatever the runtime's clock says.
     async fn until(&self, is_so: impl Fn() -> bool) {
-        while !is_so() {
+        for _ in 0..20_000 {
+            if is_so() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
             tokio::task::yield_now().await;
         }
+        panic!("it does not come to that within twenty seconds");
     }
 }
 
@@ -112,7 +118,7 @@ fn no_answer() -> Answer {
 async fn equal_names_are_looked_up_once() {
     let test = names();
     let answers = async {
-        test.until(|| test.asked() == 1).await;
+        test.until(|| test.asked() >= 1).await;
         test.answer(1, || Ok(vec![ONE])).await;
     };
     let (one, other, ()) = tokio::join!(test.find("silent.example"), test.find("Silent.Example"), answers);
