@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use kit::http2::*;
 use kit::mesh::Process;
 use kit::{Leno, figures, free_address, leno};
 
@@ -33,8 +34,6 @@ const AGAIN: Duration = Duration::from_millis(100);
 const CALM: Duration = Duration::from_millis(500);
 /// Between two requests of who asks all the while.
 const THINKS: Duration = Duration::from_micros(250);
-/// A connection that is neither answered nor closed is given up then.
-const WAIT: Duration = Duration::from_secs(5);
 /// How much a flood may cost.
 const MEMORY_MB: f64 = 1.0;
 /// How much answers may that nobody takes: 64 KiB for each stream.
@@ -45,19 +44,7 @@ const LOOKS: u32 = 5;
 const STREAMS: u32 = 100;
 const LARGE: usize = 10_000_000;
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
 const UNKNOWN: u8 = 0x42;
-const END_STREAM: u8 = 1;
-const ACK: u8 = 1;
-const END_HEADERS: u8 = 4;
 
 /// `:method: GET`, `:scheme: http`, `:path: /`, `:authority: a`.
 const GET: &[u8] = &[0x82, 0x86, 0x84, 0x01, 1, b'a'];
@@ -75,13 +62,6 @@ struct Flood {
     reads: bool,
     /// The debug data of GOAWAY, and the reason that is counted.
     reason: &'static str,
-}
-
-struct Frame {
-    kind: u8,
-    flags: u8,
-    stream: u32,
-    payload: Vec<u8>,
 }
 
 /// A gateway, an application behind it, and somebody who asks through it.
@@ -474,14 +454,6 @@ fn percentile_99(times: &mut [Duration]) -> Duration {
 
 // === What is written ===
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    frame.extend_from_slice(&[kind, flags]);
-    frame.extend_from_slice(&stream.to_be_bytes());
-    frame.extend_from_slice(payload);
-    frame
-}
-
 /// What a flood writes, all of it made before the first byte is sent.
 fn writes(flood: &Flood) -> Vec<Vec<u8>> {
     let (mut writes, mut bytes, mut frames) = (vec![Vec::new()], 0, 0);
@@ -518,8 +490,7 @@ fn post(stream: u32) -> Vec<u8> {
 }
 
 fn get_large(stream: u32) -> Vec<u8> {
-    let head = [&[0x82, 0x86, 0x04, 6], &b"/large"[..], &[0x01, 1, b'a']].concat();
-    frame(HEADERS, END_HEADERS | END_STREAM, stream, &head)
+    get_path(stream, "/large")
 }
 
 fn ping(n: u32) -> Vec<u8> {
@@ -585,28 +556,6 @@ fn literal(name: &[u8], value: &[u8]) -> Vec<u8> {
 }
 
 // === Connections ===
-
-/// A connection whose client has said this in SETTINGS.
-fn connect(to: SocketAddr, said: &[u8]) -> TcpStream {
-    let mut stream = TcpStream::connect(to).unwrap();
-    stream.set_read_timeout(Some(WAIT)).unwrap();
-    stream.set_write_timeout(Some(WAIT)).unwrap();
-    stream.set_nodelay(true).unwrap();
-    let preface = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(SETTINGS, 0, 0, said)[..]].concat();
-    stream.write_all(&preface).unwrap();
-    // Large, and not as large as it may be: only the windows of streams are tested.
-    stream.write_all(&frame(WINDOW_UPDATE, 0, 0, &0x7000_0000u32.to_be_bytes())).unwrap();
-    stream
-}
-
-fn read(stream: &mut impl Read) -> std::io::Result<Frame> {
-    let mut head = [0; 9];
-    stream.read_exact(&mut head)?;
-    let [a, b, c, kind, flags, d, e, f, g] = head;
-    let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
-    stream.read_exact(&mut payload)?;
-    Ok(Frame { kind, flags, stream: u32::from_be_bytes([d, e, f, g]), payload })
-}
 
 /// The GOAWAY that ends a connection, or how else it ended.
 fn goaway(stream: &mut impl Read) -> Result<Frame, String> {

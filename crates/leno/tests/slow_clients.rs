@@ -1,7 +1,8 @@
 //! A gateway under slowhttptest: heads that never end, bodies that trickle, answers that nobody reads.
 //!
 //! Attackers come from several addresses and take nine tenths of what connections may hold. Everything runs in a network
-//! namespace of its own, where there are as many addresses as are wanted.
+//! namespace of its own, where there are as many addresses as are wanted. HTTP/2, which slowhttptest does not speak, has
+//! readers of the test's own.
 
 // Real processes are waited for in real time.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
@@ -16,8 +17,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use kit::http2::{self, PING, RST_STREAM, WINDOW_UPDATE, frame};
 use kit::mesh::Process;
-use kit::{Leno, figures, leno};
+use kit::{Leno, figures, free_address, leno};
 
 const TEST: &str = "slow_clients_are_ended_in_time_and_the_others_are_served_throughout";
 /// Says that the test is inside its namespace.
@@ -44,6 +46,9 @@ const HEAD_SECONDS: u64 = 10;
 const BODY_GRACE_SECONDS: u64 = 5;
 /// A reader takes a window of 1,152 bytes at once, so it falls below 240 bytes a second after 5 s; 10 s later it is gone.
 const READER_SECONDS: u64 = 15;
+/// Grace of readers of HTTP/2, a second for the window that is taken at once, two looks, and time for the machine.
+const STREAM_SECONDS: std::ops::RangeInclusive<f64> = 8.0..=12.0;
+const WINDOW: u32 = 256;
 const LARGE: usize = 10_000_000;
 const SEND_BUFFER: usize = 64 * 1024;
 
@@ -106,7 +111,7 @@ fn slow_clients_are_ended_in_time_and_the_others_are_served_throughout() {
         return kit::skip(TEST, &format!("no network namespace: {why}"));
     }
     let mut script = "ip link set lo up".to_owned();
-    (1..=SOURCES).for_each(|source| write!(script, " && ip address add {} dev lo", address(source)).unwrap());
+    (1..=SOURCES).for_each(|source| write!(script, " && ip address add {}/32 dev lo", source_address(source)).unwrap());
     script.push_str(" && exec \"$@\"");
     let itself = std::env::current_exe().unwrap();
     let mut command = Command::new("unshare");
@@ -121,7 +126,7 @@ fn slow_clients_are_ended_in_time_and_the_others_are_served_throughout() {
 
 fn attack_all() {
     leno_net::limits::raise_descriptors().unwrap();
-    let (_gateway, _leno) = gateway(upstream());
+    let (_gateway, _leno) = gateway(address(GATEWAY).port(), address(METRICS), upstream());
     let time = std::env::var(VARIABLE).map_or(0, |seconds| seconds.parse().unwrap());
     let (until, mut came) = (Instant::now() + Duration::from_secs(time), Vec::new());
     while came.is_empty() || Instant::now() < until {
@@ -147,12 +152,116 @@ fn attack_all() {
     }
 }
 
+// === HTTP/2 ===
+
+/// Streams of each connection whose client lets next to nothing come.
+const STREAMS: u32 = 10;
+/// Connections whose clients read nothing at all.
+const UNREAD: usize = 5;
+
+#[test]
+fn readers_of_http2_are_sent_away_in_time_but_not_those_of_events() {
+    let (to, metrics) = (free_address(), free_address());
+    let (_gateway, _leno) = gateway(to.port(), metrics, upstream());
+    let over = Arc::new(AtomicBool::new(false));
+    let stop = over.clone();
+    let healthy = std::thread::spawn(move || ask_until(to, &stop));
+    let mut events = http2::connect(to, &initial_window(WINDOW));
+    events.write_all(&http2::get_path(1, "/events")).unwrap();
+    // One lets nothing more come, the other ten bytes of each answer in a second.
+    let shut = [false, true].map(|trickles| std::thread::spawn(move || resets(to, trickles)));
+    let began = Instant::now();
+    let unread: Vec<TcpStream> = (0..UNREAD).map(|_| ask_for_much(to, 0x7fff_0000)).collect();
+    let resets: Vec<f64> = shut.into_iter().flat_map(|one| one.join().unwrap()).collect();
+    let expected = resets.len() + UNREAD;
+    let struck = || value_of(metrics, "leno_http_refused_total{reason=\"response-rate\"}");
+    while struck() < expected && began.elapsed() < 2 * Duration::from_secs(READER_SECONDS) {
+        std::thread::sleep(SECOND / 20);
+    }
+    let (ended_after, struck) = (began.elapsed().as_secs_f64(), struck());
+    drop(unread);
+    // Whoever waited for events gets the next ones.
+    let came = more_of(&mut events, 1_000);
+    over.store(true, Ordering::Relaxed);
+    let (asked, failed, slowest) = healthy.join().unwrap();
+    let (first, last) = resets.iter().fold((f64::MAX, 0.0f64), |(a, b), at| (a.min(*at), b.max(*at)));
+    figures(format_args!(
+        "slow HTTP/2: {} streams reset after {first:.1} to {last:.1} s, {UNREAD} connections that read nothing ended after \
+         {ended_after:.1} s, {struck} counted; {came} bytes of events came afterwards; meanwhile {asked} requests of \
+         others, {} failed, the slowest {} ms",
+        resets.len(),
+        failed.len(),
+        slowest.as_millis()
+    ));
+    assert!(failed.is_empty(), "{failed:?}");
+    assert!(STREAM_SECONDS.contains(&first) && STREAM_SECONDS.contains(&last));
+    // The kernel of a client takes some of it in the first seconds.
+    assert!((*STREAM_SECONDS.start()..=READER_SECONDS as f64).contains(&ended_after), "{ended_after}");
+    assert_eq!(struck, expected);
+}
+
+fn initial_window(bytes: u32) -> Vec<u8> {
+    [&[0, 4][..], &bytes.to_be_bytes()].concat()
+}
+
+/// A connection that has asked for much on every stream, with such windows.
+fn ask_for_much(to: SocketAddr, window: u32) -> TcpStream {
+    let mut stream = http2::connect(to, &initial_window(window));
+    let asked: Vec<u8> = (0..STREAMS).flat_map(|n| http2::get_path(2 * n + 1, "/large")).collect();
+    stream.write_all(&asked).unwrap();
+    stream
+}
+
+/// After how many seconds each stream of a connection is reset whose windows stay shut or nearly; it stays.
+fn resets(to: SocketAddr, trickles: bool) -> Vec<f64> {
+    let mut stream = ask_for_much(to, WINDOW);
+    let began = Instant::now();
+    let mut writer = stream.try_clone().unwrap();
+    let over = Arc::new(AtomicBool::new(!trickles));
+    let stop = over.clone();
+    let trickling = std::thread::spawn(move || {
+        while !stop.load(Ordering::Relaxed) {
+            std::thread::sleep(SECOND);
+            let updates = (0..STREAMS).flat_map(|n| frame(WINDOW_UPDATE, 0, 2 * n + 1, &10u32.to_be_bytes()));
+            writer.write_all(&updates.collect::<Vec<u8>>()).unwrap();
+        }
+    });
+    stream.set_read_timeout(Some(2 * Duration::from_secs(READER_SECONDS))).unwrap();
+    let mut after = Vec::new();
+    while after.len() < STREAMS as usize {
+        let frame = http2::read(&mut stream).unwrap();
+        assert_ne!(frame.kind, http2::GOAWAY);
+        if frame.kind == RST_STREAM {
+            after.push(began.elapsed().as_secs_f64());
+        }
+    }
+    over.store(true, Ordering::Relaxed);
+    trickling.join().unwrap();
+    stream.write_all(&frame(PING, 0, 0, &[7; 8])).unwrap();
+    while http2::read(&mut stream).unwrap().payload != [7; 8] {}
+    after
+}
+
+/// Lets so many bytes more of stream 1 come, and reads until they came; how many came in all.
+fn more_of(stream: &mut TcpStream, bytes: u32) -> usize {
+    stream.write_all(&frame(WINDOW_UPDATE, 0, 1, &bytes.to_be_bytes())).unwrap();
+    let mut came = 0;
+    while came < (WINDOW + bytes) as usize {
+        let frame = http2::read(stream).unwrap();
+        assert_ne!(frame.kind, RST_STREAM, "events are reset");
+        came += if frame.kind == http2::DATA { frame.payload.len() } else { 0 };
+    }
+    came
+}
+
+// === slowhttptest ===
+
 /// Runs one attack from every source at once, and asks all the while.
 fn attack(attack: &'static Attack) -> Came {
     let each = TAKEN / attack.places / SOURCES;
     let over = Arc::new(AtomicBool::new(false));
     let stop = over.clone();
-    let healthy = std::thread::spawn(move || ask_until(&stop));
+    let healthy = std::thread::spawn(move || ask_until(address(GATEWAY), &stop));
     let running: Vec<_> = (1..=SOURCES)
         .map(|source| {
             let url = format!("http://{}:8080/{}", source_address(source), attack.path);
@@ -197,17 +306,22 @@ fn gone_after(places: usize) -> Duration {
 
 /// Places that connections hold at the gateway.
 fn held() -> usize {
-    let (_, metrics) = kit::mesh::get_path(METRICS.parse().unwrap(), METRICS, "/metrics").unwrap();
-    let held = metrics.lines().find_map(|line| line.strip_prefix("leno_connections_held ")).unwrap();
-    held.parse().unwrap()
+    value_of(address(METRICS), "leno_connections_held")
+}
+
+/// What a metric says.
+fn value_of(metrics: SocketAddr, name: &str) -> usize {
+    let (_, text) = kit::mesh::get_path(metrics, &metrics.to_string(), "/metrics").unwrap();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.map_or(0, |value| value.parse().unwrap())
 }
 
 /// Asks over a new connection each time, as somebody who is no attacker.
-fn ask_until(over: &AtomicBool) -> (usize, Vec<String>, Duration) {
+fn ask_until(gateway: SocketAddr, over: &AtomicBool) -> (usize, Vec<String>, Duration) {
     let (mut asked, mut failed, mut slowest) = (0, Vec::new(), Duration::ZERO);
     while !over.load(Ordering::Relaxed) {
         let started = Instant::now();
-        match ask() {
+        match ask(gateway) {
             Ok(answer) if answer.starts_with("HTTP/1.1 200 ") => {}
             Ok(answer) => failed.push(answer),
             Err(error) => failed.push(error.to_string()),
@@ -219,8 +333,8 @@ fn ask_until(over: &AtomicBool) -> (usize, Vec<String>, Duration) {
     (asked, failed, slowest)
 }
 
-fn ask() -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(GATEWAY)?;
+fn ask(gateway: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(gateway)?;
     stream.set_read_timeout(Some(3 * SECOND))?;
     stream.write_all(b"GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
@@ -229,10 +343,10 @@ fn ask() -> std::io::Result<String> {
 }
 
 /// A gateway before one service.
-fn gateway(upstream: SocketAddr) -> (Process, Leno) {
+fn gateway(port: u16, metrics: SocketAddr, upstream: SocketAddr) -> (Process, Leno) {
     let resources = format!(
         "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: edge}}\nspec:\n  gatewayClassName: \
-         leno\n  listeners: [{{name: http, port: 8080, protocol: HTTP}}]\n---\napiVersion: \
+         leno\n  listeners: [{{name: http, port: {port}, protocol: HTTP}}]\n---\napiVersion: \
          gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: all}}\nspec:\n  parentRefs: [{{name: \
          edge}}]\n  rules: [{{backendRefs: [{{name: shop, port: 80}}]}}]\n---\napiVersion: leno.mesh/v1\nkind: \
          Service\nmetadata: {{name: shop}}\nspec:\n  ports: [{{port: 80, targetPort: {}, protocol: http}}]\n  \
@@ -240,9 +354,9 @@ fn gateway(upstream: SocketAddr) -> (Process, Leno) {
         upstream.port()
     );
     let leno = leno().file("resources.yaml", &resources);
-    let places = PLACES.to_string();
+    let (places, metrics) = (PLACES.to_string(), metrics.to_string());
     let arguments = ["proxy", "--role", "gateway", "--gateway", "edge", "--resources", "resources.yaml"];
-    let off = ["--connections-max", &places, "--admin-listen", "off", "--metrics-listen", METRICS];
+    let off = ["--connections-max", &places, "--admin-listen", "off", "--metrics-listen", &metrics];
     let process = Process::start(&leno, &[&arguments[..], &off[..]].concat());
     process.wait_for("ready");
     (process, leno)
@@ -278,14 +392,18 @@ fn answer(stream: &TcpStream) -> Option<()> {
         if start.starts_with("POST") {
             return std::io::copy(&mut reader, &mut std::io::sink()).ok().map(|_| ());
         }
+        if start.contains("/events") {
+            write!(writer, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n").ok()?;
+            return std::io::copy(&mut std::io::repeat(b'\n').take(LARGE as u64), &mut writer).ok().map(|_| ());
+        }
         let length = if start.contains("/large") { LARGE } else { 2 };
         write!(writer, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").ok()?;
         std::io::copy(&mut std::io::repeat(b'x').take(length as u64), &mut writer).ok()?;
     }
 }
 
-fn address(source: usize) -> String {
-    format!("{}/32", source_address(source))
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
 }
 
 /// Whoever connects to an address of the same machine comes from that address.

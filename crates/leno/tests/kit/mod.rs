@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 pub mod application;
+pub mod http2;
 pub mod load;
 pub mod mesh;
 
