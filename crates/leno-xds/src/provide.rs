@@ -52,7 +52,8 @@ pub trait Provide {
     fn dirty_since(&self, revision: u64) -> Dirty;
 
     /// Whether the server has just started and instances may not have found their way back yet: until then no
-    /// subscriber loses a resource that it has, so `resource` may answer `None` for what it does not know *yet*.
+    /// subscriber loses a resource that it has had since before, so `resource` may answer `None` for what it does not
+    /// know *yet*. What a revision of this server takes away is gone at once.
     fn is_warming(&self) -> bool {
         false
     }

@@ -17,7 +17,7 @@ use leno_model::snapshot::Name;
 use crate::kind::Kind;
 use crate::messages::wkt::Status;
 use crate::node::{NodeInfo, ProxyKind};
-use crate::provide::{Provide, Resource};
+use crate::provide::{Dirty, Provide, Resource};
 use crate::status::{BATCHES_MAX, Batch, Subscriber};
 use crate::version::SetVersion;
 
@@ -317,6 +317,8 @@ impl Session {
             return;
         }
         let dirty = provide.dirty_since(after);
+        // Which of the names changed is not known any more: some may not have come back yet.
+        let may_be_unknown = matches!(dirty, Dirty::All) && provide.is_warming();
         let mut touched = false;
         for kind in Kind::ALL {
             for name in self.touched_names(kind, &dirty, provide) {
@@ -325,7 +327,9 @@ impl Session {
                 let held = subscription.held.get(&name).and_then(|held| held.version.as_ref());
                 if held != target.as_ref().map(|resource| &resource.version) {
                     touched = true;
-                    let mark = Mark { revision: to, asked: false, again: false, gone: target.is_none() };
+                    let gone = target.is_none();
+                    let revision = if gone && may_be_unknown { NO_REVISION } else { to };
+                    let mark = Mark { revision, asked: false, again: false, gone };
                     subscription.mark(name, mark);
                 }
             }

@@ -246,18 +246,37 @@ fn a_client_that_answers_nothing_is_not_waited_for_longer_than_the_bound() {
 }
 
 #[test]
-fn a_server_that_has_just_started_takes_nothing_away() {
+fn a_server_that_has_just_started_takes_away_what_it_does_not_know_only_when_it_is_warm() {
     let world = World::new();
     world.warming.set(true);
     let mut request = ask(Kind::Endpoints, &["c", "never"]);
     request.initial_resource_versions.insert("c".into(), "1".into());
     let mut session = session(ProxyKind::Leno);
-    assert_eq!(said(&session.step(at(0), Some(request), &world)), ["-never"]);
-    world.warming.set(false);
+    let sent = session.step(at(0), Some(request), &world);
+    assert_eq!(said(&sent), ["-never"]);
+    session.step(at(0), Some(ask(Kind::Route, &[])), &world);
+    assert!(session.step(at(500), Some(ack(&sent[0])), &world).is_empty());
+    assert_eq!(session.wake_at(), Some(Duration::from_millis(1500)));
     world.forgets.set(true);
     world.set(Kind::Endpoints, "other", "1");
-    let sent = session.step(at(20), Some(ask(Kind::Route, &[])), &world);
-    assert!(sent.is_empty(), "the first message is not answered yet");
+    assert!(session.step(at(1500), None, &world).is_empty(), "not even when all may have changed");
+    world.warming.set(false);
+    let wake = session.wake_at().expect("it looks again");
+    assert_eq!(said(&session.step(at(wake.as_millis() as u64), None, &world)), ["-c"]);
+}
+
+#[test]
+fn what_a_revision_takes_away_is_gone_even_if_the_server_has_just_started() {
+    let world = World::new();
+    world.warming.set(true);
+    world.set(Kind::Listener, "http", "1");
+    world.set(Kind::Listener, "https", "1");
+    let mut session = session(ProxyKind::Leno);
+    let sent = session.step(at(0), Some(ask(Kind::Listener, &["*"])), &world);
+    assert_eq!(said(&sent), ["+http", "+https"]);
+    session.step(at(0), Some(ack(&sent[0])), &world);
+    world.remove(Kind::Listener, "https");
+    assert_eq!(said(&session.step(at(20), None, &world)), ["-https"]);
 }
 
 #[test]

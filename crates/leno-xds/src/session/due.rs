@@ -7,8 +7,12 @@ use std::time::Duration;
 use leno_model::snapshot::Name;
 
 use super::Session;
+use super::subscription::NO_REVISION;
 use crate::kind::Kind;
 use crate::provide::{Dirty, Provide, Resource};
+
+/// How often to look whether a server that has just started may take away by now what it does not know.
+const WARMING_LOOK: Duration = Duration::from_secs(1);
 
 /// What of one kind is to be sent now.
 #[derive(Default)]
@@ -96,8 +100,12 @@ impl Session {
                 }
                 (None, Some(None)) if !mark.again => {}
                 (None, None | Some(None)) => due.removed.push((name, mark.revision)),
-                // A server that has just started takes nothing away.
-                (None, Some(Some(_))) if provide.is_warming() => {}
+                // A server that has just started takes nothing away that was there before it; what goes while it runs goes.
+                (None, Some(Some(_))) if mark.revision == NO_REVISION && provide.is_warming() => {
+                    let next = now + WARMING_LOOK;
+                    self.next_turn = Some(self.next_turn.map_or(next, |turn| turn.min(next)));
+                    later.insert(name, mark);
+                }
                 (None, Some(Some(_))) if may_remove => {
                     due.changed |= !mark.asked;
                     due.removed.push((name, mark.revision));
