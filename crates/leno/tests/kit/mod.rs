@@ -12,6 +12,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A place to run leno in.
 pub struct Leno {
@@ -33,9 +34,19 @@ pub fn leno() -> Leno {
     Leno { directory: tempfile::tempdir().unwrap(), variables: Vec::new(), input: String::new() }
 }
 
-/// An address at which nothing listens: a port that was free a moment ago.
+/// An address at which nothing listens: a port that was free a moment ago, and is below those that the kernel gives to
+/// whoever asks for any, so that nobody is given it meanwhile.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    const PORTS: std::ops::Range<u16> = 17_000..32_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        // Processes that run beside this one begin elsewhere.
+        let at = std::process::id().wrapping_mul(211).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + (at % PORTS.len() as u32) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return SocketAddr::from(([127, 0, 0, 1], port));
+        }
+    }
 }
 
 impl Leno {
