@@ -39,7 +39,7 @@ pub use body::{Body, BodyLength, Frame};
 pub use client::{Connection, RequestBody, Response, ResponseFuture};
 pub use error::{Error, ErrorKind, Part, Processed, Result, Retry, Side};
 pub use fields::{Fields, Upgrades};
-pub use limits::{Limits, Malformed, Strikes, UnderscoredNames};
+pub use limits::{LimitError, Limits, Malformed, Strikes, UnderscoredNames};
 pub use message::{Method, RequestHead, ResponseHead, Scheme, TargetForm, Text, Version};
 pub use pool::{Pool, PoolOptions, PoolSize};
 pub use pump::{Pumped, Sink, pump, pump_with};

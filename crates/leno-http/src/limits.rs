@@ -4,6 +4,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+pub use named::{LimitError, NAMED, Named};
+
+mod named;
+
 /// How much of anything a peer may make this crate hold or do, and what it is believed. Defaults are those of an edge.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -13,6 +17,8 @@ pub struct Limits {
     pub head_fields: usize,
     /// Bytes of a start line.
     pub start_line_bytes: usize,
+    /// For a TLS handshake, for who ends TLS.
+    pub handshake_timeout: Duration,
     /// From the first byte of a head to its last.
     pub head_timeout: Duration,
     /// A connection without a request.
@@ -181,6 +187,7 @@ impl Default for Limits {
             head_bytes: 64 * 1024,
             head_fields: 100,
             start_line_bytes: 8 * 1024,
+            handshake_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             stream_idle_timeout: Duration::from_secs(300),

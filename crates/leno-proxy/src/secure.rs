@@ -50,7 +50,7 @@ pub(crate) async fn receive(
     if destination.listener.terms.iter().any(|terms| terms.then == TlsThen::Pass) {
         let mut buffer = BytesMut::new();
         let reading = connection::read_server_name(&stream, &mut buffer);
-        let name = match tokio::time::timeout(leno_tls::accept::HANDSHAKE_TIMEOUT, reading).await {
+        let name = match tokio::time::timeout(worker.handshakes.timeout(), reading).await {
             Ok(ServerName::Name(name)) => name,
             _ => String::new(),
         };

@@ -146,7 +146,7 @@ impl Worker {
             }),
             server_options: server_options(&shared, true, true),
             agreed_options: [server_options(&shared, true, false), server_options(&shared, false, true)],
-            handshakes: Rc::default(),
+            handshakes: Rc::new(leno_tls::Handshakes::new(shared.limits.handshake_timeout)),
             mirrors: Cell::new(0),
             names: RefCell::default(),
             sources: RefCell::default(),

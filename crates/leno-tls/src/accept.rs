@@ -27,8 +27,8 @@ use crate::{ALPN_H2, Agreed, version_name};
 
 /// Handshakes in progress on one worker.
 pub const HANDSHAKES_MAX: usize = 512;
-/// Time for a whole handshake.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a whole handshake, where nobody says another.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection whose handshake is done.
 #[derive(Debug)]
@@ -42,8 +42,9 @@ pub struct Accepted {
 }
 
 /// The handshakes in progress on a worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Handshakes {
+    timeout: Duration,
     next: Cell<u64>,
     open: RefCell<BTreeMap<u64, oneshot::Sender<()>>>,
 }
@@ -59,8 +60,8 @@ pub struct AcceptError {
 
 #[derive(Debug, thiserror::Error)]
 enum Cause {
-    #[error("not done within {} s", HANDSHAKE_TIMEOUT.as_secs())]
-    Deadline,
+    #[error("not done within {} s", .0.as_secs_f64())]
+    Deadline(Duration),
     #[error("cut off: {HANDSHAKES_MAX} newer ones wait on this worker")]
     Displaced,
     #[error("no listener has this name")]
@@ -83,10 +84,10 @@ pub async fn accept(
 ) -> Result<Accepted, AcceptError> {
     let mut server_name = None;
     let (open, displaced) = handshakes.open();
-    let shaking = tokio::time::timeout(HANDSHAKE_TIMEOUT, shake(&below, first, &mut server_name, choose));
+    let shaking = tokio::time::timeout(handshakes.timeout, shake(&below, first, &mut server_name, choose));
     let done = tokio::select! {
         biased;
-        done = shaking => done.unwrap_or(Err(Cause::Deadline)),
+        done = shaking => done.unwrap_or(Err(Cause::Deadline(handshakes.timeout))),
         _ = displaced => Err(Cause::Displaced),
     };
     drop(open);
@@ -97,7 +98,7 @@ pub async fn accept(
     let (connection, terms) = match done {
         Ok(done) => done,
         // Who holds a handshake up gets no last word.
-        Err(cause @ (Cause::Deadline | Cause::Displaced)) => {
+        Err(cause @ (Cause::Deadline(_) | Cause::Displaced)) => {
             below.reset_on_close();
             return Err(failed(cause));
         }
@@ -184,7 +185,24 @@ struct Open {
     number: u64,
 }
 
+impl Default for Handshakes {
+    /// With 10 s for each.
+    fn default() -> Self {
+        Self::new(HANDSHAKE_TIMEOUT)
+    }
+}
+
 impl Handshakes {
+    /// None yet; each may take `timeout`.
+    pub fn new(timeout: Duration) -> Self {
+        Self { timeout, next: Cell::default(), open: RefCell::default() }
+    }
+
+    /// The time for a whole handshake.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     fn open(self: &Rc<Self>) -> (Open, oneshot::Receiver<()>) {
         let number = self.next.replace(self.next.get() + 1);
         let (displace, displaced) = oneshot::channel();
@@ -217,7 +235,7 @@ impl AcceptError {
 impl Cause {
     fn reason(&self) -> Reason {
         match self {
-            Self::Deadline => Reason::Deadline,
+            Self::Deadline(_) => Reason::Deadline,
             Self::Displaced => Reason::Displaced,
             Self::NoName => Reason::NoName,
             Self::Terms(_) => Reason::Unready,

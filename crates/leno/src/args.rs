@@ -310,6 +310,15 @@ pub enum UnderscoredNames {
     Refuse,
 }
 
+/// What becomes of a bare LF at the end of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BareLf {
+    /// The message is refused.
+    Refuse,
+    /// It ends the line.
+    Take,
+}
+
 /// What is done about requests that programs read in different ways; the same for `proxy` and `run`.
 #[derive(Debug, Clone, Args)]
 pub struct ReadingArgs {
@@ -319,11 +328,17 @@ pub struct ReadingArgs {
     /// What becomes of fields like `X_User_Id`, which some programs take for `X-User-Id`.
     #[arg(long, env = "LENO_UNDERSCORED_NAMES", default_value = "drop")]
     pub underscored_names: UnderscoredNames,
+    /// What becomes of lines of a head that end with LF alone, which some programs take for the end of a line.
+    #[arg(long, env = "LENO_BARE_LF", default_value = "refuse")]
+    pub bare_lf: BareLf,
+    /// A limit on what peers may send, hold or take, as `head-bytes=128KiB`. Repeatable; `leno proxy --help` lists them.
+    #[arg(long = "limit", env = "LENO_LIMIT", value_delimiter = ',', value_name = "NAME=VALUE")]
+    pub limits: Vec<super::settings::Limit>,
 }
 
 /// `leno proxy`
 #[derive(Debug, Clone, Args)]
-#[command(after_help = LIMITS_HELP)]
+#[command(after_help = limits_help())]
 pub struct ProxyArgs {
     /// Beside one workload, or at the edge.
     #[arg(long, env = "LENO_ROLE", default_value = "sidecar")]
@@ -419,21 +434,27 @@ pub struct ProxyArgs {
     pub supervised: bool,
 }
 
-const LIMITS_HELP: &str = "\
+/// What follows the flags of `leno proxy`.
+fn limits_help() -> String {
+    let mut help = "\
 Paths are matched and forwarded in one spelling: dot segments followed, slashes merged, escapes decoded where RFC 3986
 says that they mean nothing; what has no one reading is answered with 400.
 
-Limits, on by default:
-  descriptors of connections: the limit of the process less 512; 1024 connections of one source at a gateway
-  request head 64 KiB in 100 fields, request line 8 KiB, complete within 10 s
-  PROXY header 107 bytes as a line, else 4 KiB, complete within 10 s
-  request bodies come at 240 bytes a second or more after 5 s, and at a gateway responses are read so after 8 s
-  idle keep-alive connection 1 h, 75 s at a gateway; a message that does not move 5 min, connect 5 s
-  HTTP/2: 100 streams, windows of 64 KiB and 1 MiB, field list 64 KiB
-  buffers 32 KiB per direction of a stream; bodies stream without a limit
-  retries of what was not processed: 2, within 20 % of requests (3 a second in any case), bodies up to 64 KiB
-  subscriptions: 1024 names, 50 new ones a second, given up after 10 idle minutes";
-
+Limits, on by default, each changed by --limit NAME=VALUE. Other defaults beside a workload are in brackets:
+"
+    .to_owned();
+    let (edge, mesh) = (leno_http::Limits::default(), leno_http::Limits::mesh());
+    for limit in leno_http::limits::NAMED {
+        let (value, beside) = (limit.value(&edge), limit.value(&mesh));
+        let beside = if beside == value { String::new() } else { format!(" ({beside})") };
+        let (name, value, range) = (limit.name, value + &beside, limit.range());
+        help += &format!("  {name:<22} {value:<9} {what}; {range}\n", what = limit.what);
+    }
+    help + "\
+Besides: descriptors of connections, the limit of the process less 512; 1024 connections of one source at a gateway; 512
+TLS handshakes at a time on a worker; retries of what was not processed, 2 within 20 % of requests (3 a second in any
+case), bodies up to 64 KiB; subscriptions, 1024 names, 50 new ones a second, given up after 10 idle minutes."
+}
 /// `leno run`
 #[derive(Debug, Args)]
 #[command(

@@ -13,6 +13,7 @@
 //! all, and its errors name the flag.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -20,6 +21,7 @@ use std::str::FromStr;
 use anyhow::{Context, bail};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
+use leno_http::Limits;
 use leno_model::instance::Protocol;
 use leno_net::Address;
 use serde::Serialize;
@@ -219,6 +221,40 @@ pub struct ToPort {
     pub destination: String,
     /// Where the proxy listens for it.
     pub listen: Address,
+}
+
+/// A limit and its value, which is one that it takes: `head-bytes=128KiB`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    name: String,
+    value: String,
+}
+
+// === impl Limit ===
+
+impl Limit {
+    /// Changes it in `limits`.
+    pub fn put(&self, limits: &mut Limits) {
+        // It was tried when it was read.
+        let _ = limits.set(&self.name, &self.value);
+    }
+}
+
+impl FromStr for Limit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((name, value)) = text.split_once('=') else { return Err("write NAME=VALUE".to_owned()) };
+        let (name, value) = (name.trim().to_owned(), value.trim().to_owned());
+        Limits::default().set(&name, &value).map_err(|error| error.to_string())?;
+        Ok(Self { name, value })
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.name, self.value)
+    }
 }
 
 // === impl ApplicationPort ===

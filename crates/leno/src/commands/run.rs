@@ -217,6 +217,8 @@ fn proxy_arguments(args: &RunArgs, log_level: &str) -> Vec<OsString> {
     let spelt = |value: Option<PossibleValue>| value.map_or_else(String::new, |value| value.get_name().to_owned());
     add("--escaped-slashes", spelt(args.reading.escaped_slashes.to_possible_value()));
     add("--underscored-names", spelt(args.reading.underscored_names.to_possible_value()));
+    add("--bare-lf", spelt(args.reading.bare_lf.to_possible_value()));
+    args.reading.limits.iter().for_each(|limit| add("--limit", limit.to_string()));
     add("--weight", args.enrol.weight.to_string());
     add("--admin-listen", args.admin_listen.to_string());
     for listen in ["--metrics-listen", "--outbound-listen", "--inbound-listen"] {

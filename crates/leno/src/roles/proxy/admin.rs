@@ -46,7 +46,8 @@ pub(super) fn open(
         serve_admin("metrics", address, admin, control)?;
     }
     let Some(address) = args.admin_listen.address() else { return Ok(()) };
-    let (table, endpoints, level, levels) = (shared.clone(), shared.clone(), log_level.clone(), log_level);
+    let (table, endpoints, limits) = (shared.clone(), shared.clone(), shared.clone());
+    let (level, levels) = (log_level.clone(), log_level);
     let metrics = metrics.clone();
     let admin = Admin::new(guard(shared, Hosts::loopback()), ready.clone())
         .metrics(move || metrics.render())
@@ -67,6 +68,13 @@ pub(super) fn open(
                 async move { answer }
             },
         )
+        .get("/limits", "every limit that --limit changes, with what it is", move |_| {
+            let named = leno_http::limits::NAMED.iter();
+            let values: serde_json::Map<_, _> =
+                named.map(|limit| (limit.name.to_owned(), limit.value(&limits.limits).into())).collect();
+            let answer = Answer::json(&values.into());
+            async move { answer }
+        })
         .get("/settings", "each setting with where its value came from", move |_| {
             let answer = Answer::json(&serde_json::json!(settings));
             async move { answer }

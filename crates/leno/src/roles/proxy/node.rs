@@ -6,7 +6,7 @@ use leno_model::seam::Random;
 use leno_runtime::SystemRandom;
 use leno_xds::node::{NodeInfo, ProxyRole as NodeRole};
 
-use crate::args::{EscapedSlashes, ProxyArgs, ProxyRole, UnderscoredNames};
+use crate::args::{BareLf, EscapedSlashes, ProxyArgs, ProxyRole, UnderscoredNames};
 
 /// Its name and what it tells servers of itself.
 pub(super) fn node_of(args: &ProxyArgs) -> NodeInfo {
@@ -63,14 +63,17 @@ pub(super) fn limits_of(args: &ProxyArgs) -> Limits {
         ProxyRole::Gateway => Limits::default(),
         ProxyRole::Sidecar => Limits::mesh(),
     };
-    Limits {
+    let mut limits = Limits {
         keep_escaped_slashes: args.reading.escaped_slashes == EscapedSlashes::Keep,
         underscored_names: match args.reading.underscored_names {
             UnderscoredNames::Drop => leno_http::UnderscoredNames::Drop,
             UnderscoredNames::Keep => leno_http::UnderscoredNames::Keep,
             UnderscoredNames::Refuse => leno_http::UnderscoredNames::Refuse,
         },
+        lenient_lf: args.reading.bare_lf == BareLf::Take,
         trusted_hops: args.trusted_hops,
         ..limits
-    }
+    };
+    args.reading.limits.iter().for_each(|limit| limit.put(&mut limits));
+    limits
 }
