@@ -1,7 +1,6 @@
 //! A proxy's side of the control plane: the connection, the registration of its instance, and a control plane of its
 //! own for proxies that work from files alone.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -266,9 +265,9 @@ pub(super) async fn embedded(resources: &Path) -> anyhow::Result<Embedded> {
     Ok(Embedded { accept, _control: serving.abort_on_drop() })
 }
 
-/// The address under which an embedded control plane is asked for; nothing listens there.
+/// The address under which an embedded control plane is asked for, as logs have it; nothing listens there.
 pub(super) fn embedded_address() -> Address {
-    Address::Tcp(SocketAddr::from(([0, 0, 0, 0], 0)))
+    Address::Unix("(this process)".into())
 }
 
 async fn apply_file(control: &Control, file: &Path) -> anyhow::Result<()> {

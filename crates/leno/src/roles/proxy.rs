@@ -242,10 +242,15 @@ async fn start(
     let drain = Drain::new();
     let ready = Ready::new();
 
-    let file = args.data_dir.as_ref().map(|directory| directory.join("proxy-snapshot.json"));
+    if let Some(directory) = &args.data_dir {
+        std::fs::create_dir_all(directory).with_context(|| format!("data directory {}", directory.display()))?;
+    }
+    // Files that are there say what holds now; what held before is for when no server answers.
+    let kept_in = args.data_dir.as_ref().filter(|_| args.resources.is_none());
+    let file = kept_in.map(|directory| directory.join("proxy-snapshot.json"));
     let held = match taking.as_mut().and_then(|taking| taking.held.take()) {
-        Some(held) => held,
-        None => read_held(args.data_dir.as_deref(), file.as_deref())?,
+        Some(held) if args.resources.is_none() => held,
+        _ => read_held(file.as_deref()),
     };
     supervision.iter().for_each(|supervision| supervision.remember(&held));
     let (lookup, tables) = lookup::tables();
@@ -365,16 +370,12 @@ fn in_front(args: &ProxyArgs, metrics: &Registry) -> Option<InFront> {
     (!networks.is_empty()).then(|| InFront::new(networks.clone(), metrics))
 }
 
-fn read_held(directory: Option<&std::path::Path>, file: Option<&std::path::Path>) -> anyhow::Result<Held> {
-    let (Some(directory), Some(file)) = (directory, file) else { return Ok(Held::default()) };
-    std::fs::create_dir_all(directory).with_context(|| format!("data directory {}", directory.display()))?;
-    match snapshot_file::read(file) {
-        Ok(held) => Ok(held),
-        Err(error) => {
-            tracing::warn!(file = %file.display(), %error, "last good state put aside; starting without it");
-            Ok(Held::default())
-        }
-    }
+fn read_held(file: Option<&std::path::Path>) -> Held {
+    let Some(file) = file else { return Held::default() };
+    snapshot_file::read(file).unwrap_or_else(|error| {
+        tracing::warn!(file = %file.display(), %error, "last good state put aside; starting without it");
+        Held::default()
+    })
 }
 
 // === what runs ===
