@@ -1,4 +1,4 @@
-//! The tour of the README: every command of it, in its order, in one shell, with the built binary.
+//! The tours of the README and of the edge: every command, in its order, in one shell, with the built binary.
 
 #![allow(clippy::unwrap_used)]
 
@@ -43,13 +43,38 @@ fn every_command_of_the_tour_succeeds() {
 }
 
 #[test]
-fn the_tour_is_shell_blocks_alone() {
+fn every_command_at_the_edge_succeeds() {
+    if let Some(program) = kit::missing(&["bash", "curl", "openssl", "python3"]) {
+        return kit::skip("every_command_at_the_edge_succeeds", &format!("{program} is not installed"));
+    }
+    let ([web, application, admin], place) = ([(); 3].map(|()| free_address()), leno());
+    let ports = [(":8443", web), ("port: 8443", web), (":15000", admin)];
+    let mut script = ports.iter().fold(commands(EDGE), |script, (port, free)| {
+        script.replace(port, &format!("{}{}", port.trim_end_matches(char::is_numeric), free.port()))
+    });
+    script = script.replace("8000", &application.port().to_string());
+    let mut variables = variables("127.0.0.1:0", "127.0.0.1:0");
+    variables.retain(|(name, _)| *name != "LENO_ADMIN_LISTEN");
+    variables.push(("LENO_ADMIN_LISTEN", admin.to_string()));
+    let ran = run_in_shell(&script, &place.path(""), &variables);
+    let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success(), "{}\n--- output\n{out}\n--- errors\n{err}", ran.status);
+    for said in ["no faults", "is not one number", "{reason=\"content-length\"} 1", "body-grace", "curl ends with 56"] {
+        assert!(out.contains(said), "{said:?} is not in\n{out}\n--- errors\n{err}");
+    }
+    assert_eq!(out.matches("HTTP/2 200").count(), 3, "{out}");
+    assert!(!place.path("leno-edge").exists(), "the tour leaves its directory behind");
+}
+
+#[test]
+fn a_tour_is_shell_blocks_alone() {
     let script = commands(README);
     assert!(script.contains("leno server") && script.contains("leno rollback 1"), "{script}");
     assert!(!script.contains("```") && !script.contains("Ten minutes"), "{script}");
 }
 
 const README: &str = include_str!("../../../README.md");
+const EDGE: &str = include_str!("../../../docs/edge.md");
 
 /// The ```sh blocks between the markers, one after another.
 fn commands(readme: &str) -> String {
