@@ -59,7 +59,7 @@ fn every_command_at_the_edge_succeeds() {
     let ran = run_in_shell(&script, &place.path(""), &variables);
     let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
     assert!(ran.status.success(), "{}\n--- output\n{out}\n--- errors\n{err}", ran.status);
-    for said in ["no faults", "is not one number", "{reason=\"content-length\"} 1", "body-grace", "curl ends with 56"] {
+    for said in ["no faults", "is not one number", "{reason=\"content-length\"} 1", "body-grace", "refused without"] {
         assert!(out.contains(said), "{said:?} is not in\n{out}\n--- errors\n{err}");
     }
     assert_eq!(out.matches("HTTP/2 200").count(), 3, "{out}");
