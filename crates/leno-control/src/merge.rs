@@ -171,7 +171,7 @@ impl Merged {
         let mut policies: Vec<(&Arc<Entry>, &TrafficPolicySpec)> = keys
             .filter_map(|key| self.entries.get(key))
             .filter_map(|entry| match &entry.resource.spec {
-                Spec::TrafficPolicy(spec) => Some((entry, spec)),
+                Spec::TrafficPolicy(spec) => Some((entry, spec.as_ref())),
                 _ => None,
             })
             .collect();

@@ -9,6 +9,7 @@
 //! proxy that subscribes to everything. A [`View`] notes every service, gateway and namespace of grants that it read, so that the caller
 //! knows when to build again. Pure.
 
+mod affinity;
 mod backend;
 mod cluster;
 mod endpoint;
@@ -17,6 +18,7 @@ mod filter;
 mod gateway;
 mod listener;
 pub mod name;
+mod resilience;
 mod route;
 mod service;
 

@@ -5,9 +5,10 @@
 mod mesh;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use leno_model::instance::{InstanceStatus, ProbeResult, Protocol, Visibility};
-use leno_model::snapshot::{Action, BalancePolicy, EndpointHealth, Rule};
+use leno_model::snapshot::{Action, BalancePolicy, EndpointHealth, Limits, Queue, Rule};
 use leno_xds::kind::Kind;
 use leno_xds::provide::{Dirty, Provide};
 
@@ -218,10 +219,13 @@ async fn a_policy_says_how_a_service_is_used() {
     mesh.instance("cart.shop", "one", 1, &[80]);
     let text = format!(
         "{LENO}kind: TrafficPolicy\nmetadata: {{name: cart, namespace: shop}}\nspec:\n  targetRefs: [{{name: cart}}]\n  loadBalancer: {{policy: roundRobin}}\n  \
-         connectTimeout: 250ms\n  idleTimeout: 2m\n  requestTimeout: 3s\n  retry: {{codes: [502], attempts: 3}}\n"
+         connectTimeout: 250ms\n  idleTimeout: 2m\n  requestTimeout: 3s\n  retry: {{codes: [502], attempts: 3}}\n  \
+         limits: {{requests: 64, queue: {{size: 8}}, retries: 3}}\n"
     );
     mesh.apply(&text).await.unwrap();
     let cluster = mesh.cluster(&node("shop"), "cart.shop.mesh:80").unwrap();
+    let queue = Some(Queue { size: 8, timeout: Duration::from_secs(1) });
+    assert_eq!(cluster.resilience.limits, Limits { requests: Some(64), queue, retries: Some(3) });
     assert_eq!(
         (cluster.balance, cluster.connect_timeout.as_millis(), cluster.idle_timeout.as_secs()),
         (BalancePolicy::RoundRobin, 250, 120)

@@ -157,6 +157,10 @@ fault_classes! {
     InvalidShare,
     /// An origin that cannot be one.
     InvalidOrigin,
+    /// A cookie that cannot be one.
+    InvalidCookie,
+    /// A setting that has no effect because of another one.
+    UnusedField,
     /// Two rules that match the same requests of one parent.
     DuplicateMatch,
     /// Two listeners of a gateway that would take the same connections.

@@ -13,10 +13,12 @@ pub mod grpc_route;
 pub mod http_route;
 pub mod kind;
 pub mod l4_route;
+pub mod load_balancer;
 pub mod metadata;
 pub mod number;
 pub mod reference;
 pub mod reference_grant;
+pub mod resilience;
 pub mod service;
 pub mod traffic_policy;
 
@@ -69,8 +71,8 @@ pub enum Spec {
     BackendTlsPolicy(BackendTlsPolicySpec),
     /// A declared or external service.
     Service(ServiceSpec),
-    /// How traffic to a service is treated.
-    TrafficPolicy(TrafficPolicySpec),
+    /// How traffic to a service is treated; boxed, because it has by far the most fields.
+    TrafficPolicy(Box<TrafficPolicySpec>),
 }
 
 /// The JSON Schema of a whole resource of `kind`, as an editor wants it.

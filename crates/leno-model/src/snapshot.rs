@@ -17,6 +17,12 @@ use serde::{Deserialize, Serialize};
 use crate::instance::Protocol;
 use crate::name::ServiceName;
 
+mod affinity;
+mod resilience;
+
+pub use affinity::{Affinity, Cookie, HashKey, HashSource, Session};
+pub use resilience::{Breaker, Ejection, Limits, Queue, Resilience};
+
 /// A name in a snapshot.
 pub type Name = Arc<str>;
 
@@ -223,6 +229,9 @@ pub struct WeightedCluster {
     pub weight: u32,
     /// Filters for this destination only.
     pub filters: Vec<RouteFilter>,
+    /// What binds requests to its endpoints. Default nothing.
+    #[serde(default, skip_serializing_if = "Affinity::is_none")]
+    pub affinity: Affinity,
 }
 
 /// A change on the way.
@@ -347,6 +356,9 @@ pub struct Cluster {
     /// Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// What keeps trouble with it from spreading. Default nothing.
+    #[serde(default, skip_serializing_if = "Resilience::is_none")]
+    pub resilience: Resilience,
 }
 
 /// The forms of a PROXY header, which says whose connection a proxy carries on.
@@ -392,6 +404,10 @@ pub enum BalancePolicy {
     RoundRobin,
     /// At random.
     Random,
+    /// By hash of what the request has, on a ring (ketama); the same key meets the same endpoint.
+    RingHash,
+    /// By hash of what the request has, in a table (Maglev); the same key meets the same endpoint, and shares are even.
+    Maglev,
 }
 
 /// The members of a cluster. EDS.

@@ -15,7 +15,11 @@ use leno_telemetry::edge::EdgeProtocol;
 use leno_telemetry::{Edge, EdgeKey, Registry};
 use leno_tls::ClientTerms;
 use leno_traffic::balance::Ask;
+use leno_traffic::bulkhead::Entered;
+use leno_traffic::hash;
 use leno_traffic::{Load, Member, Picker, RetryBudget};
+
+use crate::resilience::{self, Resilience, State};
 
 /// Names an endpoint in the pools of the workers; never used again for another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -72,6 +76,9 @@ pub struct Cluster {
     pub edges: Edges,
     /// TLS towards its endpoints.
     pub tls: Option<Arc<ClientTerms>>,
+    pub(crate) resilience: Resilience,
+    /// Hashes of ids and indexes of endpoints, sorted.
+    by_id_hash: Box<[(u64, u32)]>,
     picker: Picker,
 }
 
@@ -95,6 +102,15 @@ impl EndpointState {
     /// The application beside the proxy.
     pub fn application(address: Address) -> Self {
         Self { is_application: true, ..Self::new(address, false) }
+    }
+}
+
+// === impl Endpoint ===
+
+impl Endpoint {
+    /// What it is known by to policies that hash and in sessions of clients.
+    pub fn id_hash(&self) -> u64 {
+        hash::of(self.spec.id.as_bytes())
     }
 }
 
@@ -122,13 +138,35 @@ impl Cluster {
         let members: Vec<Member> = endpoints
             .iter()
             .map(|endpoint| Member {
+                // By its id, which is the same for every proxy; addresses of applications in namespaces of their own are not.
+                key: endpoint.id_hash(),
                 weight: endpoint.spec.weight,
                 eligible: endpoint.spec.health == EndpointHealth::Healthy,
                 load: endpoint.state.load.clone(),
             })
             .collect();
-        let picker = Picker::new(spec.balance, &members, seed);
-        Self { spec, endpoints: endpoints.into(), budget, edges, tls: None, picker }
+        let picker = Picker::new(spec.balance, &members, seed).watched(spec.resilience.ejection.is_some());
+        let mut by_id_hash: Vec<(u64, u32)> =
+            members.iter().zip(0..).map(|(member, index)| (member.key, index)).collect();
+        by_id_hash.sort_unstable();
+        let resilience = Resilience::new(&spec.resilience, &endpoints, Arc::default());
+        Self {
+            spec,
+            endpoints: endpoints.into(),
+            budget,
+            edges,
+            tls: None,
+            resilience,
+            by_id_hash: by_id_hash.into(),
+            picker,
+        }
+    }
+
+    /// With what was learnt of it before.
+    #[must_use]
+    pub fn with_state(self, state: Arc<State>) -> Self {
+        let resilience = Resilience::new(&self.spec.resilience, &self.endpoints, state);
+        Self { resilience, ..self }
     }
 
     /// With TLS towards its endpoints.
@@ -137,9 +175,28 @@ impl Cluster {
         Self { tls, ..self }
     }
 
-    /// The index of an endpoint that takes requests and is not among `tried`.
-    pub fn pick(&self, now: Duration, random: &mut dyn Random, tried: &[usize]) -> Option<usize> {
-        self.picker.pick(&mut Ask { now, random, excluded: tried })
+    /// The index of an endpoint that takes requests and is not among `tried`; the one of `hash`, where the policy looks at
+    /// that.
+    pub fn pick(&self, now: Duration, random: &mut dyn Random, hash: Option<u64>, tried: &[usize]) -> Option<usize> {
+        self.picker.pick(&mut Ask { now, random, hash, excluded: tried })
+    }
+
+    /// Takes a retry out of the budget and of the limit, if both have one left; `held` is this request's share of the limit.
+    pub(crate) fn try_retry<'c>(&'c self, now: Duration, held: &mut Option<Entered<'c>>) -> bool {
+        self.resilience.may_retry(held) && self.budget.try_retry(now)
+    }
+
+    /// The index of the endpoint whose id has this hash, if it takes requests now.
+    pub fn named(&self, id_hash: u64, now: Duration) -> Option<usize> {
+        let at = self.by_id_hash.binary_search_by_key(&id_hash, |(hash, _)| *hash).ok()?;
+        let index = self.by_id_hash[at].1 as usize;
+        self.picker.can_take(index, now).then_some(index)
+    }
+
+    /// Picks an endpoint that was named.
+    pub(crate) fn take(&self, index: usize, now: Duration) -> &Endpoint {
+        self.picker.take(index, now);
+        &self.endpoints[index]
     }
 
     /// How many endpoints take requests.
@@ -154,7 +211,7 @@ pub fn describe(table: &crate::table::Table, now: Duration) -> serde_json::Value
     for destination in table.destinations() {
         clusters.extend(destination.clusters().map(|cluster| (&*cluster.spec.name, &**cluster)));
     }
-    let endpoint = |endpoint: &Endpoint| {
+    let endpoint = |cluster: &Cluster, at: usize, endpoint: &Endpoint| {
         let latency = endpoint.state.load.latency(now).map(|latency| latency.as_secs_f64() * 1000.0);
         serde_json::json!({
             "id": endpoint.spec.id,
@@ -165,11 +222,15 @@ pub fn describe(table: &crate::table::Table, now: Duration) -> serde_json::Value
             "version": endpoint.spec.version,
             "openRequests": endpoint.state.load.open_requests(),
             "latencyMs": latency,
+            "ejection": resilience::describe_endpoint(cluster, at, now),
         })
     };
     let described = clusters.into_values().map(|cluster| {
-        let endpoints: Vec<serde_json::Value> = cluster.endpoints.iter().map(endpoint).collect();
-        serde_json::json!({"cluster": cluster.spec.name, "balance": cluster.spec.balance, "endpoints": endpoints})
+        let numbered = cluster.endpoints.iter().enumerate();
+        let endpoints: Vec<serde_json::Value> = numbered.map(|(at, of)| endpoint(cluster, at, of)).collect();
+        let (name, balance, resilience) =
+            (&cluster.spec.name, cluster.spec.balance, resilience::describe(cluster, now));
+        serde_json::json!({"cluster": name, "balance": balance, "resilience": resilience, "endpoints": endpoints})
     });
     serde_json::Value::Array(described.collect())
 }

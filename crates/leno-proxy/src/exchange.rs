@@ -13,6 +13,7 @@
 //! Hot path: no locks held, allocations per request counted and capped, no info logs.
 
 mod admission;
+mod affinity;
 mod answer;
 mod forward;
 mod forwarded;
@@ -23,15 +24,18 @@ use std::time::Duration;
 use leno_http::{Body, Reply, RequestHead, grpc};
 use leno_route::cors::{CorsFields, CorsVerdict};
 use leno_telemetry::access::Direction;
+use leno_traffic::breaker::Passed;
 use tokio::time::Instant;
 
 use self::admission::Decided;
+use self::affinity::Bond;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::filter;
 use crate::payload::Payload;
 use crate::record::Record;
 use crate::reply;
+use crate::resilience::Owed;
 use crate::secure::Secure;
 use crate::table::{Destination, RuleRef, Target};
 use crate::worker::Worker;
@@ -47,6 +51,8 @@ pub(crate) struct Exchange<'a> {
     reply: Option<Reply>,
     is_grpc: bool,
     record: Record<'a>,
+    /// The end of the answer says how it counts.
+    owed: Option<Owed>,
 }
 
 /// Where a request goes, and on which terms.
@@ -58,6 +64,10 @@ struct Plan<'d> {
     deadline: Option<(Instant, Duration)>,
     /// It goes outside the mesh.
     outside: bool,
+    /// What binds it to an endpoint, where the destination's affinity says something.
+    bond: Option<Bond<'d>>,
+    /// Through the breaker, where there is one.
+    passed: Option<Passed<'d>>,
 }
 
 impl<'a> Exchange<'a> {
@@ -72,7 +82,7 @@ impl<'a> Exchange<'a> {
         let record = Record::begin(worker, direction, &head, downstream);
         let is_grpc = grpc::is_grpc(&head.fields);
         let payload = Payload::new(body, false);
-        Self { worker, direction, downstream, head, payload, reply: Some(reply), is_grpc, record }
+        Self { worker, direction, downstream, head, payload, reply: Some(reply), is_grpc, record, owed: None }
     }
 
     /// Notes what carries the request.
@@ -141,10 +151,31 @@ impl<'a> Exchange<'a> {
         };
         self.record.to(edge, &cluster.spec.name, &rule.rule.origin.resource);
         let _open = edge.open();
+        // Made in its place: what is kept in a variable first, the future has room for twice.
+        let mut plan = Plan {
+            rule,
+            target,
+            cluster,
+            cors,
+            deadline: self.deadline(rule.rule.request_timeout),
+            outside: destination.outside,
+            bond: None,
+            passed: cluster.resilience.pass(cluster, || self.worker.now())?,
+        };
+        let _entered = cluster.resilience.enter(cluster, plan.time_left()).await?;
         filter::change_request(&rule.rule.filters, &mut self.head, matched.prefix_len);
         filter::change_request(&target.filters, &mut self.head, matched.prefix_len);
         self.prepare_payload(rule, target, cluster);
-        let deadline = self.deadline(rule.rule.request_timeout);
-        self.forward(&Plan { rule, target, cluster, cors, deadline, outside: destination.outside }).await
+        plan.bond = target.affinity.as_ref().map(|affinity| self.bond(affinity, cluster));
+        self.forward(&plan).await
+    }
+}
+
+// === impl Plan ===
+
+impl Plan<'_> {
+    /// How long the request may take yet.
+    fn time_left(&self) -> Option<Duration> {
+        self.deadline.map(|(at, _)| at.saturating_duration_since(Instant::now()))
     }
 }

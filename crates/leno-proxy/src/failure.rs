@@ -43,6 +43,30 @@ pub(crate) enum Failure {
         /// How many it has, healthy or not.
         known: usize,
     },
+    /// As much of the cluster is in use as may be, and nobody else may wait.
+    #[error("{max} requests to {cluster} are open, which is its limit")]
+    Overflow {
+        /// The cluster.
+        cluster: String,
+        /// Its limit.
+        max: u32,
+    },
+    /// As much of the cluster was in use as may be, for as long as a request may wait.
+    #[error("waited {waited:?} for one of the open requests to {cluster} to end")]
+    QueueTimeout {
+        /// The cluster.
+        cluster: String,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The cluster failed too often to be asked now.
+    #[error("{cluster} failed too often: its breaker is open for {left:?} more")]
+    BreakerOpen {
+        /// The cluster.
+        cluster: String,
+        /// How long it is open at least.
+        left: Duration,
+    },
     /// A connection could not be made.
     #[error("connect to {to} (cluster {cluster}), try {tried}: {cause}")]
     Connect {
@@ -131,6 +155,9 @@ impl Failure {
             Self::NoRoute(_) => Flag::NoRoute,
             Self::Refused(..) | Self::Unresolved(_) => Flag::UnresolvedReference,
             Self::NoEndpoint { .. } => Flag::NoHealthyEndpoint,
+            Self::Overflow { .. } => Flag::RequestOverflow,
+            Self::QueueTimeout { .. } => Flag::QueueTimeout,
+            Self::BreakerOpen { .. } => Flag::BreakerOpen,
             Self::Connect { cause, .. } if cause.is_timeout() || is_timed_out(cause) => Flag::ConnectTimeout,
             Self::Connect { .. } => Flag::ConnectFailure,
             Self::Upstream { cause, .. } => upstream_flag(cause),
@@ -155,6 +182,7 @@ impl Failure {
             Self::Refused(status, _) => *status,
             Self::Unresolved(_) => 500,
             Self::NotSynced { .. } | Self::NoEndpoint { .. } | Self::Connect { .. } | Self::ResolveFull { .. } => 503,
+            Self::Overflow { .. } | Self::QueueTimeout { .. } | Self::BreakerOpen { .. } => 503,
             Self::Upstream { cause, .. } if cause.malformed().is_some() => 502,
             Self::Upstream { cause, .. } if cause.is_timeout() => 504,
             Self::Upstream { .. } => 502,

@@ -37,6 +37,7 @@ pub mod worker;
 pub mod cluster;
 pub mod held;
 pub mod lookup;
+pub mod resilience;
 pub mod snapshot_file;
 pub mod subscribe;
 pub mod table;

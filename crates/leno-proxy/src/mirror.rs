@@ -65,7 +65,8 @@ fn start(worker: &Worker, cluster: Arc<Cluster>, head: RequestHead, body: Body) 
 }
 
 async fn copy(worker: &Worker, cluster: &Cluster, mut head: RequestHead, mut body: Body) {
-    let Some(picked) = worker.pick(cluster, &[]) else { return };
+    let Some(_entered) = cluster.resilience.enter_at_once() else { return };
+    let Some(picked) = worker.pick(cluster, None, &[]) else { return };
     let endpoint = &cluster.endpoints[picked];
     head.fields.remove("upgrade");
     head.fields.remove("connection");

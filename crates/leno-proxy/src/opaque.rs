@@ -12,7 +12,7 @@ use leno_route::weighted;
 use leno_telemetry::Flag;
 use leno_telemetry::access::Direction;
 use leno_tls::connect::Offer;
-use leno_traffic::{Open, Outcome};
+use leno_traffic::{Mark, Open, Outcome};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -67,21 +67,26 @@ pub(crate) async fn dial<'t>(
     let no_route = || Failure::NoRoute(destination.listener.name.to_string());
     let at = weighted::pick_by(targets, |target| target.weight, worker.random_bits()).ok_or_else(no_route)?;
     let cluster = targets[at].cluster.as_deref().ok_or_else(no_route)?;
+    let hash = targets[at].hash_of_caller(worker, client.and_then(downstream));
     let mut tried: SmallVec<[usize; 4]> = SmallVec::new();
     let mut last = None;
     while tried.len() < TRIES_MAX {
-        let Some(picked) = worker.pick(cluster, &tried) else { break };
+        let Some(picked) = worker.pick(cluster, hash, &tried) else { break };
         tried.push(picked);
         let endpoint = &cluster.endpoints[picked];
         let open = endpoint.state.load.open();
         let started = Instant::now();
         match open_to(worker, cluster, endpoint, client, is_tls).await {
             Ok(stream) => {
-                endpoint.state.load.observe(worker.now(), started.elapsed(), Outcome::Answered);
+                let (now, took) = (worker.now(), started.elapsed());
+                endpoint.state.load.observe(now, took, Outcome::Answered);
+                cluster.observe(picked, now, Mark::Good, took);
                 return Ok(Dialled { cluster, endpoint, stream, open, tries: tried.len() });
             }
             Err(cause) => {
-                open.finish(worker.now(), started.elapsed(), Outcome::Failed);
+                let (now, took) = (worker.now(), started.elapsed());
+                open.finish(now, took, Outcome::Failed);
+                cluster.observe(picked, now, Mark::Local, took);
                 let (to, cluster) = (endpoint.state.address.to_string(), cluster.spec.name.to_string());
                 last = Some(Failure::Connect { to, cluster, tried: tried.len() as u32, cause });
             }

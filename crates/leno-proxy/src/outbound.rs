@@ -183,6 +183,7 @@ pub(crate) fn local(
         idle_timeout: IDLE_TIMEOUT,
         tls: None,
         proxy_protocol: None,
+        resilience: Default::default(),
     });
     let endpoint = |(address, state)| {
         let spec = snapshot::Endpoint {

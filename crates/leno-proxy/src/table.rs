@@ -5,14 +5,15 @@
 //! destination whose parts have not all arrived is left out, or stays as it was in the table before.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use leno_model::seam::Clock;
 use leno_model::snapshot::{
-    Action, HostPattern, Listener, Match, Mirror, Name, Origin, RouteConfig, RouteFilter, Rule, TlsTerms, UpstreamTls,
-    VirtualHost, WeightedCluster,
+    Action, Affinity, HashSource, HostPattern, Listener, Match, Mirror, Name, Origin, RouteConfig, RouteFilter, Rule,
+    TlsTerms, UpstreamTls, VirtualHost, WeightedCluster,
 };
 use leno_net::Address;
 use leno_route::host::HostMap;
@@ -27,6 +28,8 @@ use leno_xds::kind::Kind;
 
 use crate::cluster::{Cluster, Edges, Endpoint, EndpointIdentity, EndpointKey, EndpointState};
 use crate::held::Held;
+use crate::resilience::State;
+use crate::worker::Worker;
 
 /// Everything a request needs to know.
 #[derive(Debug, Default)]
@@ -106,6 +109,8 @@ pub struct Target {
     pub filters: Box<[RouteFilter]>,
     /// Mirrors for this cluster only.
     pub mirrors: Box<[(Mirror, Arc<Cluster>)]>,
+    /// What binds requests to endpoints of the cluster, if anything does.
+    pub affinity: Option<Box<Affinity>>,
 }
 
 /// Builds tables and remembers what has to outlive them.
@@ -118,6 +123,7 @@ pub struct Builder {
     routers: HashMap<Name, (Arc<RouteConfig>, Arc<Router>)>,
     endpoints: HashMap<EndpointIdentity, Arc<EndpointState>>,
     budgets: HashMap<Name, Arc<RetryBudget>>,
+    states: HashMap<Name, Arc<State>>,
     clusters: HashMap<Name, BuiltCluster>,
     destinations: HashMap<Name, Arc<Destination>>,
     certificates: Arc<Holder>,
@@ -202,8 +208,13 @@ impl Routes {
 /// A destination of one endpoint and no routes but the default one: the application beside the proxy, or a host outside
 /// the mesh. Made without the control plane.
 pub fn single(cluster: Cluster, listener: Listener) -> Destination {
-    let target =
-        Target { cluster: Some(Arc::new(cluster)), weight: 1, filters: Box::default(), mirrors: Box::default() };
+    let target = Target {
+        cluster: Some(Arc::new(cluster)),
+        weight: 1,
+        filters: Box::default(),
+        mirrors: Box::default(),
+        affinity: None,
+    };
     let rule = Rule {
         origin: Origin { resource: "default".into(), rule: 0, name: None },
         when: Match::default(),
@@ -229,6 +240,17 @@ pub fn single(cluster: Cluster, listener: Listener) -> Destination {
     }
 }
 
+// === impl Target ===
+
+impl Target {
+    /// The hash that binds what has nothing but its caller: a connection, a session of datagrams.
+    pub(crate) fn hash_of_caller(&self, worker: &Worker, client: Option<SocketAddr>) -> Option<u64> {
+        let affinity = self.affinity.as_ref()?;
+        let by_caller = affinity.hash.iter().any(|key| key.source == HashSource::SourceAddress);
+        by_caller.then(|| worker.caller(client.map(|client| client.ip())))?
+    }
+}
+
 // === impl Builder ===
 
 impl Builder {
@@ -242,6 +264,7 @@ impl Builder {
             routers: HashMap::new(),
             endpoints: HashMap::new(),
             budgets: HashMap::new(),
+            states: HashMap::new(),
             clusters: HashMap::new(),
             destinations: HashMap::new(),
             certificates: Holder::new(None),
@@ -318,6 +341,7 @@ impl Builder {
     ) -> Cluster {
         let endpoints = members.endpoints.iter().map(|endpoint| self.endpoint(endpoint)).collect();
         let budget = self.budgets.entry(spec.name.clone()).or_default().clone();
+        let state = self.states.entry(spec.name.clone()).or_default().clone();
         let version = spec.name.split_once('@').map(|(_, version)| version.into());
         let key = EdgeKey {
             destination: Peer::Service(spec.service.clone()),
@@ -325,7 +349,8 @@ impl Builder {
             ..self.source.clone()
         };
         let tls = spec.tls.as_ref().map(|tls| self.upstream_terms(tls));
-        Cluster::new(spec.clone(), endpoints, budget, Edges::new(&self.metrics, &key), self.seed).with_tls(tls)
+        let edges = Edges::new(&self.metrics, &key);
+        Cluster::new(spec.clone(), endpoints, budget, edges, self.seed).with_state(state).with_tls(tls)
     }
 
     fn endpoint(&mut self, spec: &leno_model::snapshot::Endpoint) -> Endpoint {
@@ -395,6 +420,7 @@ impl Builder {
             weight: weighted.weight,
             filters: weighted.filters.clone().into(),
             mirrors: self.mirrors(&weighted.filters),
+            affinity: (!weighted.affinity.is_none()).then(|| Box::new(weighted.affinity.clone())),
         };
         clusters.iter().map(target).collect()
     }
@@ -416,6 +442,7 @@ impl Builder {
         self.routers.retain(|name, _| held.routes.contains_key(name));
         self.clusters.retain(|name, _| held.clusters.contains_key(name));
         self.budgets.retain(|name, _| held.clusters.contains_key(name));
+        self.states.retain(|name, _| held.clusters.contains_key(name));
         let clusters = &self.clusters;
         let in_use: std::collections::HashSet<EndpointKey> =
             clusters.values().flat_map(|built| &built.cluster.endpoints).map(|endpoint| endpoint.state.key).collect();

@@ -303,7 +303,9 @@ impl Here {
         let cluster = targets[at].cluster.as_ref().ok_or(Dropped::NoRoute)?;
         let avoided = cluster.endpoints.iter().position(|endpoint| Some(endpoint.spec.address) == avoid);
         let tried: &[usize] = avoided.as_slice();
-        let picked = worker.pick(cluster, tried).or_else(|| worker.pick(cluster, &[])).ok_or(Dropped::NoEndpoint)?;
+        let hash = targets[at].hash_of_caller(worker, Some(client));
+        let pick = |tried| worker.pick(cluster, hash, tried);
+        let picked = pick(tried).or_else(|| pick(&[])).ok_or(Dropped::NoEndpoint)?;
         let endpoint = &cluster.endpoints[picked];
         // A proxy of the mesh carries connections; datagrams go to the application.
         let to = endpoint.spec.address;

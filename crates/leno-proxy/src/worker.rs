@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use leno_net::places::Places;
 use leno_runtime::serve::NamedTasks;
 use leno_runtime::{DrainWatch, SystemRandom, task};
 use leno_telemetry::{AccessLog, Edge, EdgeKey, Registry};
+use leno_traffic::hash;
 
 use crate::cluster::Cluster;
 use crate::failure::Failure;
@@ -54,6 +55,8 @@ pub struct Shared {
     pub namespace: Arc<str>,
     /// `cart.shop`, or `unknown`: what the next proxy is told.
     pub source_name: String,
+    /// Its name among all proxies.
+    pub node: String,
     /// What becomes of destinations outside the mesh.
     pub outbound_default: OutboundDefault,
     /// Whether this is a gateway.
@@ -171,8 +174,21 @@ impl Worker {
         SystemRandom.next_u64()
     }
 
-    pub(crate) fn pick(&self, cluster: &Cluster, tried: &[usize]) -> Option<usize> {
-        cluster.pick(self.now(), &mut SystemRandom, tried)
+    /// The index of an endpoint for what has this hash, if it has one.
+    pub(crate) fn pick(&self, cluster: &Cluster, hash: Option<u64>, tried: &[usize]) -> Option<usize> {
+        cluster.pick(self.now(), &mut SystemRandom, hash, tried)
+    }
+
+    /// The hash of who asks, by address. Beside a workload that is the workload, whatever address of its own machine it asks
+    /// from: those are the same on all machines, and all callers of the mesh would count as one.
+    pub(crate) fn caller(&self, address: Option<IpAddr>) -> Option<u64> {
+        if !self.shared.gateway {
+            return Some(hash::of(self.shared.node.as_bytes()));
+        }
+        Some(match address?.to_canonical() {
+            IpAddr::V4(address) => hash::of(&address.octets()),
+            IpAddr::V6(address) => hash::of(&address.octets()),
+        })
     }
 
     pub(crate) fn handle(&self) -> Rc<Worker> {

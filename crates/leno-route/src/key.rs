@@ -79,7 +79,7 @@ pub(crate) fn with_field<R>(fields: &dyn FieldLookup, name: &str, use_value: imp
 }
 
 /// Calls `use_value` with the decoded value of the first parameter of a name. One without `=` has an empty value.
-pub(crate) fn with_parameter<R>(query: &str, name: &str, use_value: impl FnOnce(Option<&[u8]>) -> R) -> R {
+pub fn with_parameter<R>(query: &str, name: &str, use_value: impl FnOnce(Option<&[u8]>) -> R) -> R {
     let found = query
         .split('&')
         .filter(|pair| !pair.is_empty())

@@ -28,6 +28,7 @@ mod redirect;
 pub mod weighted;
 
 pub use change::FieldsMut;
+pub use key::with_parameter;
 pub use path::rewrite_path;
 pub use pattern::{PatternError, check_pattern};
 pub use redirect::{Redirected, redirect_location};

@@ -81,6 +81,12 @@ flags! {
     IdleTimeout = "SI", "idle_timeout";
     /// The host is served on other terms of TLS than the connection was made on.
     Misdirected = "DPE", "misdirected_request";
+    /// As many requests to the destination are open as may be.
+    RequestOverflow = "UO", "request_overflow";
+    /// The request waited too long for others to the destination to end.
+    QueueTimeout = "UO", "queue_timeout";
+    /// The destination failed too often to be asked now.
+    BreakerOpen = "UO", "breaker_open";
 }
 
 // === impl Flag ===

@@ -193,6 +193,7 @@ impl Builder {
             lookup,
             namespace: "default".into(),
             source_name: "test.default".to_owned(),
+            node: "test.default/1".to_owned(),
             outbound_default: self.outbound_default,
             gateway: false,
             limits: Default::default(),
@@ -306,7 +307,12 @@ fn listener_of(service: &ServiceName, cluster: &Arc<str>, protocol: Protocol) ->
         bind: false,
         protocol,
         http: Some(cluster.clone()),
-        tcp: vec![WeightedCluster { cluster: Some(cluster.clone()), weight: 1, filters: Vec::new() }],
+        tcp: vec![WeightedCluster {
+            cluster: Some(cluster.clone()),
+            weight: 1,
+            filters: Vec::new(),
+            affinity: Default::default(),
+        }],
         tls: Vec::new(),
         terms: Vec::new(),
         udp: false,
@@ -315,7 +321,12 @@ fn listener_of(service: &ServiceName, cluster: &Arc<str>, protocol: Protocol) ->
 }
 
 fn route_of(cluster: &Arc<str>, change: Option<&dyn Fn(&mut Rule)>) -> RouteConfig {
-    let target = WeightedCluster { cluster: Some(cluster.clone()), weight: 1, filters: Vec::new() };
+    let target = WeightedCluster {
+        cluster: Some(cluster.clone()),
+        weight: 1,
+        filters: Vec::new(),
+        affinity: Default::default(),
+    };
     let mut rule = Rule {
         origin: Origin { resource: "default".into(), rule: 0, name: None },
         when: Match::default(),
@@ -341,6 +352,7 @@ fn cluster_of(service: &ServiceName, cluster: &Arc<str>, protocol: Protocol) -> 
         idle_timeout: Duration::from_secs(60),
         tls: None,
         proxy_protocol: None,
+        resilience: Default::default(),
     }
 }
 

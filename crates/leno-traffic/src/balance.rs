@@ -18,15 +18,19 @@ use crate::alias::Alias;
 use crate::load::{Load, millis};
 
 mod least_request;
+mod maglev;
 mod peak_ewma;
 mod random;
+mod ring_hash;
 mod round_robin;
 #[cfg(test)]
 mod suite;
 
 pub use least_request::LeastRequest;
+pub use maglev::Maglev;
 pub use peak_ewma::PeakEwma;
 pub use random::Random;
+pub use ring_hash::RingHash;
 pub use round_robin::RoundRobin;
 
 /// How often a draw is repeated that fell on an excluded member, before a walk looks for one that is not.
@@ -45,6 +49,10 @@ pub const POLICIES: &[(BalancePolicy, Make)] = &[
     (BalancePolicy::RoundRobin, |set, seed| Box::new(RoundRobin::new(set, seed))),
     // For comparison, and where nothing is known of the load.
     (BalancePolicy::Random, |_, _| Box::new(Random)),
+    // For a key that always meets the same endpoint, and keeps it whoever else comes or goes.
+    (BalancePolicy::RingHash, |set, _| Box::new(RingHash::new(set))),
+    // The same with shares that are even.
+    (BalancePolicy::Maglev, |set, _| Box::new(Maglev::new(set))),
 ];
 
 /// A policy. Returns the number of a [`Slot`]; [`Picker`] turns it into the member's index.
@@ -56,6 +64,9 @@ pub trait Balance: Send + Sync {
 /// An endpoint as a balancer sees it.
 #[derive(Debug, Clone)]
 pub struct Member {
+    /// What it is known by from table to table, for policies that hash. Any bits; the same for the same endpoint, and in
+    /// every proxy.
+    pub key: u64,
     /// Its share; 0 takes nothing.
     pub weight: u32,
     /// Whether it takes new requests at all.
@@ -70,6 +81,8 @@ pub struct Ask<'a> {
     pub now: Duration,
     /// Randomness.
     pub random: &'a mut dyn RandomBits,
+    /// What the request has that decides, for policies that hash; without it they draw.
+    pub hash: Option<u64>,
     /// Members (their indexes) that were tried already.
     pub excluded: &'a [usize],
 }
@@ -81,12 +94,15 @@ pub struct Set {
     alias: Alias,
     /// The average weight, by which open requests are put into proportion.
     mean_weight: f32,
+    /// Whether members may be left out for a while.
+    is_watched: bool,
 }
 
 /// A member that can be picked.
 #[derive(Debug)]
 pub struct Slot {
     member: usize,
+    key: u64,
     weight: u32,
     load: Arc<Load>,
 }
@@ -108,13 +124,37 @@ impl Picker {
         Self { set, balance }
     }
 
+    /// Leaves those out for a while that were ejected.
+    #[must_use]
+    pub fn watched(mut self, is_watched: bool) -> Self {
+        self.set.is_watched = is_watched;
+        self
+    }
+
     /// The index of a member; none when no member is eligible, or all that are were excluded.
     pub fn pick(&self, ask: &mut Ask<'_>) -> Option<usize> {
-        if self.set.slots.is_empty() {
+        if self.set.slots.is_empty() || self.set.is_used_up(ask) {
             return None;
         }
-        let slot = self.balance.pick(&self.set, ask)?;
-        Some(self.set.slots[slot].member)
+        let slot = &self.set.slots[self.balance.pick(&self.set, ask)?];
+        if self.set.is_watched {
+            slot.load.picked(ask.now);
+        }
+        Some(slot.member)
+    }
+
+    /// Whether this member can be picked now, whatever the policy would pick.
+    pub fn can_take(&self, member: usize, now: Duration) -> bool {
+        self.set.slot_of(member).is_some_and(|slot| !(self.set.is_watched && slot.load.is_out(now)))
+    }
+
+    /// Picks this member, which can be picked now.
+    pub fn take(&self, member: usize, now: Duration) {
+        if self.set.is_watched
+            && let Some(slot) = self.set.slot_of(member)
+        {
+            slot.load.picked(now);
+        }
     }
 
     /// How many members can be picked.
@@ -134,12 +174,18 @@ impl fmt::Debug for Picker {
 impl Set {
     fn new(members: &[Member]) -> Self {
         let eligible = members.iter().enumerate().filter(|(_, member)| member.eligible && member.weight > 0);
-        let slots: Box<[Slot]> =
-            eligible.map(|(member, of)| Slot { member, weight: of.weight, load: Arc::clone(&of.load) }).collect();
+        let slots: Box<[Slot]> = eligible
+            .map(|(member, of)| Slot { member, key: of.key, weight: of.weight, load: Arc::clone(&of.load) })
+            .collect();
         let weights: Vec<u32> = slots.iter().map(|slot| slot.weight).collect();
         let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
         let mean_weight = (sum / weights.len().max(1) as f64) as f32;
-        Self { slots, alias: Alias::new(&weights), mean_weight }
+        Self { slots, alias: Alias::new(&weights), mean_weight, is_watched: false }
+    }
+
+    /// The slot of a member; slots stand in the order of their members.
+    fn slot_of(&self, member: usize) -> Option<&Slot> {
+        self.slots.binary_search_by_key(&member, |slot| slot.member).ok().map(|slot| &self.slots[slot])
     }
 
     /// Draws a slot by weight that is not excluded and not `other`.
@@ -172,8 +218,15 @@ impl Set {
         Some(if second_cost < first_cost * (1.0 - margin) { second } else { first })
     }
 
+    /// Whether all that can be picked are excluded. With fewer excluded than there are, some are left.
+    fn is_used_up(&self, ask: &Ask<'_>) -> bool {
+        (self.is_watched || self.slots.len() <= ask.excluded.len())
+            && (0..self.slots.len()).all(|slot| self.is_excluded(slot, ask))
+    }
+
     fn is_excluded(&self, slot: usize, ask: &Ask<'_>) -> bool {
-        !ask.excluded.is_empty() && ask.excluded.contains(&self.slots[slot].member)
+        let slot = &self.slots[slot];
+        self.is_watched && slot.load.is_out(ask.now) || !ask.excluded.is_empty() && ask.excluded.contains(&slot.member)
     }
 
     /// Open requests in proportion to the weight, plus one for the request that asks. The one does not depend on the
@@ -181,4 +234,14 @@ impl Set {
     fn occupancy(&self, slot: &Slot) -> f32 {
         slot.load.open_requests() as f32 * self.mean_weight / slot.weight as f32 + 1.0
     }
+}
+
+/// Spreads a key and a number over 64 bits (the finalizer of SplitMix64, twice).
+fn mix(key: u64, n: u64) -> u64 {
+    let scramble = |word: u64| {
+        let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    };
+    scramble(scramble(key).wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
 }

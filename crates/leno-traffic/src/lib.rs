@@ -6,20 +6,28 @@
 //! ```
 //!
 //! Pure: `now` (time since some fixed moment of the process) and randomness come in as arguments, so that everything is
-//! simulated with seeds. What workers share is atomics, all relaxed: each number stands for itself, and a lost sample
-//! costs less than an ordered one.
+//! simulated with seeds. What workers share is atomics, relaxed where each number stands for itself and a lost sample costs
+//! less than an ordered one.
 
 #![warn(missing_docs)]
 
 pub mod backoff;
 pub mod balance;
+pub mod breaker;
 pub mod budget;
+pub mod bulkhead;
+pub mod ejection;
+pub mod hash;
 pub mod load;
 pub mod subset;
+pub mod window;
 
 mod alias;
 
 pub use backoff::Backoff;
 pub use balance::{Balance, Member, Picker};
+pub use breaker::Breaker;
 pub use budget::RetryBudget;
+pub use bulkhead::Bulkhead;
+pub use ejection::{Conduct, Mark};
 pub use load::{Load, Open, Outcome};

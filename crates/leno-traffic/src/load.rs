@@ -1,4 +1,5 @@
-//! What is known about the load of one endpoint: open requests and latency. Shared by all workers.
+//! What is known about the load of one endpoint: open requests and latency, and whether it is left out for a while. Shared
+//! by all workers.
 //!
 //! The latency is a *peak EWMA* (Finagle, Linkerd): a slower answer raises it at once, faster ones lower it with a time
 //! constant of 10 s, and without any answer it decays towards 0, so that an endpoint that was slow is tried again. The
@@ -31,6 +32,9 @@ const FAILURE_MAX_NS: f32 = 10e9;
 /// How often a sample is tried again when another worker came between. Then it is dropped: the other one counts.
 const TRIES_MAX: usize = 4;
 
+/// An endpoint that is tried again gets one request in this time.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+
 /// The load of one endpoint, on a cache line of its own.
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -38,6 +42,20 @@ pub struct Load {
     open: AtomicU32,
     /// High half: milliseconds of the last sample. Low half: the average as f32 bits. 0: never answered.
     latency: AtomicU64,
+    /// 0 where it takes requests as any other. Else until when it takes none, in milliseconds above the lowest bit, which is
+    /// set while it is being tried.
+    out: AtomicU64,
+}
+
+/// Whether an endpoint takes requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It does.
+    In,
+    /// It was ejected: until then at least, and until somebody tries it.
+    Out(Duration),
+    /// It is being tried.
+    Probing,
 }
 
 /// How a request ended.
@@ -89,6 +107,41 @@ impl Load {
                 Err(current) => old = current,
             }
         }
+    }
+
+    /// Whether it takes requests.
+    pub fn standing(&self) -> Standing {
+        match self.out.load(Relaxed) {
+            0 => Standing::In,
+            word if word & 1 == 1 => Standing::Probing,
+            word => Standing::Out(Duration::from_millis(word >> 1)),
+        }
+    }
+
+    /// Whether it takes no request now.
+    pub(crate) fn is_out(&self, now: Duration) -> bool {
+        let word = self.out.load(Relaxed);
+        word != 0 && crate::window::millis(now) < word >> 1
+    }
+
+    /// It was picked: where its time outside is over that is a try, and for a moment there is no other.
+    pub(crate) fn picked(&self, now: Duration) {
+        let word = self.out.load(Relaxed);
+        if word != 0 {
+            let next = crate::window::millis(now + PROBE_EVERY) << 1 | 1;
+            // Whoever came between tries it too, or has had it ejected anew.
+            let _ = self.out.compare_exchange(word, next, Relaxed, Relaxed);
+        }
+    }
+
+    /// Leaves it out until then.
+    pub(crate) fn put_out(&self, until: Duration) {
+        self.out.store(crate::window::millis(until).max(1) << 1, Relaxed);
+    }
+
+    /// Has it take requests as any other.
+    pub(crate) fn take_in(&self) {
+        self.out.store(0, Relaxed);
     }
 
     /// The latency in ns for comparing: 0 when idle and unknown, so that a new endpoint is tried, and long when

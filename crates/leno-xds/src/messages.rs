@@ -13,6 +13,7 @@ pub mod endpoint;
 pub mod listener;
 pub mod note;
 pub mod route;
+pub mod session;
 pub mod wkt;
 
 /// The URLs by which messages inside `Any` are named.
@@ -26,6 +27,14 @@ pub mod urls {
         "type.googleapis.com/envoy.extensions.filters.listener.http_inspector.v3.HttpInspector";
     pub const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
     pub const CORS: &str = "type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors";
+    pub const STATEFUL_SESSION: &str =
+        "type.googleapis.com/envoy.extensions.filters.http.stateful_session.v3.StatefulSession";
+    pub const STATEFUL_SESSION_PER_ROUTE: &str =
+        "type.googleapis.com/envoy.extensions.filters.http.stateful_session.v3.StatefulSessionPerRoute";
+    pub const COOKIE_SESSION: &str =
+        "type.googleapis.com/envoy.extensions.http.stateful_session.cookie.v3.CookieBasedSessionState";
+    pub const HEADER_SESSION: &str =
+        "type.googleapis.com/envoy.extensions.http.stateful_session.header.v3.HeaderBasedSessionState";
     pub const CORS_POLICY: &str = "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy";
     pub const HTTP_PROTOCOL_OPTIONS: &str =
         "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -35,6 +44,8 @@ pub mod urls {
     pub const ROUND_ROBIN: &str =
         "type.googleapis.com/envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin";
     pub const RANDOM: &str = "type.googleapis.com/envoy.extensions.load_balancing_policies.random.v3.Random";
+    pub const RING_HASH: &str = "type.googleapis.com/envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash";
+    pub const MAGLEV: &str = "type.googleapis.com/envoy.extensions.load_balancing_policies.maglev.v3.Maglev";
     pub const WRR_LOCALITY: &str =
         "type.googleapis.com/envoy.extensions.load_balancing_policies.wrr_locality.v3.WrrLocality";
 

@@ -19,10 +19,12 @@ use crate::messages::core::{ConfigSource, ConfigSourceSpecifier, Empty, Metadata
 use crate::messages::note::ProtocolNote;
 use crate::messages::wkt::{self, Any};
 
+mod affinity;
 pub mod cluster;
 pub mod endpoints;
 pub mod listener;
 mod path;
+mod resilience;
 pub mod route;
 mod rule;
 

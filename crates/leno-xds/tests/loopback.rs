@@ -29,6 +29,7 @@ fn a_cluster(name: &str, port: u16) -> Cluster {
         idle_timeout: Duration::from_secs(3600),
         tls: None,
         proxy_protocol: None,
+        resilience: Default::default(),
     }
 }
 

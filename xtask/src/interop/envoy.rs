@@ -1,7 +1,8 @@
 //! Envoy and what it makes of changes: which versions it holds, what it refused, and where its traffic goes.
 //!
-//! One scenario, two drivers: `files` is the twin without leno, `control_plane` is `leno server`. Fifty changes of weights, endpoints and routes; after each Envoy
-//! holds what it was given, has refused nothing, and its traffic is where the weights say. Then one resource that it must refuse, which changes nothing.
+//! One scenario, two drivers: `files` is the twin without leno, `control_plane` is `leno server`. Balancing by key comes first, where the driver can say it. Then
+//! fifty changes of weights, endpoints and routes; after each Envoy holds what it was given, has refused nothing, and its traffic is where the weights say. Then
+//! one resource that it must refuse, which changes nothing.
 
 mod control_plane;
 mod files;
@@ -30,6 +31,8 @@ const REQUESTS: usize = 5_000;
 const CONNECTIONS: usize = 4;
 /// How far a share may be from its weight: more than four standard deviations at that number of requests.
 const SHARE_TOLERANCE: f64 = 0.03;
+/// Keys whose origins are looked at.
+const KEYS: usize = 24;
 /// Longest wait for Envoy to take a change, or to start.
 const TAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// How often it is asked meanwhile.
@@ -45,6 +48,8 @@ trait Driver {
     fn apply(&self, state: &State, origins: &Origins) -> Result<()>;
     /// Whether Envoy, which held `before`, holds that state now.
     fn is_taken(&self, state: &State, origins: &Origins, before: &Held, now: &Held) -> Result<bool>;
+    /// Sends all traffic to the origins `a` and `b`, by the parameter `user` of the query; false where it cannot say that.
+    fn apply_keys(&self, origins: &Origins) -> Result<bool>;
     /// Puts a resource in force that Envoy must refuse.
     fn apply_bad(&self) -> Result<()>;
     /// Whether the refusal has reached the driver; an error says what it knows instead.
@@ -96,6 +101,14 @@ fn run(folder: &Path, driver: &dyn Driver) -> Result<Counts> {
     driver.apply(&State::after(0), &origins)?;
     let envoy = Envoy::start(folder, &driver.bootstrap()?)?;
     let mut counts = Counts::default();
+    let mut wanted = CHANGES + 1;
+    if driver.apply_keys(&origins)? {
+        wanted += 1;
+        match keeps_keys(&envoy, driver) {
+            Ok(()) => counts.passed += 1,
+            Err(error) => counts.fail(format!("envoy: balancing by key: {error:#}")),
+        }
+    }
     for change in 1..=CHANGES {
         match judge(&envoy, driver, &State::after(change), &origins) {
             Ok(()) => counts.passed += 1,
@@ -106,7 +119,7 @@ fn run(folder: &Path, driver: &dyn Driver) -> Result<Counts> {
         Ok(()) => counts.passed += 1,
         Err(error) => counts.fail(format!("envoy: a bad resource: {error:#}")),
     }
-    println!("envoy        {} of {} good", counts.passed, CHANGES + 1);
+    println!("envoy        {} of {} good", counts.passed, wanted);
     Ok(counts)
 }
 
@@ -128,6 +141,26 @@ fn judge(envoy: &Envoy, driver: &dyn Driver, state: &State, origins: &Origins) -
     match shares(driver.listen(), &state.prefix, 50)?.get("c") {
         Some(share) if *share >= 1.0 => Ok(()),
         _ => bail!("{} went elsewhere", state.prefix),
+    }
+}
+
+/// Whether requests of one key meet one origin, over whichever connection, and keys are spread over the two.
+fn keeps_keys(envoy: &Envoy, driver: &dyn Driver) -> Result<()> {
+    let until = Instant::now() + TAKE_DEADLINE;
+    loop {
+        let met = (0..KEYS).map(|key| shares(driver.listen(), &format!("/x?a=b&user={key}"), 2 * CONNECTIONS));
+        let met = met.collect::<Result<Vec<_>>>()?;
+        let origins: BTreeSet<&String> = met.iter().flat_map(BTreeMap::keys).collect();
+        if envoy.rejected()? != 0 {
+            bail!("it refused something");
+        }
+        if met.iter().all(|met| met.len() == 1) && origins.into_iter().eq(["a", "b"]) {
+            return Ok(());
+        }
+        if Instant::now() > until {
+            bail!("after {} s keys meet {met:?}", TAKE_DEADLINE.as_secs());
+        }
+        thread::sleep(ASK_PERIOD);
     }
 }
 

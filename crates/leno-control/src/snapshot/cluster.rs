@@ -19,5 +19,6 @@ pub(super) fn build(view: &View<'_>, name: &ClusterName) -> Option<Cluster> {
         idle_timeout: policy.idle_timeout,
         tls: view.tls_of(&name.service, port.name.as_deref()),
         proxy_protocol: port.proxy_protocol,
+        resilience: policy.resilience.clone(),
     })
 }

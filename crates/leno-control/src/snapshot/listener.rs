@@ -72,7 +72,8 @@ fn tcp(
         Some(clusters) => clusters,
         None => {
             let cluster = ClusterName { service: service.name.clone(), port: port.number, version: None }.render();
-            vec![WeightedCluster { cluster: Some(cluster), weight: 1, filters: Vec::new() }]
+            let affinity = view.policy_of(&service.name).affinity.of_bytes();
+            vec![WeightedCluster { cluster: Some(cluster), weight: 1, filters: Vec::new(), affinity }]
         }
     }
 }
@@ -144,7 +145,10 @@ fn clusters(
     parent: Option<(&ServiceName, u16)>,
 ) -> Vec<WeightedCluster> {
     let context = Context { route: &entry.resource.key, parent };
-    let weighted = |backend| route::weighted(view, &context, backend, Vec::new());
+    let weighted = |backend| {
+        let weighted = route::weighted(view, &context, backend, Vec::new());
+        WeightedCluster { affinity: weighted.affinity.of_bytes(), ..weighted }
+    };
     rule.backend_refs.iter().map(|backend| weighted(backend.into())).collect()
 }
 

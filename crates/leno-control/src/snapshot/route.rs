@@ -94,7 +94,12 @@ fn default_rule(view: &View<'_>, service: &ServiceView<'_>, port: &PortView) -> 
         origin: Origin { resource: "default".into(), rule: 0, name: None },
         when: Match::default(),
         filters: Vec::new(),
-        action: Action::Forward(vec![WeightedCluster { cluster: Some(cluster), weight: 1, filters: Vec::new() }]),
+        action: Action::Forward(vec![WeightedCluster {
+            cluster: Some(cluster),
+            weight: 1,
+            filters: Vec::new(),
+            affinity: policy.affinity,
+        }]),
         request_timeout: policy.request_timeout,
         try_timeout: None,
         retry: policy.retry,
@@ -179,7 +184,11 @@ pub(super) fn weighted(
     backend: BackendView<'_>,
     filters: Vec<leno_model::snapshot::RouteFilter>,
 ) -> WeightedCluster {
-    WeightedCluster { cluster: resolve(view, context, backend).ok(), weight: backend.weight, filters }
+    let weight = backend.weight;
+    let cluster = resolve(view, context, backend).ok();
+    let service = cluster.as_deref().and_then(ClusterName::parse).map(|name| name.service);
+    let affinity = service.map(|service| view.policy_of(&service).affinity).unwrap_or_default();
+    WeightedCluster { cluster, weight, filters, affinity }
 }
 
 fn forward(backends: Vec<WeightedCluster>) -> Action {

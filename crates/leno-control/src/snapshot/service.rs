@@ -14,11 +14,12 @@ use leno_model::resource::number::RetryCode;
 use leno_model::resource::reference::ParentRef;
 use leno_model::resource::service::{ServicePort, ServiceSpec, TargetPort};
 use leno_model::resource::traffic_policy::TrafficPolicySpec;
-use leno_model::snapshot::{BalancePolicy, ProxyProtocol, Retry};
+use leno_model::snapshot::{Affinity, BalancePolicy, ProxyProtocol, Resilience, Retry};
 use leno_registry::Registered;
 
-use super::Caller;
 use super::name::DEFAULT_PORT;
+use super::resilience;
+use super::{Caller, affinity};
 use crate::merge::Entry;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,12 +60,14 @@ enum Target {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Policy {
     pub(crate) balance: BalancePolicy,
+    pub(crate) affinity: Affinity,
     pub(crate) connect_timeout: Duration,
     pub(crate) idle_timeout: Duration,
     /// As the policy says it, without a default.
     pub(crate) idle_timeout_written: Option<Duration>,
     pub(crate) request_timeout: Option<Duration>,
     pub(crate) retry: Option<Retry>,
+    pub(crate) resilience: Resilience,
 }
 
 // === impl ServiceView ===
@@ -245,11 +248,13 @@ impl Policy {
         let balancer = spec.and_then(|spec| spec.load_balancer.as_ref());
         Self {
             balance: balancer.map(|balancer| balancer.policy).unwrap_or_default(),
+            affinity: balancer.map(affinity::of).unwrap_or_default(),
             connect_timeout: time(spec.and_then(|spec| spec.connect_timeout)).unwrap_or(CONNECT_TIMEOUT),
             idle_timeout: time(spec.and_then(|spec| spec.idle_timeout)).unwrap_or(IDLE_TIMEOUT),
             idle_timeout_written: time(spec.and_then(|spec| spec.idle_timeout)),
             request_timeout: time(spec.and_then(|spec| spec.request_timeout)).filter(|time| !time.is_zero()),
             retry: spec.and_then(|spec| spec.retry.as_ref()).map(retry),
+            resilience: spec.map(resilience::of).unwrap_or_default(),
         }
     }
 }

@@ -164,7 +164,7 @@ impl Decoder<'_> {
             Kind::ReferenceGrant => self.section(object, "spec").map(Spec::ReferenceGrant),
             Kind::BackendTlsPolicy => self.section(object, "spec").map(Spec::BackendTlsPolicy),
             Kind::Service => self.section(object, "spec").map(Spec::Service),
-            Kind::TrafficPolicy => self.section(object, "spec").map(Spec::TrafficPolicy),
+            Kind::TrafficPolicy => self.section(object, "spec").map(|spec| Spec::TrafficPolicy(Box::new(spec))),
         }
     }
 

@@ -74,6 +74,30 @@ ranged! {
     Percent(u32) 0..=100, "percentage"
 }
 ranged! {
+    /// How many of something at once, 1 to 1,000,000.
+    Count(u32) 1..=1_000_000, "count"
+}
+ranged! {
+    /// How many in a row, 1 to 1,000.
+    Run(u32) 1..=1000, "number in a row"
+}
+ranged! {
+    /// How many in a window, 1 to 10,000.
+    Volume(u32) 1..=10_000, "number of requests"
+}
+ranged! {
+    /// A share that can be reached, in percent, 1 to 100.
+    Share(u32) 1..=100, "percentage"
+}
+ranged! {
+    /// How many probes decide, 1 to 1,000.
+    Probes(u32) 1..=1000, "number of probes"
+}
+ranged! {
+    /// How many may wait, 1 to 10,000.
+    QueueSize(u32) 1..=10_000, "size of a queue"
+}
+ranged! {
     /// An HTTP status that may be tried again, 400 to 599.
     RetryCode(u16) 400..=599, "status to retry"
 }

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::duration::GatewayDuration;
 use super::http_route::HttpRetry;
+use super::load_balancer::LoadBalancer;
 use super::reference::TargetRef;
-use crate::snapshot::BalancePolicy;
+use super::resilience::{Breaker, Ejection, Limits};
 
 /// How traffic to a service is balanced, bounded in time and retried. What a route says for itself comes first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -32,13 +33,13 @@ pub struct TrafficPolicySpec {
     /// What is tried again beyond what is always safe, where the route says nothing. Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<HttpRetry>,
-}
-
-/// How an endpoint is chosen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct LoadBalancer {
-    /// `peakEwma`, `leastRequest`, `roundRobin` or `random`; all honour weights. Default `peakEwma`.
-    #[serde(default)]
-    pub policy: BalancePolicy,
+    /// How much of the service one proxy uses at once. Default: without limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+    /// When an instance gets no requests for a while. Default never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ejection: Option<Ejection>,
+    /// When the service is not asked for a while. Default never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<Breaker>,
 }

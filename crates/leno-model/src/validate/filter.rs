@@ -179,7 +179,7 @@ fn headers(check: &mut Check<'_, '_>, path: &str, modifier: Option<&HeaderModifi
     }
 }
 
-fn reserved(check: &mut Check<'_, '_>, path: &str, lower: &str) {
+pub(super) fn reserved(check: &mut Check<'_, '_>, path: &str, lower: &str) {
     if CONNECTION_HEADERS.contains(&lower) {
         let fix = if lower == "host" { "use a URLRewrite filter with `hostname`" } else { "leave it to the proxy" };
         check.error(FaultClass::ReservedHeader, path, format!("`{lower}` belongs to the connection"), fix);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Check, reference, route};
+use super::{Check, load_balancer, reference, resilience, route};
 use crate::fault::FaultClass;
 use crate::resource::duration::GatewayDuration;
 use crate::resource::traffic_policy::TrafficPolicySpec;
@@ -12,12 +12,22 @@ pub(super) fn check(check: &mut Check<'_, '_>, spec: &TrafficPolicySpec) {
     let ms = Duration::from_millis;
     range(check, "spec.connectTimeout", spec.connect_timeout, ms(1), ms(600_000));
     range(check, "spec.idleTimeout", spec.idle_timeout, ms(1000), ms(86_400_000));
+    if let Some(balancer) = &spec.load_balancer {
+        load_balancer::check(check, "spec.loadBalancer", balancer);
+    }
     if let Some(retry) = &spec.retry {
         route::retry(check, "spec.retry", retry);
     }
+    resilience::check(check, spec);
 }
 
-fn range(check: &mut Check<'_, '_>, path: &str, value: Option<GatewayDuration>, min: Duration, max: Duration) {
+pub(super) fn range(
+    check: &mut Check<'_, '_>,
+    path: &str,
+    value: Option<GatewayDuration>,
+    min: Duration,
+    max: Duration,
+) {
     if let Some(value) = value.filter(|value| value.0 < min || value.0 > max) {
         let fix = format!("write a duration from {} to {}", GatewayDuration(min), GatewayDuration(max));
         check.error(FaultClass::OutOfRange, path, format!("{value} is out of range"), fix);

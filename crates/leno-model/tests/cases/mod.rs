@@ -902,6 +902,14 @@ fn of_grants() -> Vec<Case> {
 fn of_policies() -> Vec<Case> {
     let base = valid(Kind::TrafficPolicy);
     let with = |text: &str| format!("{base}{text}\n");
+    let hash = |class, path: &str, fix, keys: &str| {
+        let text = with(&format!("  loadBalancer: {{policy: maglev, hash: [{keys}]}}"));
+        case(class, &format!("spec.loadBalancer.hash{path}"), fix, text)
+    };
+    let session = |class, path: &str, fix, session: &str| {
+        let text = with(&format!("  loadBalancer: {{session: {session}}}"));
+        case(class, &format!("spec.loadBalancer.session{path}"), fix, text)
+    };
     let second = base.replacen("name: r}", "name: q}", 1).replacen("{name: cart}", "{name: ¦cart}", 1);
     vec![
         case(Empty, "spec.targetRefs", "at least one", base.replace("[{name: cart}]", "¦[]")),
@@ -930,12 +938,71 @@ fn of_policies() -> Vec<Case> {
             "did you mean `roundRobin`?",
             with("  loadBalancer: {policy: ¦round-robin}"),
         ),
+        case(MissingField, "spec.loadBalancer.policy", "add `hash`", with("  loadBalancer: {policy: ¦ringHash}")),
+        case(
+            UnusedField,
+            "spec.loadBalancer.hash",
+            "`policy: ringHash`",
+            with("  loadBalancer: {hash: ¦[{header: x-user}]}"),
+        ),
+        hash(MissingField, "[0]", "write one of `header`", "¦{terminal: true}"),
+        hash(TooMany, "[0]", "an entry of its own", "¦{header: a, query: b}"),
+        hash(DuplicateName, "[1]", "keep one", "{header: x-user}, ¦{header: X-User}"),
+        hash(InvalidHeaderName, "[0].header", "as `x-user`", "{header: ¦'x user'}"),
+        hash(ReservedHeader, "[0].header", "leave it", "{header: ¦Connection}"),
+        hash(InvalidQueryName, "[0].query", "the name of the parameter", "{query: ¦''}"),
+        hash(UnknownValue, "[0].sourceAddress", "sourceAddress: true", "{sourceAddress: ¦false}"),
+        hash(InvalidCookie, "[0].cookie.name", "as `session`", "{cookie: {name: ¦'a;b'}}"),
+        hash(OutOfRange, "[0].cookie.ttl", "from 1s to 9600h", "{cookie: {name: a, ttl: ¦500ms}}"),
+        hash(InvalidCookie, "[0].cookie.path", "begin it with `/`", "{cookie: {name: a, ttl: 1h, path: ¦shop}}"),
+        hash(UnusedField, "[0].cookie.path", "add `ttl`", "{cookie: {name: a, path: ¦/}}"),
+        hash(
+            TooMany,
+            "[1].cookie.ttl",
+            "keep one `ttl`",
+            "{cookie: {name: a, ttl: 1h}}, {cookie: {name: b, ttl: ¦1h}}",
+        ),
+        session(MissingField, "", "header: x-session", "¦{}"),
+        session(TooMany, "", "keep `cookie` or `header`", "¦{header: a, cookie: {name: b}}"),
+        session(InvalidCookie, ".cookie.name", "as `session`", "{cookie: {name: ¦''}}"),
+        session(OutOfRange, ".cookie.ttl", "from 1s to 9600h", "{cookie: {name: a, ttl: ¦9601h}}"),
+        session(ReservedHeader, ".header", "another name", "{header: ¦x-leno-session}"),
+        case(
+            DuplicateName,
+            "spec.loadBalancer.session.cookie.name",
+            "another name",
+            with("  loadBalancer: {policy: maglev, hash: [{cookie: {name: a}}], session: {cookie: {name: ¦a}}}"),
+        ),
         case(OutOfRange, "spec.connectTimeout", "from 1ms to 10m", with("  connectTimeout: ¦1h")),
         case(OutOfRange, "spec.idleTimeout", "from 1s to 24h", with("  idleTimeout: ¦1ms")),
         case(InvalidDuration, "spec.requestTimeout", "500ms", with("  requestTimeout: ¦soon")),
         case(OutOfRange, "spec.retry.attempts", "0 to 10", with("  retry: {attempts: ¦99}")),
         case(InvalidStatus, "spec.retry.codes[1]", "remove one", with("  retry: {codes: [500, ¦500]}")),
         case(UnknownField, "spec.circuitBreaker", "remove it", with("  ¦circuitBreaker: {}")),
+        case(OutOfRange, "spec.limits.requests", "1 to 1000000", with("  limits: {requests: ¦0}")),
+        case(
+            OutOfRange,
+            "spec.limits.queue.timeout",
+            "from 1ms to 1m",
+            with("  limits: {requests: 1, queue: {size: 1, timeout: ¦2m}}"),
+        ),
+        case(OutOfRange, "spec.limits.queue.size", "1 to 10000", with("  limits: {requests: 1, queue: {size: ¦0}}")),
+        case(MissingField, "spec.limits.queue", "add `requests`", with("  limits: {queue: ¦{size: 1}}")),
+        case(OutOfRange, "spec.ejection.failureRatio", "1 to 100", with("  ejection: {failureRatio: ¦101}")),
+        case(OutOfRange, "spec.ejection.window", "from 1s to 1h", with("  ejection: {window: ¦0s}")),
+        case(
+            OutOfRange,
+            "spec.ejection.maxTime",
+            "write 1m or longer",
+            with("  ejection: {baseTime: 1m, maxTime: ¦1s}"),
+        ),
+        case(MissingField, "spec.ejection.slowAfter", "add `slowRatio`", with("  ejection: {slowAfter: ¦1s}")),
+        case(MissingField, "spec.ejection.minRequests", "add `failureRatio`", with("  ejection: {minRequests: ¦5}")),
+        case(OutOfRange, "spec.breaker.failureRatio", "1 to 100", with("  breaker: {failureRatio: ¦150}")),
+        case(OutOfRange, "spec.breaker.window", "from 100ms to 1h", with("  breaker: {window: ¦0s}")),
+        case(UnknownValue, "spec.breaker.preset", "hystrix", with("  breaker: {preset: ¦histrix}")),
+        case(MissingField, "spec.breaker.slowAfter", "add `slowRatio`", with("  breaker: {slowAfter: ¦1s}")),
+        case(MissingField, "spec.breaker", "add `failureRatio`", with("  breaker: ¦{preset: sentinel}")),
         case(PolicyConflict, "spec.targetRefs[0].name", "one policy", format!("{base}---\n{second}")),
     ]
 }

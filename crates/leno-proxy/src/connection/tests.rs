@@ -12,6 +12,7 @@ fn worker() -> Rc<Worker> {
         lookup: tables().0,
         namespace: "shop".into(),
         source_name: "unknown".into(),
+        node: String::new(),
         outbound_default: OutboundDefault::Deny,
         gateway: false,
         limits: Default::default(),

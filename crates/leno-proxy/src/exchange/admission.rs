@@ -121,10 +121,13 @@ impl Exchange<'_> {
         match &rule.rule.action {
             Action::Forward(_) => match rule.targets {
                 [only] if only.weight > 0 => Ok(Decided::Target(only)),
-                many => match weighted::pick_by(many, |target| target.weight, self.worker.random_bits()) {
-                    Some(at) => Ok(Decided::Target(&many[at])),
-                    None => Err(Failure::Unresolved(rule.rule.origin.resource.to_string())),
-                },
+                many => {
+                    let drawn = || weighted::pick_by(many, |target| target.weight, self.worker.random_bits());
+                    match self.bound_target(many).or_else(drawn) {
+                        Some(at) => Ok(Decided::Target(&many[at])),
+                        None => Err(Failure::Unresolved(rule.rule.origin.resource.to_string())),
+                    }
+                }
             },
             Action::Redirect(redirect) => Ok(Decided::Redirect(redirect)),
             Action::Refuse { status, reason } => Err(Failure::Refused(*status, reason.to_string())),

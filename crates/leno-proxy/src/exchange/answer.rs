@@ -10,12 +10,14 @@ use leno_http::{
     Body, BodyLength, Error, Fields, Reply, ReplyBody, Response, ResponseHead, Side, Sink, Tunnel, Upgrades, Version,
     pump_with, tunnel,
 };
+use leno_traffic::Mark;
 
 use super::forward::Upload;
 use super::{Exchange, Plan};
 use crate::failure::Failure;
 use crate::filter;
 use crate::record::Record;
+use crate::resilience::{Owed, mark_of_grpc};
 
 /// What became of the head of an answer.
 pub(super) enum Begun {
@@ -89,6 +91,9 @@ impl Exchange<'_> {
                 }
             }
         };
+        if let Some(owed) = self.owed.take() {
+            self.count_end(plan, owed, &downloaded, trailer_status.get());
+        }
         match downloaded {
             Ok(pumped) => {
                 if owes_status && !pumped.trailers {
@@ -104,6 +109,18 @@ impl Exchange<'_> {
         if self.is_grpc && trailer_status.get().is_some() {
             self.record.status(200, trailer_status.get());
         }
+    }
+
+    /// Counts how a call of gRPC ended for the endpoint. Without a status that is a failure; a client that left says nothing.
+    fn count_end<T>(&self, plan: &Plan<'_>, owed: Owed, downloaded: &Result<T, Error>, status: Option<u8>) {
+        let mark = match downloaded {
+            Ok(_) => status.map_or(Mark::Error, mark_of_grpc),
+            Err(error) if error.side() == Side::Upstream => Mark::Local,
+            Err(_) => return,
+        };
+        let now = self.worker.now();
+        plan.cluster.observe(owed.endpoint, now, mark, owed.took);
+        plan.passed.iter().for_each(|passed| passed.settle(now, mark, owed.took));
     }
 
     pub(super) async fn relay_upgrade(&mut self, plan: &Plan<'_>, upgrade: Box<Upgrade>) {

@@ -9,7 +9,8 @@ use leno_http::client::Answer;
 use leno_http::{BodyLength, Error, Processed, Reply, Response, ResponseFuture, Retry, Side, pump_with};
 use leno_runtime::SystemRandom;
 use leno_telemetry::flag::REASON_FIELD;
-use leno_traffic::{Backoff, Outcome};
+use leno_traffic::bulkhead::Entered;
+use leno_traffic::{Backoff, Mark, Outcome};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -19,6 +20,7 @@ use crate::cluster::{Cluster, Endpoint};
 use crate::failure::Failure;
 use crate::filter;
 use crate::record::Record;
+use crate::resilience::{Owed, Owing};
 use crate::upstream;
 
 /// Tries after the first of what was not processed for certain.
@@ -50,17 +52,29 @@ pub(super) type Upload = Pin<Box<dyn Future<Output = Result<u64, Error>>>>;
 
 impl Exchange<'_> {
     pub(super) async fn forward(&mut self, plan: &Plan<'_>) -> Result<(), Failure> {
-        let (response, upload) = self.ask(plan).await?;
-        match self.begin_answer(plan, response) {
-            Begun::Body(body, sink) => self.relay(plan, body, sink, upload).await,
-            Begun::Tunnel(upgrade) => Box::pin(self.relay_upgrade(plan, upgrade)).await,
-            Begun::Failed => {}
-        }
+        let mut retrying = None;
+        let (response, upload) =
+            self.ask(plan, &mut retrying).await.inspect_err(|failure| self.count_failure(plan, failure))?;
+        // Bound first: what a match looks at is kept until its arm ends.
+        let (body, sink) = match self.begin_answer(plan, response) {
+            Begun::Body(body, sink) => (body, sink),
+            Begun::Tunnel(upgrade) => {
+                Box::pin(self.relay_upgrade(plan, upgrade)).await;
+                return Ok(());
+            }
+            Begun::Failed => return Ok(()),
+        };
+        self.relay(plan, body, sink, upload).await;
         Ok(())
     }
 
-    /// Tries until an answer is one to pass on. With it comes what is still to be uploaded.
-    async fn ask(&mut self, plan: &Plan<'_>) -> Result<(Response, Option<Upload>), Failure> {
+    /// Tries until an answer is one to pass on. With it comes what is still to be uploaded. `retrying` is what a retry holds
+    /// as long as its request is open.
+    async fn ask<'d>(
+        &mut self,
+        plan: &Plan<'d>,
+        retrying: &mut Option<Entered<'d>>,
+    ) -> Result<(Response, Option<Upload>), Failure> {
         let mut tried: SmallVec<[usize; 4]> = SmallVec::new();
         let (mut safe_retries, mut asked_retries) = (0, 0);
         let mut began = self.record.began();
@@ -68,22 +82,29 @@ impl Exchange<'_> {
         loop {
             let wait = match self.attempt_in_time(plan, &mut tried, began).await {
                 Ok(answered) => {
-                    let mut again = self.asks_for_retry(plan, &answered.response, asked_retries);
+                    let mut again = self.asks_for_retry(plan, &answered.response, asked_retries, retrying);
                     if again.is_some() {
                         asked_retries += 1;
-                    } else if safe_retries < SAFE_RETRIES_MAX && self.may_go_elsewhere(plan, &answered.response, &tried)
+                    } else if safe_retries < SAFE_RETRIES_MAX
+                        && self.may_go_elsewhere(plan, &answered.response, &tried, retrying)
                     {
                         safe_retries += 1;
                         again = Some(Duration::ZERO);
                     }
-                    let answer = self.settle(answered, began, again.is_some());
+                    let mut answer = self.settle(plan, &tried, answered, began, again.is_some());
                     match again {
                         Some(wait) => wait,
-                        None => return Ok(answer),
+                        None => {
+                            if let Some(bond) = &plan.bond {
+                                bond.tell(&mut answer.0.head, plan.cluster, tried.last().copied());
+                            }
+                            return Ok(answer);
+                        }
                     }
                 }
                 Err(Unanswered::Again(failure)) => {
-                    let allowed = safe_retries < SAFE_RETRIES_MAX && plan.cluster.budget.try_retry(self.worker.now());
+                    let allowed =
+                        safe_retries < SAFE_RETRIES_MAX && plan.cluster.try_retry(self.worker.now(), retrying);
                     if !allowed {
                         return Err(failure);
                     }
@@ -106,16 +127,48 @@ impl Exchange<'_> {
         }
     }
 
-    /// Tells the endpoint's load how the try ended.
-    fn settle(&mut self, answered: Answered, began: Duration, again: bool) -> (Response, Option<Upload>) {
+    /// Tells the endpoint's load, and whoever watches it, how the try ended.
+    fn settle(
+        &mut self,
+        plan: &Plan<'_>,
+        tried: &[usize],
+        answered: Answered,
+        began: Duration,
+        again: bool,
+    ) -> (Response, Option<Upload>) {
         let Answered { response, upload, open } = answered;
         let outcome = if again || response.head.status >= 500 { Outcome::Failed } else { Outcome::Answered };
         let now = self.worker.now();
-        open.finish(now, now.saturating_sub(began), outcome);
+        let took = now.saturating_sub(began);
+        open.finish(now, took, outcome);
+        if let Some(mark) = plan.cluster.mark_of(&response.head, self.is_grpc) {
+            let endpoint = tried.last().copied().unwrap_or_default();
+            self.count_head(plan, Owed { endpoint, took }, mark, now, again);
+        }
         if !again {
             self.payload.settle();
         }
         (response, upload)
+    }
+
+    /// Tells the breaker of a request that came to no answer.
+    fn count_failure(&self, plan: &Plan<'_>, failure: &Failure) {
+        if let Some(passed) = plan.passed.as_ref().filter(|_| !matches!(failure, Failure::Downstream(_))) {
+            let now = self.worker.now();
+            passed.settle(now, Mark::Local, now.saturating_sub(self.record.began()));
+        }
+    }
+
+    /// Counts how an endpoint answered; with the last of its tries, how the request was answered.
+    fn count_head(&mut self, plan: &Plan<'_>, owed: Owed, mark: Result<Mark, Owing>, now: Duration, again: bool) {
+        let Ok(mark) = mark else {
+            self.owed = (!again).then_some(owed);
+            return;
+        };
+        plan.cluster.observe(owed.endpoint, now, mark, owed.took);
+        if let Some(passed) = plan.passed.as_ref().filter(|_| !again) {
+            passed.settle(now, mark, now.saturating_sub(self.record.began()));
+        }
     }
 
     async fn attempt_in_time(
@@ -125,8 +178,14 @@ impl Exchange<'_> {
         began: Duration,
     ) -> Result<Answered, Unanswered> {
         let Some((at, limit)) = plan.deadline else { return self.attempt(plan, tried, began).await };
+        let before = tried.len();
         let in_time = tokio::time::timeout_at(at, self.attempt(plan, tried, began)).await;
-        in_time.unwrap_or(Err(Unanswered::Failed(Failure::Timeout(limit))))
+        in_time.unwrap_or_else(|_| {
+            if tried.len() > before {
+                self.unanswered(plan.cluster, tried, began);
+            }
+            Err(Unanswered::Failed(Failure::Timeout(limit)))
+        })
     }
 
     /// One try, begun at that time: an endpoint, a connection, the request, the head of the answer.
@@ -137,7 +196,7 @@ impl Exchange<'_> {
         began: Duration,
     ) -> Result<Answered, Unanswered> {
         let (worker, cluster) = (self.worker, plan.cluster);
-        let Some(endpoint) = pick(cluster, tried, began) else {
+        let Some(endpoint) = pick(plan, tried, began) else {
             let (cluster, known) = (cluster.spec.name.to_string(), cluster.endpoints.len());
             return Err(Unanswered::Failed(Failure::NoEndpoint { cluster, known }));
         };
@@ -151,6 +210,9 @@ impl Exchange<'_> {
             Ok(sent) => sent,
             Err(unanswered) => {
                 failed(open);
+                if !unanswered.is_downstream() {
+                    self.unanswered(cluster, tried, began);
+                }
                 return Err(unanswered);
             }
         };
@@ -161,6 +223,7 @@ impl Exchange<'_> {
                 Ok(head) => head,
                 Err(_) => {
                     failed(open);
+                    self.unanswered(cluster, tried, began);
                     return Err(Unanswered::Failed(Failure::TryTimeout(limit)));
                 }
             },
@@ -170,9 +233,18 @@ impl Exchange<'_> {
             Err(cause) => {
                 if cause.side() != Side::Downstream {
                     failed(open);
+                    self.unanswered(cluster, tried, began);
                 }
                 Err(self.broken(cluster, endpoint, cause))
             }
+        }
+    }
+
+    /// No answer came from the endpoint that was tried last.
+    fn unanswered(&self, cluster: &Cluster, tried: &[usize], began: Duration) {
+        if let Some(endpoint) = tried.last() {
+            let now = self.worker.now();
+            cluster.observe(*endpoint, now, Mark::Local, now.saturating_sub(began));
         }
     }
 
@@ -228,7 +300,13 @@ impl Exchange<'_> {
     }
 
     /// How long to wait before the retry that the rule asks for after this answer, if it does.
-    fn asks_for_retry(&self, plan: &Plan<'_>, response: &Response, retries: u32) -> Option<Duration> {
+    fn asks_for_retry<'d>(
+        &self,
+        plan: &Plan<'d>,
+        response: &Response,
+        retries: u32,
+        retrying: &mut Option<Entered<'d>>,
+    ) -> Option<Duration> {
         let retry = plan.rule.rule.retry.as_ref()?;
         let wanted = retries < retry.attempts && retry.codes.contains(&response.head.status);
         if !wanted || !self.payload.is_there() {
@@ -237,12 +315,18 @@ impl Exchange<'_> {
         let wait = Backoff::at_least(retry.backoff, BACKOFF_MAX).wait(retries + 1, self.worker.random_bits());
         // The answer that is there is better than none at the deadline.
         let in_time = plan.deadline.is_none_or(|(at, _)| Instant::now() + wait < at);
-        (in_time && plan.cluster.budget.try_retry(self.worker.now())).then_some(wait)
+        (in_time && plan.cluster.try_retry(self.worker.now(), retrying)).then_some(wait)
     }
 
     /// Whether the answer is an inbound proxy's word that the application saw nothing of the request, or broke off one
     /// that may be repeated, and another endpoint may be tried.
-    fn may_go_elsewhere(&self, plan: &Plan<'_>, response: &Response, tried: &[usize]) -> bool {
+    fn may_go_elsewhere<'d>(
+        &self,
+        plan: &Plan<'d>,
+        response: &Response,
+        tried: &[usize],
+        retrying: &mut Option<Entered<'d>>,
+    ) -> bool {
         let cluster = plan.cluster;
         if !matches!(response.head.status, 502 | 503) || !self.payload.is_there() || tried.len() >= cluster.eligible() {
             return false;
@@ -252,16 +336,31 @@ impl Exchange<'_> {
             response.head.fields.get_str(REASON_FIELD).is_some_and(|reason| reasons.contains(&reason))
         };
         let safe = says(&UNPROCESSED) || says(&BROKEN) && self.head.method.is_idempotent();
-        via_proxy && safe && cluster.budget.try_retry(self.worker.now())
+        via_proxy && safe && cluster.try_retry(self.worker.now(), retrying)
+    }
+}
+
+// === impl Unanswered ===
+
+impl Unanswered {
+    fn is_downstream(&self) -> bool {
+        let (Self::Again(failure) | Self::Failed(failure)) = self;
+        matches!(failure, Failure::Downstream(_))
     }
 }
 
 /// An endpoint that was not tried yet; when all were, any.
-fn pick<'c>(cluster: &'c Cluster, tried: &mut SmallVec<[usize; 4]>, now: Duration) -> Option<&'c Endpoint> {
-    let picked = match cluster.pick(now, &mut SystemRandom, tried) {
+fn pick<'d>(plan: &Plan<'d>, tried: &mut SmallVec<[usize; 4]>, now: Duration) -> Option<&'d Endpoint> {
+    let cluster = plan.cluster;
+    let (hash, named) = plan.bond.as_ref().map_or((None, None), |bond| (bond.hash, bond.named));
+    if let Some(named) = named.filter(|_| tried.is_empty()) {
+        tried.push(named);
+        return Some(cluster.take(named, now));
+    }
+    let picked = match cluster.pick(now, &mut SystemRandom, hash, tried) {
         Some(picked) => picked,
         None if tried.is_empty() => return None,
-        None => cluster.pick(now, &mut SystemRandom, &[])?,
+        None => cluster.pick(now, &mut SystemRandom, hash, &[])?,
     };
     tried.push(picked);
     Some(&cluster.endpoints[picked])

@@ -9,7 +9,12 @@ use leno_test::{client, proxy, server};
 use crate::{both, until};
 
 fn share(service: &str, weight: u32) -> WeightedCluster {
-    WeightedCluster { cluster: Some(format!("{service}.default.mesh").into()), weight, filters: Vec::new() }
+    WeightedCluster {
+        cluster: Some(format!("{service}.default.mesh").into()),
+        weight,
+        filters: Vec::new(),
+        affinity: Default::default(),
+    }
 }
 
 #[test]
@@ -33,7 +38,12 @@ fn two_targets_get_their_shares() {
 fn the_share_of_a_backend_that_does_not_exist_is_answered_500() {
     both(async |client| {
         let proxy = proxy().with_rule(|rule| {
-            rule.action = Action::Forward(vec![WeightedCluster { cluster: None, weight: 1, filters: Vec::new() }]);
+            rule.action = Action::Forward(vec![WeightedCluster {
+                cluster: None,
+                weight: 1,
+                filters: Vec::new(),
+                affinity: Default::default(),
+            }]);
         });
         let proxy = proxy.outbound_to("cart", []).start().await;
         assert_eq!(client(&proxy).get("cart", "/").await.status(), 500);

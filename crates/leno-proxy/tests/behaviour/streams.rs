@@ -103,7 +103,12 @@ fn tls_goes_where_its_server_name_says_unopened() {
                 let cluster = Some("shop.default.mesh".into());
                 listener.tls = vec![TlsRule {
                     hostnames: vec![HostPattern::Suffix("shop.example".into())],
-                    clusters: vec![WeightedCluster { cluster, weight: 1, filters: Vec::new() }],
+                    clusters: vec![WeightedCluster {
+                        cluster,
+                        weight: 1,
+                        filters: Vec::new(),
+                        affinity: Default::default(),
+                    }],
                     origin: Origin { resource: "tlsroute/default/shop".into(), rule: 0, name: None },
                 }];
             });

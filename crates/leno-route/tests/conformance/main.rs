@@ -174,7 +174,12 @@ impl World {
             .partition(|(of, ..)| of == caller && of != namespace);
         let taken = if consumer.is_empty() { producer } else { consumer };
         if taken.is_empty() {
-            let itself = WeightedCluster { cluster: Some(service.into()), weight: 1, filters: vec![] };
+            let itself = WeightedCluster {
+                cluster: Some(service.into()),
+                weight: 1,
+                filters: vec![],
+                affinity: Default::default(),
+            };
             let origin = Origin { resource: "default".into(), rule: 0, name: None };
             let rule = Rule {
                 origin,

@@ -326,6 +326,7 @@ fn weighted(backend: &HttpBackendRef, route: &Route<'_>, known: &Known<'_>) -> W
         cluster: known.name(route, &backend.into()).map(Into::into),
         weight: backend.weight.map_or(1, |weight| weight.get()),
         filters: backend.filters.iter().filter_map(|filter| route_filter(filter, route)).collect(),
+        affinity: Default::default(),
     }
 }
 

@@ -22,7 +22,13 @@ pub(super) fn seeded(seed: u64) -> Seeded {
 }
 
 pub(super) fn members(weights: &[u32]) -> Vec<Member> {
-    weights.iter().map(|weight| Member { weight: *weight, eligible: true, load: Arc::new(Load::new()) }).collect()
+    let member = |(n, weight): (usize, &u32)| Member {
+        key: fastrand::Rng::with_seed(n as u64).u64(..),
+        weight: *weight,
+        eligible: true,
+        load: Arc::new(Load::new()),
+    };
+    weights.iter().enumerate().map(member).collect()
 }
 
 fn for_each_policy(test: impl Fn(BalancePolicy)) {
@@ -38,7 +44,7 @@ fn counts(policy: BalancePolicy, members: &[Member], excluded: &[usize], picks: 
     let mut counts = vec![0; members.len()];
     let latency = Duration::from_millis(5);
     for n in 0..picks {
-        let mut ask = Ask { now: latency * n, random: &mut random, excluded };
+        let mut ask = Ask { now: latency * n, random: &mut random, hash: None, excluded };
         let Some(picked) = picker.pick(&mut ask) else { continue };
         counts[picked] += 1;
         members[picked].load.open().finish(latency * (n + 1), latency, Outcome::Answered);
@@ -92,6 +98,39 @@ fn shares_are_as_the_weights_under_load_too() {
     });
 }
 
+/// Which members keys meet that are as many as this, of a policy that hashes.
+fn hashed_counts(policy: BalancePolicy, members: &[Member], keys: u32) -> Vec<u32> {
+    let picker = Picker::new(policy, members, 5);
+    let mut random = seeded(13);
+    let mut counts = vec![0; members.len()];
+    for _ in 0..keys {
+        let hash = Some(seam::Random::next_u64(&mut random));
+        let mut ask = Ask { now: Duration::ZERO, random: &mut random, hash, excluded: &[] };
+        counts[picker.pick(&mut ask).unwrap()] += 1;
+    }
+    counts
+}
+
+#[test]
+fn keys_are_shared_as_the_weights() {
+    for (policy, tolerance) in [(BalancePolicy::RingHash, 0.04), (BalancePolicy::Maglev, 0.01)] {
+        for weights in [&[1][..], &[100; 3], &[1; 10], &[1, 3], &[100, 200, 300, 400], &[10, 1, 1, 1, 1], &[100, 0, 50]]
+        {
+            let counts = hashed_counts(policy, &members(weights), 40_000);
+            assert_shares(&counts, weights, tolerance, &format!("{policy:?}"));
+        }
+    }
+}
+
+#[test]
+fn the_busiest_of_many_has_not_much_more_keys_than_the_average() {
+    for (policy, skew) in [(BalancePolicy::RingHash, 1.20), (BalancePolicy::Maglev, 1.10)] {
+        let counts = hashed_counts(policy, &members(&[100; 50]), 200_000);
+        let most = f64::from(counts.iter().copied().max().unwrap()) / (200_000.0 / 50.0);
+        assert!(most < skew, "{policy:?}: {most}");
+    }
+}
+
 #[test]
 fn a_weight_of_zero_takes_nothing() {
     for_each_policy(|policy| {
@@ -135,12 +174,33 @@ fn pickers_with_different_seeds_start_with_different_members() {
     for_each_policy(|policy| {
         let members = members(&[1; 16]);
         let first = |seed| {
-            let ask = &mut Ask { now: Duration::ZERO, random: &mut seeded(seed), excluded: &[] };
+            let ask = &mut Ask { now: Duration::ZERO, random: &mut seeded(seed), hash: None, excluded: &[] };
             Picker::new(policy, &members, seed).pick(ask).unwrap()
         };
         let firsts: std::collections::HashSet<usize> = (0..64).map(first).collect();
         assert!(firsts.len() > 8, "{policy:?}: {firsts:?}");
     });
+}
+
+/// Of so many members one goes: the share of the others' keys that move, and of its own.
+pub(super) fn moved_keys(policy: BalancePolicy, count: usize) -> (f64, f64) {
+    let mut members = members(&vec![100; count]);
+    let before = Picker::new(policy, &members, 1);
+    members[1].eligible = false;
+    let after = Picker::new(policy, &members, 2);
+    let mut random = seeded(7);
+    let (mut others, mut own) = ((0, 0), (0, 0));
+    for _ in 0..10_000 {
+        let hash = Some(seam::Random::next_u64(&mut random));
+        let mut pick = |picker: &Picker| {
+            picker.pick(&mut Ask { now: Duration::ZERO, random: &mut random, hash, excluded: &[] }).unwrap()
+        };
+        let (was, is) = (pick(&before), pick(&after));
+        assert_eq!(was, pick(&before), "a key meets the same member again");
+        let keys = if was == 1 { &mut own } else { &mut others };
+        *keys = (keys.0 + u32::from(was != is), keys.1 + 1);
+    }
+    (f64::from(others.0) / f64::from(others.1), f64::from(own.0) / f64::from(own.1))
 }
 
 // === simulation ===
@@ -189,7 +249,7 @@ pub(super) fn simulate(policy: BalancePolicy, servers: &[Server], open: usize, p
             let outcome = if servers[server].fails { Outcome::Failed } else { Outcome::Answered };
             request.finish(now, now - since, outcome);
         }
-        let picked = picker.pick(&mut Ask { now, random: &mut random, excluded: &[] }).unwrap();
+        let picked = picker.pick(&mut Ask { now, random: &mut random, hash: None, excluded: &[] }).unwrap();
         out.counts[picked] += 1;
         out.picks.push((now, picked));
         requests[caller] = Some((picked, now, members[picked].load.open()));
@@ -198,4 +258,36 @@ pub(super) fn simulate(policy: BalancePolicy, servers: &[Server], open: usize, p
         callers.push(std::cmp::Reverse((free_at[picked], caller)));
     }
     out
+}
+
+#[test]
+fn one_that_is_out_takes_nothing_until_its_time_is_over_and_then_one_request_a_second() {
+    for_each_policy(|policy| {
+        let members = members(&[1, 1, 1]);
+        let (picker, mut random) = (Picker::new(policy, &members, 5).watched(true), seeded(3));
+        members[1].load.put_out(Duration::from_secs(10));
+        let mut picks = |from: u64, to: u64| {
+            let mut counts = [0; 3];
+            for ms in from..to {
+                let hash = Some(random.next_u64());
+                let mut ask = Ask { now: Duration::from_millis(ms), random: &mut random, hash, excluded: &[] };
+                counts[picker.pick(&mut ask).expect("two are in")] += 1;
+            }
+            counts
+        };
+        let before = picks(0, 10_000);
+        assert!(before[1] == 0 && before[0] > 1_000 && before[2] > 1_000, "{policy:?}: {before:?}");
+        assert_eq!(picks(10_000, 13_000)[1], 3, "{policy:?}: probes");
+    });
+}
+
+#[test]
+fn when_all_are_out_none_is_picked() {
+    for_each_policy(|policy| {
+        let members = members(&[1, 2]);
+        members.iter().for_each(|member| member.load.put_out(Duration::from_secs(10)));
+        let (picker, mut random) = (Picker::new(policy, &members, 5).watched(true), seeded(3));
+        let mut ask = Ask { now: Duration::from_secs(1), random: &mut random, hash: Some(7), excluded: &[] };
+        assert_eq!(picker.pick(&mut ask), None, "{policy:?}");
+    });
 }

@@ -55,6 +55,7 @@ fn put(world: &World, name: &Name, port: u16) {
         idle_timeout: Duration::from_secs(3600),
         tls: None,
         proxy_protocol: None,
+        resilience: Default::default(),
     };
     world.put(cluster::encode(&cluster, Dialect::Leno), Kind::Cluster);
 }

@@ -19,6 +19,10 @@ pub struct Cluster {
     pub connect_timeout: Option<Duration>,
     #[prost(enumeration = "LbPolicy", tag = "6")]
     pub lb_policy: i32,
+    #[prost(message, optional, tag = "10")]
+    pub circuit_breakers: Option<CircuitBreakers>,
+    #[prost(message, optional, tag = "19")]
+    pub outlier_detection: Option<OutlierDetection>,
     #[prost(message, optional, tag = "25")]
     pub metadata: Option<Metadata>,
     #[prost(message, optional, tag = "27")]
@@ -69,6 +73,72 @@ pub struct EdsClusterConfig {
     pub service_name: String,
 }
 
+/// How much of a cluster is used at once.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CircuitBreakers {
+    #[prost(message, repeated, tag = "1")]
+    pub thresholds: Vec<Thresholds>,
+}
+
+/// Limits for one priority; absent ones are Envoy's defaults, of 1024 and of 3 retries.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Thresholds {
+    /// 0 is the default priority.
+    #[prost(int32, tag = "1")]
+    pub priority: i32,
+    #[prost(message, optional, tag = "2")]
+    pub max_connections: Option<u32>,
+    #[prost(message, optional, tag = "3")]
+    pub max_pending_requests: Option<u32>,
+    #[prost(message, optional, tag = "4")]
+    pub max_requests: Option<u32>,
+    #[prost(message, optional, tag = "5")]
+    pub max_retries: Option<u32>,
+}
+
+/// When an endpoint is left out. Absent ones are Envoy's defaults.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct OutlierDetection {
+    #[prost(message, optional, tag = "1")]
+    pub consecutive_5xx: Option<u32>,
+    #[prost(message, optional, tag = "2")]
+    pub interval: Option<Duration>,
+    #[prost(message, optional, tag = "3")]
+    pub base_ejection_time: Option<Duration>,
+    #[prost(message, optional, tag = "4")]
+    pub max_ejection_percent: Option<u32>,
+    #[prost(message, optional, tag = "5")]
+    pub enforcing_consecutive_5xx: Option<u32>,
+    #[prost(message, optional, tag = "6")]
+    pub enforcing_success_rate: Option<u32>,
+    #[prost(message, optional, tag = "10")]
+    pub consecutive_gateway_failure: Option<u32>,
+    #[prost(message, optional, tag = "11")]
+    pub enforcing_consecutive_gateway_failure: Option<u32>,
+    #[prost(bool, tag = "12")]
+    pub split_external_local_origin_errors: bool,
+    #[prost(message, optional, tag = "13")]
+    pub consecutive_local_origin_failure: Option<u32>,
+    #[prost(message, optional, tag = "14")]
+    pub enforcing_consecutive_local_origin_failure: Option<u32>,
+    #[prost(message, optional, tag = "15")]
+    pub enforcing_local_origin_success_rate: Option<u32>,
+    #[prost(message, optional, tag = "16")]
+    pub failure_percentage_threshold: Option<u32>,
+    #[prost(message, optional, tag = "17")]
+    pub enforcing_failure_percentage: Option<u32>,
+    #[prost(message, optional, tag = "18")]
+    pub enforcing_failure_percentage_local_origin: Option<u32>,
+    #[prost(message, optional, tag = "19")]
+    pub failure_percentage_minimum_hosts: Option<u32>,
+    #[prost(message, optional, tag = "20")]
+    pub failure_percentage_request_volume: Option<u32>,
+    #[prost(message, optional, tag = "21")]
+    pub max_ejection_time: Option<Duration>,
+    #[prost(message, optional, tag = "25")]
+    pub always_eject_one_host: Option<bool>,
+}
+
 /// What all balancing policies share.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct CommonLbConfig {
@@ -95,6 +165,14 @@ pub struct Policy {
 pub struct WrrLocality {
     #[prost(message, optional, tag = "1")]
     pub endpoint_picking_policy: Option<LoadBalancingPolicy>,
+}
+
+/// `envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash`.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct RingHash {
+    /// 1 is XXH64, without which gRPC refuses it.
+    #[prost(int32, tag = "1")]
+    pub hash_function: i32,
 }
 
 /// `envoy.extensions.upstreams.http.v3.HttpProtocolOptions`.

@@ -1,6 +1,6 @@
 //! `envoy.config.listener.v3` and the network filters in use.
 
-use super::core::{Address, ConfigSource, Metadata};
+use super::core::{Address, ConfigSource, Empty, Metadata};
 use super::wkt::{Any, Duration};
 
 /// A listener.
@@ -144,6 +144,23 @@ pub struct TcpProxy {
     pub cluster_specifier: Option<TcpClusterSpecifier>,
     #[prost(message, optional, tag = "8")]
     pub idle_timeout: Option<Duration>,
+    /// At most one.
+    #[prost(message, repeated, tag = "11")]
+    pub hash_policy: Vec<TcpHashPolicy>,
+}
+
+/// `envoy.type.v3.HashPolicy`.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct TcpHashPolicy {
+    #[prost(oneof = "TcpHashSource", tags = "1")]
+    pub policy_specifier: Option<TcpHashSource>,
+}
+
+/// What of a connection is hashed.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Oneof)]
+pub enum TcpHashSource {
+    #[prost(message, tag = "1")]
+    SourceIp(Empty),
 }
 
 /// Where bytes go.

@@ -152,6 +152,8 @@ pub struct RouteAction {
     pub timeout: Option<Duration>,
     #[prost(message, optional, tag = "9")]
     pub retry_policy: Option<RetryPolicy>,
+    #[prost(message, repeated, tag = "15")]
+    pub hash_policy: Vec<HashPolicy>,
     #[prost(enumeration = "ClusterNotFound", tag = "20")]
     pub cluster_not_found_response_code: i32,
     #[prost(message, repeated, tag = "30")]
@@ -169,6 +171,62 @@ pub enum ClusterSpecifier {
     Cluster(String),
     #[prost(message, tag = "3")]
     WeightedClusters(WeightedCluster),
+}
+
+/// A part of what is hashed to choose an endpoint.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HashPolicy {
+    #[prost(oneof = "HashPolicySpecifier", tags = "1, 2, 3, 5")]
+    pub policy_specifier: Option<HashPolicySpecifier>,
+    #[prost(bool, tag = "4")]
+    pub terminal: bool,
+}
+
+/// Where that stands.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum HashPolicySpecifier {
+    #[prost(message, tag = "1")]
+    Header(HashPolicyHeader),
+    #[prost(message, tag = "2")]
+    Cookie(HashPolicyCookie),
+    #[prost(message, tag = "3")]
+    ConnectionProperties(ConnectionProperties),
+    #[prost(message, tag = "5")]
+    QueryParameter(HashPolicyQuery),
+}
+
+/// A field.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HashPolicyHeader {
+    #[prost(string, tag = "1")]
+    pub header_name: String,
+    #[prost(message, optional, tag = "2")]
+    pub regex_rewrite: Option<RegexMatchAndSubstitute>,
+}
+
+/// A cookie.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HashPolicyCookie {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(message, optional, tag = "2")]
+    pub ttl: Option<Duration>,
+    #[prost(string, tag = "3")]
+    pub path: String,
+}
+
+/// The connection.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct ConnectionProperties {
+    #[prost(bool, tag = "1")]
+    pub source_ip: bool,
+}
+
+/// A parameter of the query.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HashPolicyQuery {
+    #[prost(string, tag = "1")]
+    pub name: String,
 }
 
 /// What the host is replaced with.

@@ -5,18 +5,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use leno_model::instance::Protocol;
 use leno_model::name::ServiceName;
-use leno_model::snapshot::{BalancePolicy, Cluster, ProxyProtocol, UpstreamTls};
+use leno_model::snapshot::{BalancePolicy, Cluster, ProxyProtocol, Resilience, UpstreamTls};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Dialect, TranslateError, by_ads, duration_of, exact_of, exact_text, note, protocol_of, service_in_name, service_of,
-    unusable, with_note,
+    Dialect, TranslateError, by_ads, duration_of, exact_of, exact_text, note, protocol_of, resilience, service_in_name,
+    service_of, unusable, with_note,
 };
 use crate::messages::cluster::{
     Cluster as EnvoyCluster, ClusterDiscoveryType, CommonHttpProtocolOptions, CommonLbConfig, DiscoveryType,
     EdsClusterConfig, ExplicitHttpConfig, HttpProtocolOptions, LbPolicy, LoadBalancingPolicy, Policy, ProtocolConfig,
-    UpstreamProtocolOptions, UseDownstreamHttpConfig, WrrLocality,
+    RingHash, UpstreamProtocolOptions, UseDownstreamHttpConfig, WrrLocality,
 };
 use crate::messages::core::{Empty, Percent, TypedExtensionConfig, TypedStruct};
 use crate::messages::note::{ClusterNote, ProtocolNote};
@@ -45,6 +45,8 @@ struct Exact {
     tls: Option<UpstreamTls>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     proxy_protocol: Option<ProxyProtocol>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    resilience: Option<Resilience>,
 }
 
 /// Encodes a cluster for subscribers of one dialect.
@@ -70,6 +72,7 @@ pub fn to_envoy(cluster: &Cluster, dialect: Dialect) -> EnvoyCluster {
         load_balancing_policy,
         ..EnvoyCluster::default()
     };
+    resilience::write(&cluster.resilience, dialect, &mut message);
     if let Some(options) = http_options(cluster) {
         let options = Any::pack(urls::HTTP_PROTOCOL_OPTIONS, &options);
         message.typed_extension_protocol_options.insert(HTTP_OPTIONS.to_owned(), options);
@@ -104,6 +107,7 @@ pub fn from_envoy(message: EnvoyCluster) -> Result<Cluster, TranslateError> {
         cluster.idle_timeout = exact.idle_timeout.unwrap_or(cluster.idle_timeout);
         cluster.tls = exact.tls;
         cluster.proxy_protocol = exact.proxy_protocol;
+        cluster.resilience = exact.resilience.unwrap_or(cluster.resilience);
     }
     Ok(cluster)
 }
@@ -117,6 +121,8 @@ fn note_of(cluster: &Cluster, message: &EnvoyCluster) -> ClusterNote {
         idle_timeout: idle.then_some(cluster.idle_timeout),
         tls: cluster.tls.clone(),
         proxy_protocol: cluster.proxy_protocol,
+        resilience: (plain.map(|plain| plain.resilience).as_ref() != Some(&cluster.resilience))
+            .then(|| cluster.resilience.clone()),
     };
     ClusterNote {
         service: cluster.service.to_string(),
@@ -155,6 +161,7 @@ fn plain(message: EnvoyCluster) -> Result<Cluster, TranslateError> {
         idle_timeout: idle.unwrap_or(IDLE_TIMEOUT_DEFAULT),
         tls: None,
         proxy_protocol: None,
+        resilience: resilience::read(&message)?,
         name: message.name.into(),
     })
 }
@@ -203,11 +210,20 @@ fn balance_to(balance: BalancePolicy, dialect: Dialect) -> (LbPolicy, Option<Loa
         BalancePolicy::PeakEwma | BalancePolicy::LeastRequest => (LbPolicy::LeastRequest, urls::LEAST_REQUEST),
         BalancePolicy::RoundRobin => (LbPolicy::RoundRobin, urls::ROUND_ROBIN),
         BalancePolicy::Random => (LbPolicy::Random, urls::RANDOM),
+        BalancePolicy::RingHash => (LbPolicy::RingHash, urls::RING_HASH),
+        BalancePolicy::Maglev => (LbPolicy::Maglev, urls::MAGLEV),
     };
     let ours = (balance == BalancePolicy::PeakEwma).then(peak_ewma);
     if dialect == Dialect::Grpc {
         // Not every gRPC knows the others' numbers, and one that it does not know costs the whole cluster.
-        let theirs = (balance == BalancePolicy::LeastRequest).then(|| policy(url, &Empty {}));
+        let theirs = match balance {
+            BalancePolicy::LeastRequest => Some(policy(url, &Empty {})),
+            // It has no Maglev, and a ring keeps requests of one key together too.
+            BalancePolicy::RingHash | BalancePolicy::Maglev => {
+                Some(policy(urls::RING_HASH, &RingHash { hash_function: 1 }))
+            }
+            _ => None,
+        };
         let in_turn = policies([policy(urls::ROUND_ROBIN, &Empty {})]);
         let in_turn = policy(urls::WRR_LOCALITY, &WrrLocality { endpoint_picking_policy: Some(in_turn) });
         return (LbPolicy::RoundRobin, Some(policies(ours.into_iter().chain(theirs).chain([in_turn]))));
@@ -225,7 +241,9 @@ fn balance_from(message: &EnvoyCluster) -> Result<BalancePolicy, TranslateError>
         Ok(LbPolicy::LeastRequest) => Ok(BalancePolicy::LeastRequest),
         Ok(LbPolicy::RoundRobin) => Ok(BalancePolicy::RoundRobin),
         Ok(LbPolicy::Random) => Ok(BalancePolicy::Random),
-        _ => Err(unusable("lb_policy", "leno has peak EWMA, LEAST_REQUEST, ROUND_ROBIN and RANDOM")),
+        Ok(LbPolicy::RingHash) => Ok(BalancePolicy::RingHash),
+        Ok(LbPolicy::Maglev) => Ok(BalancePolicy::Maglev),
+        _ => Err(unusable("lb_policy", "leno has peak EWMA, LEAST_REQUEST, ROUND_ROBIN, RANDOM, RING_HASH and MAGLEV")),
     }
 }
 
@@ -238,6 +256,8 @@ fn known_policy(any: &Any) -> Option<BalancePolicy> {
         urls::LEAST_REQUEST => Some(BalancePolicy::LeastRequest),
         urls::ROUND_ROBIN => Some(BalancePolicy::RoundRobin),
         urls::RANDOM => Some(BalancePolicy::Random),
+        urls::RING_HASH => Some(BalancePolicy::RingHash),
+        urls::MAGLEV => Some(BalancePolicy::Maglev),
         // Which endpoint, once the place is chosen, is what leno decides.
         urls::WRR_LOCALITY => {
             let inner: WrrLocality = any.unpack(urls::WRR_LOCALITY)?.ok()?;

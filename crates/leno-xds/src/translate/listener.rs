@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use super::endpoints::{address_from, address_to};
 use super::route::{domain_from, domain_to};
 use super::{
-    Dialect, TranslateError, UNRESOLVED, by_ads, duration_of, exact_of, exact_text, note, protocol_of, service_in_name,
-    service_of, unusable, with_note,
+    Dialect, TranslateError, UNRESOLVED, affinity, by_ads, duration_of, exact_of, exact_text, note, protocol_of,
+    service_in_name, service_of, unusable, with_note,
 };
 use crate::messages::core::Empty;
 use crate::messages::listener::{
@@ -190,7 +190,9 @@ fn http_manager(listener: &Listener, routes: &Name, dialect: Dialect) -> HttpCon
         ..HttpConnectionManager::default()
     };
     if matches!(dialect, Dialect::Envoy { .. }) {
-        manager.http_filters = vec![filter("envoy.filters.http.cors", urls::CORS), router];
+        // What these two do stands with routes.
+        let sessions = filter(affinity::SESSION_FILTER, urls::STATEFUL_SESSION);
+        manager.http_filters = vec![filter("envoy.filters.http.cors", urls::CORS), sessions, router];
         manager.use_remote_address = Some(true);
         manager.upgrade_configs = vec![UpgradeConfig { upgrade_type: "websocket".to_owned() }];
     }
@@ -212,7 +214,7 @@ fn tcp_chain(listener: &Listener) -> Option<FilterChain> {
 /// The chain of a TLS rule. A rule whose shares are all 0 gets one that leads nowhere: it must not fall through to
 /// the next.
 fn tls_chain(listener: &Listener, rule: &TlsRule, dialect: Dialect) -> Option<FilterChain> {
-    let nowhere = [WeightedCluster { cluster: None, weight: 1, filters: Vec::new() }];
+    let nowhere = [WeightedCluster { cluster: None, weight: 1, filters: Vec::new(), affinity: Default::default() }];
     let filter = tcp_proxy(listener, &rule.clusters).or_else(|| tcp_proxy(listener, &nowhere))?;
     let any = rule.hostnames.contains(&HostPattern::Any);
     let mut chain = FilterChain {
@@ -258,6 +260,7 @@ fn tcp_proxy(listener: &Listener, clusters: &[WeightedCluster]) -> Option<Filter
         stat_prefix: listener.name.to_string(),
         cluster_specifier: Some(specifier),
         idle_timeout: Some(listener.idle_timeout.into()),
+        hash_policy: affinity::bytes_to(clusters),
     };
     Some(Filter {
         name: "envoy.filters.network.tcp_proxy".to_owned(),
@@ -397,10 +400,12 @@ fn filter_of<M: Message + Default>(chain: &FilterChain, url: &str) -> Result<Opt
 }
 
 fn clusters_of(proxy: TcpProxy) -> Vec<WeightedCluster> {
+    let affinity = affinity::bytes_from(&proxy.hash_policy);
     let cluster = |name: String, weight| WeightedCluster {
         cluster: (name != UNRESOLVED).then(|| name.into()),
         weight,
         filters: Vec::new(),
+        affinity: affinity.clone(),
     };
     match proxy.cluster_specifier {
         Some(TcpClusterSpecifier::Cluster(name)) => vec![cluster(name, 1)],

@@ -9,7 +9,7 @@ use self::action::{action_from, action_to, tries_from};
 use self::filters::{filters_from, filters_to};
 use self::when::{when_from, when_to};
 use super::listener::{origin_of, rule_note};
-use super::{Dialect, TranslateError, exact_of, exact_text, note, unusable, with_note};
+use super::{Dialect, TranslateError, affinity, exact_of, exact_text, note, unusable, with_note};
 use crate::messages::note::RuleNote;
 use crate::messages::route::Route;
 use crate::messages::urls;
@@ -54,6 +54,11 @@ pub(super) fn rule_to(rule: &Rule, dialect: Dialect) -> Option<Route> {
         ..Route::default()
     };
     filters_to(&rule.filters, rule, dialect, &mut route);
+    if let Action::Forward(clusters) = &rule.action
+        && dialect != Dialect::Grpc
+    {
+        affinity::session_to(clusters, &mut route);
+    }
     if dialect == Dialect::Leno {
         let exact = exact_text(&differences(rule, &route));
         route.metadata = with_note(urls::RULE_NOTE, &rule_note(&rule.origin, exact));
@@ -115,7 +120,10 @@ fn plain(mut route: Route, index: usize, exact: &Exact) -> Result<Rule, Translat
         filters,
         action: match &exact.action {
             Some(action) => action.clone(),
-            None => action_from(route.action, &when)?,
+            None => {
+                let session = affinity::session_from(&route)?;
+                action_from(route.action, session, &when)?
+            }
         },
         when,
         request_timeout: tries.request_timeout,

@@ -11,7 +11,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::{Dialect, cluster, endpoints, listener, route};
-use crate::messages::route::{Action as EnvoyAction, PathSpecifier};
+use crate::messages::route::{Action as EnvoyAction, HashPolicySpecifier, PathSpecifier};
 
 const ENVOY: Dialect = Dialect::Envoy { bind: IpAddr::V4(Ipv4Addr::LOCALHOST) };
 
@@ -104,11 +104,25 @@ fn filter() -> impl Strategy<Value = RouteFilter> {
 
 fn weighted() -> impl Strategy<Value = WeightedCluster> {
     let weight = prop_oneof![Just(0), Just(1), 0..1_000_001u32];
-    (option::of(text()), weight, vec(filter(), 0..2)).prop_map(|(cluster, weight, filters)| WeightedCluster {
-        cluster,
-        weight,
-        filters,
-    })
+    (option::of(text()), weight, vec(filter(), 0..2), affinity())
+        .prop_map(|(cluster, weight, filters, affinity)| WeightedCluster { cluster, weight, filters, affinity })
+}
+
+fn affinity() -> impl Strategy<Value = Affinity> {
+    let cookie = (text(), option::of(weird_duration()), option::of(text()));
+    let source = prop_oneof![
+        text().prop_map(HashSource::Header),
+        cookie.prop_map(|(name, ttl, path)| HashSource::Cookie(Cookie { name, ttl, path })),
+        text().prop_map(HashSource::Query),
+        Just(HashSource::SourceAddress),
+    ];
+    let key = (source, any::<bool>()).prop_map(|(source, terminal)| HashKey { source, terminal });
+    let cookie = (text(), option::of(weird_duration()), option::of(text()));
+    let session = prop_oneof![
+        text().prop_map(Session::Header),
+        cookie.prop_map(|(name, ttl, path)| Session::Cookie(Cookie { name, ttl, path })),
+    ];
+    (vec(key, 0..3), option::of(session)).prop_map(|(hash, session)| Affinity { hash, session })
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -207,14 +221,74 @@ fn upstream_tls() -> impl Strategy<Value = UpstreamTls> {
     (text(), vec(text(), 0..2), roots).prop_map(|(server_name, names, roots)| UpstreamTls { server_name, names, roots })
 }
 
+fn resilience() -> impl Strategy<Value = Resilience> {
+    let limit = || option::of(prop_oneof![Just(1), Just(u32::MAX), any::<u32>()]);
+    let queue = (any::<u32>(), weird_duration()).prop_map(|(size, timeout)| Queue { size, timeout });
+    let limits = (limit(), option::of(queue), limit());
+    let limits = limits.prop_map(|(requests, queue, retries)| Limits { requests, queue, retries });
+    (limits, option::of(ejection()), option::of(breaker())).prop_map(|(limits, ejection, breaker)| Resilience {
+        limits,
+        ejection,
+        breaker,
+    })
+}
+
+fn breaker() -> impl Strategy<Value = Breaker> {
+    let when = || option::of(any::<u32>());
+    let times = (weird_duration(), weird_duration(), weird_duration());
+    ([when(), when(), when(), when()], times, any::<[u32; 3]>(), any::<bool>()).prop_map(
+        |(when, (slow_after, window, open), [buckets, requests_min, probes], above)| Breaker {
+            failure_ratio: when[0],
+            slow_ratio: when[1],
+            slow_after,
+            consecutive: when[2],
+            failures: when[3],
+            window,
+            buckets,
+            requests_min,
+            open,
+            probes,
+            above,
+        },
+    )
+}
+
+fn ejection() -> impl Strategy<Value = Ejection> {
+    let when = || option::of(prop_oneof![Just(5), any::<u32>()]);
+    let times = (weird_duration(), weird_duration(), weird_duration(), weird_duration());
+    ([when(), when(), when(), when(), when()], times, any::<u32>(), any::<u32>()).prop_map(
+        |(when, (slow_after, window, base_time, time_max), requests_min, share_max)| Ejection {
+            consecutive_errors: when[0],
+            consecutive_gateway_errors: when[1],
+            consecutive_local_errors: when[2],
+            failure_ratio: when[3],
+            slow_ratio: when[4],
+            slow_after,
+            window,
+            requests_min,
+            base_time,
+            time_max,
+            share_max,
+        },
+    )
+}
+
 fn a_cluster() -> impl Strategy<Value = Cluster> {
     use BalancePolicy::*;
-    let balance = prop::sample::select(vec![PeakEwma, LeastRequest, RoundRobin, Random]);
+    let balance = prop::sample::select(vec![PeakEwma, LeastRequest, RoundRobin, Random, RingHash, Maglev]);
     let times = (weird_duration(), weird_duration());
     let proxy_protocol = option::of(prop::sample::select(vec![ProxyProtocol::V1, ProxyProtocol::V2]));
-    let begin = (option::of(upstream_tls()), proxy_protocol);
+    let begin = (option::of(upstream_tls()), proxy_protocol, resilience());
     ("[a-z.:@]{1,12}", service(), any::<u16>(), protocol(), balance, times, begin).prop_map(
-        |(name, service, port, protocol, balance, (connect_timeout, idle_timeout), (tls, proxy_protocol))| Cluster {
+        |(
+            name,
+            service,
+            port,
+            protocol,
+            balance,
+            (connect_timeout, idle_timeout),
+            (tls, proxy_protocol, resilience),
+        )| Cluster {
             name: name.into(),
             service,
             port,
@@ -224,6 +298,7 @@ fn a_cluster() -> impl Strategy<Value = Cluster> {
             idle_timeout,
             tls,
             proxy_protocol,
+            resilience,
         },
     )
 }
@@ -293,7 +368,12 @@ proptest! {
 
 /// A rule as people write them.
 fn usual_rule(path: PathMatch, filters: Vec<RouteFilter>) -> Rule {
-    let share = |cluster: &str, weight| WeightedCluster { cluster: Some(cluster.into()), weight, filters: Vec::new() };
+    let share = |cluster: &str, weight| WeightedCluster {
+        cluster: Some(cluster.into()),
+        weight,
+        filters: Vec::new(),
+        affinity: Default::default(),
+    };
     Rule {
         origin: Origin { resource: "httproute/shop/cart".into(), rule: 0, name: None },
         when: Match { path, ..Match::default() },
@@ -332,6 +412,48 @@ fn what_people_write_needs_no_exact_note() {
 }
 
 #[test]
+fn keys_stand_on_routes_and_connections_under_envoys_names() {
+    let key = |source| HashKey { source, terminal: false };
+    let ttl = Some(Duration::from_secs(3600));
+    let cookie = Cookie { name: "session".into(), ttl, path: Some("/".into()) };
+    let hash = vec![
+        HashKey { terminal: true, ..key(HashSource::Header("x-user".into())) },
+        key(HashSource::Cookie(cookie)),
+        key(HashSource::Query("user".into())),
+        key(HashSource::SourceAddress),
+    ];
+    let mut rule = usual_rule(PathMatch::Prefix("/".into()), Vec::new());
+    let session = Some(Session::Header("x-session".into()));
+    if let Action::Forward(clusters) = &mut rule.action {
+        let affinity = Affinity { hash, session };
+        clusters.iter_mut().for_each(|cluster| cluster.affinity = affinity.clone());
+    }
+    for dialect in [ENVOY, Dialect::Leno] {
+        let message = route::to_envoy(&config_of(rule.clone()), dialect);
+        let Some(EnvoyAction::Route(action)) = &message.virtual_hosts[0].routes[0].action else { unreachable!() };
+        assert_eq!(action.hash_policy.len(), 4, "once for all destinations");
+        let Some(HashPolicySpecifier::Cookie(cookie)) = &action.hash_policy[1].policy_specifier else { unreachable!() };
+        assert_eq!((&*cookie.name, cookie.ttl.unwrap().seconds, &*cookie.path), ("session", 3600, "/"));
+        let read = route::from_envoy(message).unwrap();
+        assert_eq!(read.hosts[0].rules[0].action, rule.action);
+    }
+    let bytes = route::encode(&config_of(rule), Dialect::Leno).body;
+    assert!(!bytes.windows(8).any(|window| window == b"affinity"), "nothing is left for a note");
+}
+
+#[test]
+fn policies_that_hash_have_envoys_numbers_and_grpc_gets_the_one_it_knows() {
+    let balanced = |balance| Cluster { balance, ..usual_cluster(Default::default()) };
+    for (balance, number) in [(BalancePolicy::RingHash, 2), (BalancePolicy::Maglev, 5)] {
+        let message = cluster::to_envoy(&balanced(balance), ENVOY);
+        assert_eq!(message.lb_policy, number);
+        assert_eq!(cluster::from_envoy(message).unwrap().balance, balance);
+        let message = cluster::to_envoy(&balanced(balance), Dialect::Grpc);
+        assert_eq!(cluster::from_envoy(message).unwrap().balance, BalancePolicy::RingHash);
+    }
+}
+
+#[test]
 fn an_other_servers_resources_are_read_without_notes() {
     let rule = usual_rule(PathMatch::Prefix("/api".into()), Vec::new());
     let read = route::decode(&route::encode(&config_of(rule.clone()), ENVOY).body).unwrap();
@@ -359,6 +481,66 @@ fn grpc_gets_only_what_it_does_not_refuse() {
     let path = host.routes[0].r#match.as_ref().and_then(|m| m.path_specifier.clone());
     assert_eq!(path, Some(PathSpecifier::Prefix("/shop.Cart/".into())));
     assert!(host.routes[0].typed_per_filter_config.is_empty());
+}
+
+/// A cluster as people declare it.
+fn usual_cluster(resilience: Resilience) -> Cluster {
+    Cluster {
+        name: "cart.shop.mesh:8080".into(),
+        service: ServiceName::new("shop", "cart").unwrap(),
+        port: 8080,
+        protocol: Protocol::Http,
+        balance: BalancePolicy::RoundRobin,
+        connect_timeout: Duration::from_secs(5),
+        idle_timeout: Duration::from_secs(3600),
+        tls: None,
+        proxy_protocol: None,
+        resilience,
+    }
+}
+
+#[test]
+fn limits_stand_under_envoys_names_and_their_absence_too() {
+    let limits = Limits { requests: Some(64), retries: Some(3), queue: None };
+    let model = usual_cluster(Resilience { limits, ..Resilience::default() });
+    let message = cluster::to_envoy(&model, ENVOY);
+    let thresholds = message.circuit_breakers.clone().unwrap().thresholds[0];
+    assert_eq!((thresholds.max_requests, thresholds.max_retries), (Some(64), Some(3)));
+    assert_eq!((thresholds.max_connections, thresholds.max_pending_requests), (Some(u32::MAX), Some(u32::MAX)));
+    assert_eq!(cluster::from_envoy(message).unwrap().resilience, model.resilience);
+    let text = cluster::encode(&model, Dialect::Leno).body;
+    assert!(!text.windows(10).any(|window| window == b"resilience"), "nothing is left for a note");
+}
+
+#[test]
+fn ejection_stands_under_envoys_names_and_slow_answers_in_a_note() {
+    let ejection = Ejection {
+        consecutive_errors: None,
+        consecutive_gateway_errors: Some(3),
+        consecutive_local_errors: Some(2),
+        failure_ratio: Some(50),
+        slow_ratio: None,
+        slow_after: Duration::from_secs(1),
+        window: Duration::from_secs(5),
+        requests_min: 20,
+        base_time: Duration::from_secs(10),
+        time_max: Duration::from_secs(60),
+        share_max: 30,
+    };
+    let model = usual_cluster(Resilience { ejection: Some(ejection), ..Resilience::default() });
+    let message = cluster::to_envoy(&model, ENVOY);
+    let said = message.outlier_detection.unwrap();
+    assert_eq!((said.consecutive_gateway_failure, said.enforcing_consecutive_gateway_failure), (Some(3), Some(100)));
+    assert_eq!((said.enforcing_consecutive_5xx, said.enforcing_success_rate), (Some(0), Some(0)));
+    assert_eq!(cluster::from_envoy(message).unwrap().resilience, model.resilience);
+    let has_note =
+        |model: &Cluster| cluster::encode(model, Dialect::Leno).body.windows(10).any(|window| window == b"resilience");
+    assert!(!has_note(&model), "nothing is left for a note");
+    let slow = Ejection { slow_ratio: Some(80), ..ejection };
+    let slow = usual_cluster(Resilience { ejection: Some(slow), ..Resilience::default() });
+    assert!(has_note(&slow));
+    let theirs = cluster::from_envoy(cluster::to_envoy(&slow, ENVOY)).unwrap();
+    assert_eq!(theirs.resilience, model.resilience, "Envoy does what it can");
 }
 
 #[test]

@@ -12,13 +12,17 @@ use leno_dns::upstream::{ResolvConf, Upstream};
 use leno_model::name::ServiceName;
 use leno_model::seam::{Clock, Timestamp};
 use leno_net::places::Places;
+use leno_proxy::held::Held;
+use leno_proxy::table::{Builder, Table};
 use leno_runtime::{SystemClock, SystemRandom};
 use leno_store::SqliteStore;
 use leno_telemetry::access::{AccessLog, Format};
 use leno_telemetry::edge::{EdgeKey, EdgeProtocol, RequestRecord};
 use leno_telemetry::lines::LineQueue;
 use leno_telemetry::metric::{Limits, Registry};
+use leno_xds::client::Received;
 use leno_xds::status::StatusTable;
+use serde_json::json;
 
 use super::{MADE, cell, page};
 
@@ -56,6 +60,9 @@ fn proxy() -> String {
     crate::roles::measure_places(&registry, &Places::default());
     crate::roles::measure_strikes(&registry, &Arc::default());
     leno_proxy::Commands::new(1).0.measure(&registry);
+    let (lookup, tables) = leno_proxy::tables();
+    tables.swap(guarded());
+    leno_proxy::resilience::measure(&registry, lookup);
     drop(leno_proxy::udp::Udp::new(1, &registry));
     drop(leno_proxy::InFront::new(Vec::new(), &registry));
     let edge = |protocol| {
@@ -69,6 +76,34 @@ fn proxy() -> String {
     let upstream = Upstream::new(ResolvConf::parse(""), Box::new(SystemRandom));
     drop(Resolver::new(Default::default(), Nobody, Arc::new(VirtualAddresses::new()), upstream, &registry));
     registry.render()
+}
+
+/// A table with a cluster that has every policy.
+fn guarded() -> Table {
+    let time = json!({ "secs": 1, "nanos": 0 });
+    let listener = json!({
+        "name": "cart", "service": null, "port": 80, "bind": false, "protocol": "tcp", "http": null,
+        "tcp": [{ "cluster": "cart", "weight": 1, "filters": [] }], "tls": [], "idle_timeout": time,
+    });
+    let cluster = json!({
+        "name": "cart", "service": "cart.shop", "port": 80, "protocol": "tcp", "balance": "random",
+        "connect_timeout": time, "idle_timeout": time,
+        "resilience": {
+            "limits": { "requests": 1 },
+            "ejection": { "slow_after": time, "window": time, "requests_min": 1, "base_time": time, "time_max": time, "share_max": 1 },
+            "breaker": { "slow_after": time, "window": time, "buckets": 1, "requests_min": 1, "open": time, "probes": 1 },
+        },
+    });
+    let mut held = Held::default();
+    held.listeners.insert("cart".into(), received(listener));
+    held.clusters.insert("cart".into(), received(cluster));
+    held.endpoints.insert("cart".into(), received(json!({ "cluster": "cart", "endpoints": [] })));
+    let metrics = Arc::new(Registry::new(1, Limits::default()));
+    Builder::new(EdgeKey::default(), 1, metrics).build(&held, Default::default()).0
+}
+
+fn received<T: serde::de::DeserializeOwned>(resource: serde_json::Value) -> Received<T> {
+    Received { version: "1".into(), resource: Arc::new(serde_json::from_value(resource).unwrap()) }
 }
 
 /// The metrics of a server with a store on disk.

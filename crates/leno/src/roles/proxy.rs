@@ -254,6 +254,7 @@ async fn start(
     };
     supervision.iter().for_each(|supervision| supervision.remember(&held));
     let (lookup, tables) = lookup::tables();
+    leno_proxy::resilience::measure(&metrics, lookup.clone());
     let source = Peer::from(args.service.clone());
     let access = access_log(&args)?;
     access.iter().for_each(|access| access.register(&metrics));
@@ -261,6 +262,7 @@ async fn start(
         lookup,
         namespace: node.namespace.as_str().into(),
         source_name: source_name(&args),
+        node: node.id.clone(),
         outbound_default: match args.outbound_default {
             AllowDeny::Allow => OutboundDefault::Allow,
             AllowDeny::Deny => OutboundDefault::Deny,

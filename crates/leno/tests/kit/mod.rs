@@ -7,6 +7,7 @@ pub mod application;
 pub mod http2;
 pub mod load;
 pub mod mesh;
+pub mod steered;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};

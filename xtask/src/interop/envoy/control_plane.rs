@@ -70,7 +70,7 @@ impl Driver for ControlPlane<'_> {
             service("one", &endpoints(&state.behind_one)),
             service("two", &endpoints(&["c"])),
             route("cart", rules),
-            round_robin("one"),
+            balanced("one", json!({"policy": "roundRobin"})),
         ];
         self.apply("envoy", &resources, &["--wait=10s"])
     }
@@ -84,6 +84,17 @@ impl Driver for ControlPlane<'_> {
         let sets: BTreeSet<_> = now.endpoints.values().collect();
         let wanted = state.endpoints(origins);
         Ok(accepted && same_routes == state.keeps_routes() && wanted.values().all(|ports| sets.contains(ports)))
+    }
+
+    fn apply_keys(&self, origins: &Origins) -> Result<bool> {
+        let endpoints = ["a", "b"].map(|name| json!({"address": "127.0.0.1", "port": origins.get(name)}));
+        let to_one = json!([{"backendRefs": [{"group": "leno.mesh", "kind": "Service", "name": "one", "port": 80}]}]);
+        let keys = json!([{"query": "user", "terminal": true}, {"cookie": {"name": "session", "ttl": "1h"}}]);
+        let by_key = json!({"policy": "ringHash", "hash": keys});
+        let resources =
+            [service("cart", &[]), service("one", &endpoints), route("cart", to_one), balanced("one", by_key)];
+        self.apply("envoy", &resources, &["--wait=10s"])?;
+        Ok(true)
     }
 
     fn apply_bad(&self) -> Result<()> {
@@ -111,11 +122,11 @@ fn service(name: &str, endpoints: &[Value]) -> Value {
     })
 }
 
-/// The default follows load, not weights alone; here shares are counted.
-fn round_robin(service: &str) -> Value {
+/// The default follows load, not weights alone; here shares are counted, or keys.
+fn balanced(service: &str, balancer: Value) -> Value {
     json!({
         "apiVersion": "leno.mesh/v1", "kind": "TrafficPolicy", "metadata": {"name": service},
-        "spec": {"targetRefs": [{"group": "leno.mesh", "kind": "Service", "name": service}], "loadBalancer": {"policy": "roundRobin"}},
+        "spec": {"targetRefs": [{"group": "leno.mesh", "kind": "Service", "name": service}], "loadBalancer": balancer},
     })
 }
 

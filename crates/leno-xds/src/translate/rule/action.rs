@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leno_model::snapshot::{
-    Action, Match, Name, PathRewrite, Redirect, Retry, Rewrite, RouteFilter, Rule, WeightedCluster,
+    Action, Affinity, Match, Name, PathRewrite, Redirect, Retry, Rewrite, RouteFilter, Rule, Session, WeightedCluster,
 };
 
 use super::Tries;
@@ -14,6 +14,7 @@ use crate::messages::route::{
     DirectResponseAction, MaxStreamDuration, RedirectAction, RedirectPath, RedirectResponseCode, RedirectScheme,
     RetryBackOff, RetryPolicy, Route, RouteAction, WeightedCluster as EnvoyWeighted,
 };
+use crate::translate::affinity;
 use crate::translate::path::{Replace, rewrite_from, rewrite_to};
 use crate::translate::{Dialect, TranslateError, UNRESOLVED, duration_of, unusable};
 
@@ -30,7 +31,10 @@ const ENVOY_BODY_MAX: usize = 4096;
 pub(super) fn action_to(rule: &Rule, dialect: Dialect) -> EnvoyAction {
     match &rule.action {
         Action::Forward(clusters) => match specifier_to(clusters, dialect) {
-            Some(specifier) => EnvoyAction::Route(forward_to(rule, specifier, dialect)),
+            Some(specifier) => {
+                let hash_policy = affinity::policies_to(clusters);
+                EnvoyAction::Route(RouteAction { hash_policy, ..forward_to(rule, specifier, dialect) })
+            }
             None => answer(500, "no backend has a share of this route"),
         },
         Action::Redirect(redirect) => EnvoyAction::Redirect(redirect_to(redirect, rule)),
@@ -38,9 +42,16 @@ pub(super) fn action_to(rule: &Rule, dialect: Dialect) -> EnvoyAction {
     }
 }
 
-pub(super) fn action_from(action: Option<EnvoyAction>, when: &Match) -> Result<Action, TranslateError> {
+pub(super) fn action_from(
+    action: Option<EnvoyAction>,
+    session: Option<Session>,
+    when: &Match,
+) -> Result<Action, TranslateError> {
     match action {
-        Some(EnvoyAction::Route(action)) => Ok(Action::Forward(clusters_from(action.cluster_specifier)?)),
+        Some(EnvoyAction::Route(action)) => {
+            let affinity = affinity::affinity_from(action.hash_policy, session)?;
+            Ok(Action::Forward(clusters_from(action.cluster_specifier, &affinity)?))
+        }
         Some(EnvoyAction::Redirect(redirect)) => Ok(Action::Redirect(redirect_from(redirect, when)?)),
         Some(EnvoyAction::DirectResponse(response)) => {
             let reason = match response.body.and_then(|body| body.specifier) {
@@ -115,12 +126,18 @@ fn specifier_to(clusters: &[WeightedCluster], dialect: Dialect) -> Option<Cluste
     Some(ClusterSpecifier::WeightedClusters(EnvoyWeighted { clusters: clusters.collect() }))
 }
 
-fn clusters_from(specifier: Option<ClusterSpecifier>) -> Result<Vec<WeightedCluster>, TranslateError> {
+fn clusters_from(
+    specifier: Option<ClusterSpecifier>,
+    affinity: &Affinity,
+) -> Result<Vec<WeightedCluster>, TranslateError> {
     let named = |name: String| (name != UNRESOLVED).then(|| Name::from(name));
     match specifier {
-        Some(ClusterSpecifier::Cluster(name)) => {
-            Ok(vec![WeightedCluster { cluster: named(name), weight: 1, filters: Vec::new() }])
-        }
+        Some(ClusterSpecifier::Cluster(name)) => Ok(vec![WeightedCluster {
+            cluster: named(name),
+            weight: 1,
+            filters: Vec::new(),
+            affinity: affinity.clone(),
+        }]),
         Some(ClusterSpecifier::WeightedClusters(weighted)) => {
             let mut clusters = Vec::with_capacity(weighted.clusters.len());
             for share in weighted.clusters {
@@ -133,7 +150,8 @@ fn clusters_from(specifier: Option<ClusterSpecifier>) -> Result<Vec<WeightedClus
                     filters.push(RouteFilter::Rewrite(Rewrite { hostname: Some(host.into()), path: None }));
                 }
                 let weight = share.weight.unwrap_or_default();
-                clusters.push(WeightedCluster { cluster: named(share.name), weight, filters });
+                let (cluster, affinity) = (named(share.name), affinity.clone());
+                clusters.push(WeightedCluster { cluster, weight, filters, affinity });
             }
             Ok(clusters)
         }

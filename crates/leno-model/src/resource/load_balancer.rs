@@ -1,0 +1,90 @@
+//! How an endpoint is chosen, as a TrafficPolicy says it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::duration::GatewayDuration;
+use crate::snapshot::BalancePolicy;
+
+/// How an endpoint is chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct LoadBalancer {
+    /// `peakEwma`, `leastRequest`, `roundRobin` or `random`; or, for requests of one key to meet one endpoint, `ringHash`,
+    /// where an endpoint that goes moves no other keys than its own, or `maglev`, whose shares are more even. All honour
+    /// weights. Default `peakEwma`.
+    #[serde(default)]
+    pub policy: BalancePolicy,
+    /// What of a request is its key, of `ringHash` and `maglev`, which need it: 1 to 8 entries, put together in order. A
+    /// request that has none of them goes to an endpoint at random. Of byte streams and datagrams only `sourceAddress`
+    /// counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hash: Vec<HashKeySpec>,
+    /// Binds the requests of a session to the endpoint that took the first of them, as long as that takes requests, whatever
+    /// other endpoints come and go, and whatever the policy is, which chooses for the first. Default: nothing binds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionSpec>,
+}
+
+/// Where requests name the endpoint of their session: one of `cookie` and `header`. What stands there is a number made from
+/// the id of the instance, not its address.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct SessionSpec {
+    /// In a cookie, which answers set when the endpoint is a new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<SessionCookieSpec>,
+    /// In a header of this name, which answers have when the endpoint is a new one, for clients to send back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
+}
+
+/// A cookie that names the endpoint of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct SessionCookieSpec {
+    /// Its name.
+    pub name: String,
+    /// How long it lasts from when it was set: 1s to 9600h, or `0s` for as long as the browser is open. Default `0s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<GatewayDuration>,
+    /// The path for which clients send it back. Default `/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+/// A part of the key of a request: one of `header`, `cookie`, `query` and `sourceAddress`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct HashKeySpec {
+    /// The value of a header; of all its values, where it stands more than once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
+    /// The value of a cookie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<HashCookieSpec>,
+    /// The value of a parameter of the query; the first one of the name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
+    /// The address of the caller, without its port: at a gateway the client's, beside a workload that workload's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_address: Option<bool>,
+    /// Whether the entries behind this one are left aside when the request has a key after this one. Default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub terminal: bool,
+}
+
+/// A cookie that is a part of the key of requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct HashCookieSpec {
+    /// Its name.
+    pub name: String,
+    /// Where a request lacks it, the proxy makes one with a random value, chooses the endpoint by that value and gives it to
+    /// the client for so long, `HttpOnly`: 1s to 9600h, or `0s` for as long as the browser is open. Default: nobody makes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<GatewayDuration>,
+    /// The path for which clients send back the cookie that was made. Default `/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}

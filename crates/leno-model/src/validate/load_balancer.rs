@@ -1,0 +1,148 @@
+//! Balancing: a hash and the policy that uses it belong together, and a key is something that requests can have.
+
+use std::time::Duration;
+
+use super::{Check, filter, text};
+use crate::fault::FaultClass;
+use crate::resource::duration::GatewayDuration;
+use crate::resource::load_balancer::{HashCookieSpec, HashKeySpec, LoadBalancer, SessionSpec};
+use crate::snapshot::BalancePolicy;
+
+const KEYS_MAX: usize = 8;
+const COOKIE_NAME_MAX: usize = 128;
+const COOKIE_PATH_MAX: usize = 256;
+const QUERY_NAME_MAX: usize = 256;
+
+/// Browsers keep no cookie for longer than 400 days.
+const TTL_MAX: Duration = Duration::from_secs(400 * 86_400);
+
+pub(super) fn check(check: &mut Check<'_, '_>, at: &str, balancer: &LoadBalancer) {
+    let path = format!("{at}.hash");
+    let hashes = matches!(balancer.policy, BalancePolicy::RingHash | BalancePolicy::Maglev);
+    if hashes && balancer.hash.is_empty() {
+        let message = "a policy that hashes needs something to hash";
+        let fix = "add `hash`, for example `hash: [{header: x-user}]` or `hash: [{cookie: {name: session, ttl: 1h}}]`";
+        check.error(FaultClass::MissingField, &format!("{at}.policy"), message, fix);
+    }
+    if !hashes && !balancer.hash.is_empty() {
+        let fix = "write `policy: ringHash` or `policy: maglev`, or remove `hash`";
+        check.error(FaultClass::UnusedField, &path, "the policy looks at no key", fix);
+    }
+    check.count(&path, "keys", balancer.hash.len(), 0, KEYS_MAX);
+    for (i, key) in balancer.hash.iter().enumerate() {
+        let at = format!("{path}[{i}]");
+        hash_key(check, &at, key);
+        if balancer.hash[..i].iter().any(|other| is_same(other, key)) {
+            check.error(FaultClass::DuplicateName, &at, "the same key stands twice", "keep one of the two");
+        }
+        let is_made = |key: &HashKeySpec| key.cookie.as_ref().is_some_and(|cookie| cookie.ttl.is_some());
+        if is_made(key) && balancer.hash[..i].iter().any(is_made) {
+            let fix = "keep one `ttl`: one cookie is enough to find an endpoint again";
+            check.error(FaultClass::TooMany, &format!("{at}.cookie.ttl"), "two cookies would be made", fix);
+        }
+    }
+    if let Some(session) = &balancer.session {
+        self::session(check, &format!("{at}.session"), session, &balancer.hash);
+    }
+}
+
+fn session(check: &mut Check<'_, '_>, at: &str, session: &SessionSpec, hash: &[HashKeySpec]) {
+    match (&session.cookie, &session.header) {
+        (None, None) => {
+            let fix = "write `cookie: {name: session}` or `header: x-session`";
+            check.error(FaultClass::MissingField, at, "a session that no request can name", fix);
+        }
+        (Some(_), Some(_)) => {
+            check.error(FaultClass::TooMany, at, "a session is named in one place", "keep `cookie` or `header`");
+        }
+        _ => {}
+    }
+    if let Some(cookie) = &session.cookie {
+        let at = format!("{at}.cookie");
+        cookie_of(check, &at, &cookie.name, cookie.ttl, cookie.path.as_deref());
+        if hash.iter().filter_map(|key| key.cookie.as_ref()).any(|other| other.name == cookie.name) {
+            let message = "the same cookie is a key of `hash`";
+            check.error(FaultClass::DuplicateName, &format!("{at}.name"), message, "give it another name");
+        }
+    }
+    if let Some(name) = &session.header {
+        let at = format!("{at}.header");
+        text::header_name(check, &at, name);
+        filter::reserved(check, &at, &name.to_ascii_lowercase());
+    }
+}
+
+fn hash_key(check: &mut Check<'_, '_>, at: &str, key: &HashKeySpec) {
+    let sources = [key.header.is_some(), key.cookie.is_some(), key.query.is_some(), key.source_address.is_some()];
+    match sources.iter().filter(|is_there| **is_there).count() {
+        1 => {}
+        0 => {
+            let fix = "write one of `header`, `cookie`, `query` and `sourceAddress: true`";
+            check.error(FaultClass::MissingField, at, "a key without a source", fix);
+        }
+        _ => {
+            check.error(FaultClass::TooMany, at, "one key of several sources", "write each as an entry of its own");
+        }
+    }
+    if let Some(name) = &key.header {
+        let path = format!("{at}.header");
+        text::header_name(check, &path, name);
+        filter::reserved(check, &path, &name.to_ascii_lowercase());
+    }
+    if let Some(cookie) = &key.cookie {
+        hash_cookie(check, &format!("{at}.cookie"), cookie);
+    }
+    if let Some(name) = &key.query
+        && (name.is_empty() || name.len() > QUERY_NAME_MAX)
+    {
+        let fix = format!("write the name of the parameter, 1 to {QUERY_NAME_MAX} characters");
+        check.error(FaultClass::InvalidQueryName, &format!("{at}.query"), "a query parameter needs a name", fix);
+    }
+    if key.source_address == Some(false) {
+        let fix = "write `sourceAddress: true`, or remove the entry";
+        check.error(FaultClass::UnknownValue, &format!("{at}.sourceAddress"), "false is no source of a key", fix);
+    }
+}
+
+fn hash_cookie(check: &mut Check<'_, '_>, at: &str, cookie: &HashCookieSpec) {
+    cookie_of(check, at, &cookie.name, cookie.ttl, cookie.path.as_deref());
+    if cookie.path.is_some() && cookie.ttl.is_none() {
+        let fix = "add `ttl`, with which the proxy makes the cookie, or remove `path`";
+        let message = "a path of a cookie that the proxy does not make";
+        check.error(FaultClass::UnusedField, &format!("{at}.path"), message, fix);
+    }
+}
+
+fn cookie_of(check: &mut Check<'_, '_>, at: &str, name: &str, ttl: Option<GatewayDuration>, path: Option<&str>) {
+    if !text::is_token(name) || name.len() > COOKIE_NAME_MAX {
+        let message = format!("{name:?} is not the name of a cookie");
+        let fix = format!("use 1 to {COOKIE_NAME_MAX} letters, digits and hyphens, as `session`");
+        check.error(FaultClass::InvalidCookie, &format!("{at}.name"), message, fix);
+    }
+    if let Some(ttl) = ttl
+        && !ttl.0.is_zero()
+        && !(Duration::from_secs(1)..=TTL_MAX).contains(&ttl.0)
+    {
+        let message = format!("{ttl} is out of range");
+        let fix = format!(
+            "write a duration from 1s to {}, or `0s` for as long as the browser is open",
+            GatewayDuration(TTL_MAX)
+        );
+        check.error(FaultClass::OutOfRange, &format!("{at}.ttl"), message, fix);
+    }
+    let Some(path) = path else { return };
+    let at = format!("{at}.path");
+    let ok = path.starts_with('/') && path.bytes().all(|b| (0x21..0x7f).contains(&b) && b != b';');
+    if !ok || path.len() > COOKIE_PATH_MAX {
+        let message = format!("{path:?} is not the path of a cookie");
+        let fix = format!("begin it with `/`, without spaces and semicolons, up to {COOKIE_PATH_MAX} characters");
+        check.error(FaultClass::InvalidCookie, &at, message, fix);
+    }
+}
+
+fn is_same(a: &HashKeySpec, b: &HashKeySpec) -> bool {
+    let header = |key: &HashKeySpec| key.header.as_deref().map(str::to_ascii_lowercase);
+    let cookie = |key: &HashKeySpec| key.cookie.as_ref().map(|cookie| cookie.name.clone());
+    let sources = |key: &HashKeySpec| (header(key), cookie(key), key.query.clone(), key.source_address);
+    sources(a) == sources(b) && sources(a) != (None, None, None, None)
+}

@@ -1,0 +1,245 @@
+//! What keeps trouble with a cluster from spreading: the state behind its limits, ejections and breaker, kept from
+//! table to table.
+//!
+//! Built by the control thread, shared by all workers. Where a policy says nothing, the request path pays a branch.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use leno_http::ResponseHead;
+use leno_model::snapshot::{self, Ejection, Limits};
+use leno_traffic::breaker::{Passed, Refused};
+use leno_traffic::bulkhead::{Entered, Fill};
+use leno_traffic::ejection::{Cause, Crowd};
+use leno_traffic::load::Standing;
+use leno_traffic::{Breaker, Bulkhead, Conduct, Mark};
+
+use crate::cluster::{Cluster, Endpoint, EndpointKey};
+use crate::failure::Failure;
+
+mod show;
+
+pub use show::measure;
+pub(crate) use show::{describe, describe_endpoint};
+
+/// What is learnt of a cluster while it is in use.
+#[derive(Debug, Default)]
+pub struct State {
+    requests: Bulkhead,
+    retries: Bulkhead,
+    /// By [`Cause`].
+    ejections: [AtomicU64; CAUSES.len()],
+    /// Taken by the control thread alone, when it builds a table.
+    conducts: Mutex<HashMap<EndpointKey, (Duration, Arc<Conduct>)>>,
+    /// Likewise.
+    breaker: Mutex<Option<Arc<Breaker>>>,
+}
+
+/// What a policy allows, and what there is of it.
+#[derive(Debug)]
+pub(crate) struct Resilience {
+    limits: Limits,
+    ejection: Option<Watch>,
+    breaker: Option<Arc<Breaker>>,
+    state: Arc<State>,
+}
+
+/// Endpoints under watch.
+#[derive(Debug)]
+struct Watch {
+    terms: Ejection,
+    /// In the order of the endpoints.
+    conducts: Box<[Arc<Conduct>]>,
+}
+
+const CAUSES: [Cause; 4] = [Cause::Consecutive, Cause::FailureRatio, Cause::SlowRatio, Cause::Probe];
+
+/// The end of the answer says how it counts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Owing;
+
+/// An answer whose end says how it counts: which endpoint gave it, and how long its head took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Owed {
+    pub(crate) endpoint: usize,
+    pub(crate) took: Duration,
+}
+
+// === impl Resilience ===
+
+impl Resilience {
+    pub(crate) fn new(spec: &snapshot::Resilience, endpoints: &[Endpoint], state: Arc<State>) -> Self {
+        let limits = spec.limits;
+        state.requests.set(limits.requests.unwrap_or(u32::MAX), limits.queue.map_or(0, |queue| queue.size));
+        state.retries.set(limits.retries.unwrap_or(u32::MAX), 0);
+        let ejection = spec.ejection.map(|terms| Watch { terms, conducts: state.conducts(&terms, endpoints) });
+        let breaker = state.breaker(spec.breaker.as_ref());
+        Self { limits, ejection, breaker, state }
+    }
+
+    /// Passes the breaker, where there is one.
+    pub(crate) fn pass(
+        &self,
+        cluster: &Cluster,
+        now: impl FnOnce() -> Duration,
+    ) -> Result<Option<Passed<'_>>, Failure> {
+        let Some(breaker) = &self.breaker else { return Ok(None) };
+        let open = |Refused(left)| Failure::BreakerOpen { cluster: cluster.spec.name.to_string(), left };
+        breaker.pass(now()).map(Some).map_err(open)
+    }
+
+    /// Enters, where there is a limit; waits for that where there is a queue, at most for `left`.
+    pub(crate) async fn enter(
+        &self,
+        cluster: &Cluster,
+        left: Option<Duration>,
+    ) -> Result<Option<Entered<'_>>, Failure> {
+        let Some(max) = self.limits.requests else { return Ok(None) };
+        if let Some(entered) = self.state.requests.try_enter() {
+            return Ok(Some(entered));
+        }
+        // Boxed, because it is rare.
+        Box::pin(self.wait(cluster, max, left)).await.map(Some)
+    }
+
+    /// Enters, where there is a limit, and does not wait: none where that is not possible.
+    pub(crate) fn enter_at_once(&self) -> Option<Option<Entered<'_>>> {
+        if self.limits.requests.is_none() {
+            return Some(None);
+        }
+        self.state.requests.enter_or_refuse().map(Some)
+    }
+
+    /// Whether one more retry may be open; `held` is this request's right to have one.
+    pub(crate) fn may_retry<'r>(&'r self, held: &mut Option<Entered<'r>>) -> bool {
+        if self.limits.retries.is_some() && held.is_none() {
+            *held = self.state.retries.enter_or_refuse();
+            return held.is_some();
+        }
+        true
+    }
+
+    async fn wait(&self, cluster: &Cluster, max: u32, left: Option<Duration>) -> Result<Entered<'_>, Failure> {
+        let requests = &self.state.requests;
+        let overflow = || Failure::Overflow { cluster: cluster.spec.name.to_string(), max };
+        let waiting = requests.wait().map_err(|_| overflow())?;
+        let timeout = self.limits.queue.map(|queue| queue.timeout).unwrap_or_default();
+        match (tokio::time::timeout(left.unwrap_or(timeout).min(timeout), waiting).await, left) {
+            (Ok(entered), _) => Ok(entered),
+            (Err(_), Some(left)) if left < timeout => Err(Failure::Timeout(left)),
+            (Err(_), _) => {
+                requests.count_late();
+                Err(Failure::QueueTimeout { cluster: cluster.spec.name.to_string(), waited: timeout })
+            }
+        }
+    }
+
+    /// Whether it matters how requests are answered.
+    fn is_counting(&self) -> bool {
+        self.ejection.is_some() || self.breaker.is_some()
+    }
+
+    /// The limits that there are, and how full they are.
+    fn fills(&self) -> impl Iterator<Item = (&'static str, Fill)> {
+        let requests = self.limits.requests.map(|_| ("requests", self.state.requests.fill()));
+        let retries = self.limits.retries.map(|_| ("retries", self.state.retries.fill()));
+        requests.into_iter().chain(retries)
+    }
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    /// Counts how an endpoint answered, and after how long.
+    pub(crate) fn observe(&self, endpoint: usize, now: Duration, mark: Mark, took: Duration) {
+        let Some(watch) = &self.resilience.ejection else { return };
+        let (Some(conduct), Some(answered)) = (watch.conducts.get(endpoint), self.endpoints.get(endpoint)) else {
+            return;
+        };
+        let load = &answered.state.load;
+        if let Some(cause) = conduct.observe(&watch.terms, load, now, (mark, took), || self.crowd()) {
+            self.ejected(answered, cause, load.standing(), now);
+        }
+    }
+
+    /// How an answer counts by its head, where that matters; what is owed is said by trailers.
+    pub(crate) fn mark_of(&self, head: &ResponseHead, is_grpc: bool) -> Option<Result<Mark, Owing>> {
+        if !self.resilience.is_counting() {
+            return None;
+        }
+        if !(is_grpc && head.status == 200) {
+            return Some(Ok(mark_of(head.status)));
+        }
+        let status = head.fields.get_str("grpc-status").map(|status| status.parse().unwrap_or(UNKNOWN));
+        Some(status.map(mark_of_grpc).ok_or(Owing))
+    }
+
+    fn crowd(&self) -> Crowd {
+        let out = self.endpoints.iter().filter(|endpoint| endpoint.state.load.standing() != Standing::In).count();
+        Crowd { members: self.endpoints.len(), out }
+    }
+
+    #[cold]
+    fn ejected(&self, endpoint: &Endpoint, cause: Cause, standing: Standing, now: Duration) {
+        let mut counts = CAUSES.iter().zip(&self.resilience.state.ejections);
+        if let Some((_, count)) = counts.find(|(of, _)| **of == cause) {
+            count.fetch_add(1, Relaxed);
+        }
+        let for_ = match standing {
+            Standing::Out(until) => until.saturating_sub(now),
+            Standing::In | Standing::Probing => Duration::ZERO,
+        };
+        let (cluster, cause) = (&*self.spec.name, show::cause(cause));
+        tracing::info!(cluster, instance = &*endpoint.spec.id, address = %endpoint.spec.address, cause, ?for_, "instance ejected");
+    }
+}
+
+// === impl State ===
+
+impl State {
+    /// The breaker of these terms: the one that was, if it goes by the same.
+    fn breaker(&self, terms: Option<&snapshot::Breaker>) -> Option<Arc<Breaker>> {
+        let mut known = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = known.take().filter(|breaker| Some(breaker.terms()) == terms);
+        *known = same.or_else(|| terms.map(|terms| Arc::new(Breaker::new(terms))));
+        known.clone()
+    }
+
+    /// What is known of each of these endpoints; the rest is forgotten.
+    fn conducts(&self, terms: &Ejection, endpoints: &[Endpoint]) -> Box<[Arc<Conduct>]> {
+        let mut known = self.conducts.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::take(&mut *known);
+        let of = |endpoint: &Endpoint| {
+            let key = endpoint.state.key;
+            let conduct = match before.get(&key) {
+                Some((window, conduct)) if *window == terms.window => conduct.clone(),
+                _ => Arc::new(Conduct::new(terms)),
+            };
+            known.insert(key, (terms.window, conduct.clone()));
+            conduct
+        };
+        endpoints.iter().map(of).collect()
+    }
+}
+
+/// gRPC's UNKNOWN.
+const UNKNOWN: u8 = 2;
+
+fn mark_of(status: u16) -> Mark {
+    match status {
+        502..=504 => Mark::Gateway,
+        500.. => Mark::Error,
+        _ => Mark::Good,
+    }
+}
+
+/// As Envoy has it, which turns a status of gRPC into one of HTTP for this.
+pub(crate) fn mark_of_grpc(status: u8) -> Mark {
+    match status {
+        4 | 14 => Mark::Gateway,
+        2 | 12 | 13 | 15 => Mark::Error,
+        _ => Mark::Good,
+    }
+}

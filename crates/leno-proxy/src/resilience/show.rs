@@ -1,0 +1,171 @@
+//! The state of limits and ejections for people: in metrics, and as the admin listener shows it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use leno_telemetry::Registry;
+use leno_telemetry::metric::{Exposition, Kind};
+use leno_traffic::breaker::{Seen, State};
+use leno_traffic::bulkhead::Fill;
+use leno_traffic::ejection::Cause;
+use leno_traffic::load::Standing;
+use serde_json::{Map, Value, json};
+
+use super::CAUSES;
+use crate::cluster::Cluster;
+use crate::lookup::Lookup;
+use crate::table::Table;
+
+/// Shows the state of every cluster of the table that has a policy.
+pub fn measure(metrics: &Registry, lookup: Lookup) {
+    metrics.collector(move |out| write(out, &lookup.table()));
+}
+
+/// A cluster as the admin listener shows it.
+pub(crate) fn describe(cluster: &Cluster, now: Duration) -> Value {
+    let limit = |fill: Fill| {
+        json!({
+            "open": fill.open, "max": fill.max, "waiting": fill.waiting, "waitingMax": fill.waiting_max,
+            "refused": fill.refused, "late": fill.late,
+        })
+    };
+    let resilience = &cluster.resilience;
+    let limits: Map<String, Value> = resilience.fills().map(|(name, fill)| (name.to_owned(), limit(fill))).collect();
+    let mut described = Map::from_iter([("limits".to_owned(), Value::Object(limits))]);
+    if let Some(watch) = &resilience.ejection {
+        let ejections: Map<String, Value> =
+            ejections(cluster).map(|(cause, count)| (cause.to_owned(), count.into())).collect();
+        let crowd = cluster.crowd();
+        let ejection = json!({
+            "out": crowd.out, "of": crowd.members, "maxShare": watch.terms.share_max, "ejections": ejections,
+        });
+        described.insert("ejection".to_owned(), ejection);
+    }
+    if let Some(breaker) = &resilience.breaker {
+        let Seen { state, since, opened, refused, counts } = breaker.seen(now);
+        let since = now.saturating_sub(since).as_millis() as u64;
+        let breaker = json!({
+            "state": state_text(state), "sinceMs": since, "opened": opened, "refused": refused,
+            "requests": counts.total, "failed": counts.failed, "slow": counts.slow,
+        });
+        described.insert("breaker".to_owned(), breaker);
+    }
+    Value::Object(described)
+}
+
+/// How an endpoint of a cluster stands, where that is watched.
+pub(crate) fn describe_endpoint(cluster: &Cluster, at: usize, now: Duration) -> Option<Value> {
+    let watch = cluster.resilience.ejection.as_ref()?;
+    let (since, times) = watch.conducts.get(at)?.ejected();
+    let ms = |time: Duration| time.as_millis() as u64;
+    let since = ms(now.saturating_sub(since));
+    Some(match cluster.endpoints.get(at)?.state.load.standing() {
+        Standing::In => json!({ "state": "in", "times": times }),
+        Standing::Out(until) => {
+            json!({ "state": "ejected", "times": times, "sinceMs": since, "leftMs": ms(until.saturating_sub(now)) })
+        }
+        Standing::Probing => json!({ "state": "probing", "times": times, "sinceMs": since }),
+    })
+}
+
+/// A cause in a word.
+pub(super) fn cause(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Consecutive => "consecutive",
+        Cause::FailureRatio => "failure_ratio",
+        Cause::SlowRatio => "slow_ratio",
+        Cause::Probe => "probe",
+    }
+}
+
+fn state_text(state: State) -> &'static str {
+    match state {
+        State::Closed => "closed",
+        State::Open => "open",
+        State::HalfOpen => "half_open",
+    }
+}
+
+fn ejections(cluster: &Cluster) -> impl Iterator<Item = (&'static str, u64)> {
+    let counts = cluster.resilience.state.ejections.iter().map(|count| count.load(Relaxed));
+    CAUSES.into_iter().map(cause).zip(counts)
+}
+
+fn write(out: &mut Exposition, table: &Table) {
+    let mut clusters: BTreeMap<&str, &Cluster> = BTreeMap::new();
+    for destination in table.destinations() {
+        clusters.extend(destination.clusters().map(|cluster| (&*cluster.spec.name, &**cluster)));
+    }
+    write_limits(out, &clusters);
+    write_breakers(out, &clusters);
+    let watched: Vec<(&str, &Cluster)> =
+        clusters.into_iter().filter(|(_, cluster)| cluster.resilience.ejection.is_some()).collect();
+    let name = "leno_endpoints_ejected";
+    out.family(name, "Endpoints of a cluster that were ejected and are not back.", Kind::Gauge);
+    for (cluster, of) in &watched {
+        out.sample(name, &[("cluster", cluster)], of.crowd().out as f64);
+    }
+    let name = "leno_ejections_total";
+    out.family(name, "Ejections of endpoints of a cluster, by cause.", Kind::Counter);
+    for (cluster, of) in &watched {
+        ejections(of).for_each(|(cause, count)| {
+            out.sample(name, &[("cluster", cluster), ("cause", cause)], count as f64);
+        });
+    }
+}
+
+fn write_breakers(out: &mut Exposition, clusters: &BTreeMap<&str, &Cluster>) {
+    let seen = |(name, cluster): (&&str, &&Cluster)| {
+        let breaker = cluster.resilience.breaker.as_ref()?;
+        // Of counts nothing is shown here, so that no time is needed.
+        Some((name.to_string(), breaker.seen(Duration::ZERO)))
+    };
+    let breakers: Vec<(String, Seen)> = clusters.iter().filter_map(seen).collect();
+    let name = "leno_breaker_state";
+    out.family(
+        name,
+        "The state in which the breaker of a cluster is (1) and those in which it is not (0).",
+        Kind::Gauge,
+    );
+    for (cluster, seen) in &breakers {
+        for state in [State::Closed, State::Open, State::HalfOpen] {
+            let is = f64::from(u8::from(seen.state == state));
+            out.sample(name, &[("cluster", cluster), ("state", state_text(state))], is);
+        }
+    }
+    for (name, help, value) in [
+        (
+            "leno_breaker_opened_total",
+            "Times that the breaker of a cluster opened.",
+            (|seen| seen.opened) as fn(&Seen) -> u64,
+        ),
+        ("leno_breaker_refused_total", "Requests that the breaker of a cluster refused.", |seen| seen.refused),
+    ] {
+        out.family(name, help, Kind::Counter);
+        for (cluster, seen) in &breakers {
+            out.sample(name, &[("cluster", cluster)], value(seen) as f64);
+        }
+    }
+}
+
+fn write_limits(out: &mut Exposition, clusters: &BTreeMap<&str, &Cluster>) {
+    let of = |(name, cluster): (&&str, &&Cluster)| {
+        let name = name.to_string();
+        cluster.resilience.fills().map(move |(limit, fill)| (name.clone(), limit, fill)).collect::<Vec<_>>()
+    };
+    let fills: Vec<(String, &str, Fill)> = clusters.iter().flat_map(of).collect();
+    let mut family = |name: &str, help: &str, kind: Kind, value: &dyn Fn(&Fill) -> f64| {
+        out.family(name, help, kind);
+        for (cluster, limit, fill) in &fills {
+            out.sample(name, &[("cluster", cluster), ("limit", limit)], value(fill));
+        }
+    };
+    family("leno_limit_open", "What is open under a limit: requests or retries.", Kind::Gauge, &|f| f.open.into());
+    family("leno_limit_max", "What may be open under a limit.", Kind::Gauge, &|f| f.max.into());
+    family("leno_limit_waiting", "Requests that wait in the queue of a limit.", Kind::Gauge, &|f| f.waiting.into());
+    let help = "What a limit refused because all was taken.";
+    family("leno_limit_refused_total", help, Kind::Counter, &|f| f.refused as f64);
+    let help = "Requests that waited in the queue of a limit until their time was over.";
+    family("leno_limit_late_total", help, Kind::Counter, &|f| f.late as f64);
+}

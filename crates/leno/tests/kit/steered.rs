@@ -1,0 +1,233 @@
+//! Applications that answer as a test says at the moment, over HTTP/1, HTTP/2 and gRPC, and calls of them by kind.
+
+// Real processes are waited for in real time.
+#![allow(clippy::disallowed_methods)]
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use leno_http::client::ClientOptions;
+use leno_http::grpc::{self, Code, Status};
+use leno_http::{Body, BodyLength, Connection, Handler, Method, Reply, RequestHead, ResponseHead};
+use leno_net::Address;
+use leno_net::dial::{Dial, HostDial};
+use leno_runtime::serve::Serve;
+use leno_runtime::{Drain, task};
+use tokio::net::TcpListener;
+
+const BODY_MAX: usize = 64 * 1024;
+/// A call without an answer after this time has failed.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// An empty message of gRPC.
+const MESSAGE: &[u8] = &[0; 5];
+
+/// An application in this process.
+pub struct Steered {
+    pub address: SocketAddr,
+    how: Arc<How>,
+}
+
+/// How it answers, and what it saw.
+#[derive(Default)]
+struct How {
+    failing: AtomicBool,
+    hold_ms: AtomicU64,
+    came: AtomicU64,
+    open: AtomicU64,
+    open_max: AtomicU64,
+}
+
+struct Answering(Arc<How>);
+
+/// What is called: a version of HTTP, or gRPC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    Http1,
+    Http2,
+    Grpc,
+}
+
+/// What came of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Came {
+    /// 0 when no answer came.
+    pub status: u16,
+    pub grpc_status: Option<u8>,
+    /// `x-leno-reason`.
+    pub reason: String,
+    pub took: Duration,
+}
+
+// === impl Steered ===
+
+impl Steered {
+    pub fn start() -> Self {
+        let how = Arc::<How>::default();
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let answering = Answering(how.clone());
+        std::thread::spawn(move || {
+            let serving = async {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                tell.send(listener.local_addr().unwrap()).unwrap();
+                let (handler, drain) = (Rc::new(answering), Drain::new());
+                Serve::named("steered").run(listener, drain.watch(), |_| handler.clone()).await;
+            };
+            leno_runtime::threads::control(serving).unwrap();
+        });
+        Self { address: told.recv().unwrap(), how }
+    }
+
+    /// Has it answer 503, a call of gRPC with UNAVAILABLE in trailers, or well again.
+    pub fn fail(&self, failing: bool) {
+        self.how.failing.store(failing, SeqCst);
+    }
+
+    /// Has it take so long.
+    pub fn hold(&self, hold: Duration) {
+        self.how.hold_ms.store(hold.as_millis() as u64, SeqCst);
+    }
+
+    /// Requests that came so far.
+    pub fn came(&self) -> u64 {
+        self.how.came.load(SeqCst)
+    }
+
+    /// Requests that were open at once, at most; counted anew from now on.
+    pub fn open_max(&self) -> u64 {
+        self.how.open_max.swap(self.how.open.load(SeqCst), SeqCst)
+    }
+}
+
+impl Handler for Answering {
+    async fn handle(&self, head: RequestHead, body: Body, reply: Reply) {
+        let how = &self.0;
+        how.came.fetch_add(1, SeqCst);
+        how.open_max.fetch_max(how.open.fetch_add(1, SeqCst) + 1, SeqCst);
+        // A body that breaks off is a client that is gone.
+        let read = body.collect(BODY_MAX).await;
+        let hold = how.hold_ms.load(SeqCst);
+        if hold > 0 {
+            tokio::time::sleep(Duration::from_millis(hold)).await;
+        }
+        how.open.fetch_sub(1, SeqCst);
+        if read.is_err() {
+            return;
+        }
+        let failing = how.failing.load(SeqCst);
+        // Nobody may be there any more to hear it.
+        if grpc::is_grpc(&head.fields) {
+            let code = if failing { Code::Unavailable } else { Code::Ok };
+            let head = ResponseHead::new(200).with("content-type", "application/grpc");
+            let Ok(mut answer) = reply.send(head, BodyLength::Unknown).await else { return };
+            if answer.data(Bytes::from_static(MESSAGE)).await.is_ok() {
+                let _ = answer.trailers(Status::new(code, "").trailers()).await;
+            }
+        } else {
+            let status = if failing { 503 } else { 200 };
+            let _ = reply.respond(ResponseHead::new(status), Bytes::from_static(b"steered")).await;
+        }
+    }
+}
+
+// === impl Call ===
+
+impl Call {
+    pub const ALL: [Call; 3] = [Call::Http1, Call::Http2, Call::Grpc];
+
+    /// Calls `host` through the outbound port of a proxy, so many times at once.
+    pub fn many(self, to: SocketAddr, host: &str, count: usize) -> Vec<Came> {
+        let host = host.to_owned();
+        let calls = async move {
+            let shared = if self == Self::Http1 { None } else { connect(to, true).await };
+            let mut running = Vec::new();
+            for _ in 0..count {
+                let (host, shared) = (host.clone(), shared.clone());
+                running.push(task::spawn("call", async move {
+                    let connection = match shared {
+                        Some(connection) => Some(connection),
+                        None => connect(to, self != Self::Http1).await,
+                    };
+                    self.once(connection, &host).await
+                }));
+            }
+            let mut came = Vec::new();
+            for call in running {
+                came.push(call.await.unwrap());
+            }
+            came
+        };
+        leno_runtime::threads::control(calls).unwrap()
+    }
+
+    /// Calls once.
+    pub fn one(self, to: SocketAddr, host: &str) -> Came {
+        self.many(to, host, 1).remove(0)
+    }
+
+    async fn once(self, connection: Option<Rc<Connection>>, host: &str) -> Came {
+        let began = Instant::now();
+        let answer = async {
+            let connection =
+                connection.ok_or_else(|| leno_http::Error::connect(std::io::ErrorKind::NotFound.into()))?;
+            let mut head = RequestHead::new(Method::Post, host, "/shop.Cart/Get");
+            if self == Self::Grpc {
+                head.fields.append("content-type", "application/grpc");
+                head.fields.append("te", "trailers");
+            }
+            let (mut request, answer) = connection.send(&head, BodyLength::Known(MESSAGE.len() as u64)).await?;
+            request.data(Bytes::from_static(MESSAGE)).await?;
+            request.end().await?;
+            let mut response = answer.response().await?;
+            let mut status = response.head.fields.get("grpc-status").map(Code::parse);
+            while let Some(frame) = response.body.frame().await {
+                if let leno_http::Frame::Trailers(trailers) = frame? {
+                    status = trailers.get("grpc-status").map(Code::parse);
+                }
+            }
+            let reason = response.head.fields.get_str("x-leno-reason").unwrap_or_default().to_owned();
+            Ok::<_, leno_http::Error>((response.head.status, status, reason))
+        };
+        let (status, grpc_status, reason) = match tokio::time::timeout(TIMEOUT, answer).await {
+            Ok(Ok((status, code, reason))) => (status, code.map(|code| code as u8), reason),
+            Ok(Err(error)) => (0, None, error.to_string()),
+            Err(_) => (0, None, "no answer".to_owned()),
+        };
+        Came { status, grpc_status, reason, took: began.elapsed() }
+    }
+}
+
+async fn connect(to: SocketAddr, http2: bool) -> Option<Rc<Connection>> {
+    let (stream, options) =
+        (HostDial.connect(&Address::Tcp(to), TIMEOUT).await.ok()?, Rc::new(ClientOptions::default()));
+    if !http2 {
+        return Some(Rc::new(Connection::h1(stream, &options)));
+    }
+    let (connection, driver) = Connection::h2(stream, &options).await.ok()?;
+    drop(task::spawn("call-connection", driver));
+    Some(Rc::new(connection))
+}
+
+// === impl Came ===
+
+impl Came {
+    /// Whether the application answered well.
+    pub fn is_good(&self) -> bool {
+        self.status == 200 && matches!(self.grpc_status, None | Some(0))
+    }
+
+    /// Whether leno answered, for this reason, as it answers what it does not let through.
+    pub fn is_refused(&self, call: Call, reason: &str) -> bool {
+        let expected = if call == Call::Grpc { (200, Some(Code::Unavailable as u8)) } else { (503, None) };
+        (self.status, self.grpc_status) == expected && self.reason == reason
+    }
+}
+
+/// How many of these calls were answered well, and how many were refused for this reason.
+pub fn tally(call: Call, came: &[Came], reason: &str) -> (usize, usize) {
+    let good = came.iter().filter(|came| came.is_good()).count();
+    (good, came.iter().filter(|came| came.is_refused(call, reason)).count())
+}
