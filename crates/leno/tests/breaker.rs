@@ -6,76 +6,42 @@
 
 mod kit;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use kit::mesh::{Mesh, Process, get_path, wait_until};
-use kit::steered::{Call, Came, Steered, tally};
-use kit::{figures, free_address};
+use kit::figures;
+use kit::mesh::wait_until;
+use kit::steered::{Call, Came, Front, Steered, tally};
 
 const FIVE_SECONDS: Duration = Duration::from_secs(5);
 
-/// One instance behind a caller's proxy, with a policy.
+/// One instance behind a caller's proxy with a breaker.
 struct Guarded {
     cart: Steered,
-    outbound: SocketAddr,
-    admin: SocketAddr,
-    _processes: [Process; 3],
-    _mesh: Mesh,
+    front: Front,
 }
 
 impl Guarded {
     fn by(breaker: &str) -> Self {
-        let (mesh, cart) = (Mesh::new(), Steered::start());
-        let server = mesh.server();
-        mesh.apply("policy.yaml", &policy(breaker));
-        let sidecar = mesh.sidecar("cart.shop", cart.address);
-        let (outbound, admin) = (free_address(), free_address());
-        let front = mesh.caller_with(outbound, "front", &["--admin-listen", &admin.to_string()]);
-        let guarded = Self { cart, outbound, admin, _processes: [server, sidecar, front], _mesh: mesh };
-        assert!(wait_until(FIVE_SECONDS, || guarded.call(Call::Http1, 1)[0].is_good()).is_some());
-        guarded
-    }
-
-    fn call(&self, call: Call, count: usize) -> Vec<Came> {
-        call.many(self.outbound, "cart", count)
+        let cart = Steered::start();
+        let front = Front::before(std::slice::from_ref(&cart), &format!("breaker: {breaker}"));
+        Self { cart, front }
     }
 
     /// What the admin listener says of the breaker.
     fn shown(&self) -> serde_json::Value {
-        let (_, body) = get_path(self.admin, "localhost", "/endpoints").unwrap();
-        let clusters: serde_json::Value = serde_json::from_str(&body).unwrap();
-        clusters[0]["resilience"]["breaker"].clone()
-    }
-
-    fn metric(&self, start: &str) -> f64 {
-        let (_, metrics) = get_path(self.admin, "localhost", "/metrics").unwrap();
-        let line = metrics.lines().find(|line| line.starts_with(start));
-        line.and_then(|line| line.rsplit(' ').next()).unwrap().parse().unwrap()
+        self.front.shown()["resilience"]["breaker"].clone()
     }
 
     /// Calls until it is open; how many came through before.
     fn open(&self, call: Call) -> usize {
         let mut asked = 0;
         let opened = wait_until(FIVE_SECONDS, || {
-            asked += self.call(call, 1).iter().filter(|came| came.reason.is_empty()).count();
+            asked += self.front.call(call, 1).iter().filter(|came| came.reason.is_empty()).count();
             self.shown()["state"] == "open"
         });
         assert!(opened.is_some(), "{}", self.shown());
         asked
     }
-}
-
-fn policy(breaker: &str) -> String {
-    format!(
-        "apiVersion: leno.mesh/v1
-kind: TrafficPolicy
-metadata: {{name: cart, namespace: shop}}
-spec:
-  targetRefs: [{{name: cart}}]
-  breaker: {breaker}
-"
-    )
 }
 
 #[test]
@@ -85,7 +51,7 @@ fn a_service_that_fails_is_not_asked_and_a_probe_closes_its_breaker() {
         guarded.cart.fail(true);
         let asked = guarded.open(call);
         let before = guarded.cart.came();
-        let came = guarded.call(call, 40);
+        let came = guarded.front.call(call, 40);
         let (refused, reached) = (tally(call, &came, "breaker_open").1, guarded.cart.came() - before);
         let slowest = came.iter().filter(|came| !came.reason.is_empty()).map(|came| came.took).max().unwrap();
         // Its time may be over before all are refused: then one of them was a probe.
@@ -93,18 +59,18 @@ fn a_service_that_fails_is_not_asked_and_a_probe_closes_its_breaker() {
         assert!(slowest < Duration::from_millis(300), "{slowest:?}");
         guarded.cart.fail(false);
         let closed = wait_until(FIVE_SECONDS, || {
-            guarded.call(call, 1)[0].is_good()
+            guarded.front.call(call, 1)[0].is_good()
                 && wait_until(Duration::from_secs(1), || guarded.shown()["state"] == "closed").is_some()
         });
         figures(format_args!(
             "breaker by {call:?}: open after {asked} requests, {refused} of 40 refused within {slowest:.1?}, closed {:.0?} later",
             closed.unwrap()
         ));
-        assert!(guarded.call(call, 10).iter().all(Came::is_good));
+        assert!(guarded.front.call(call, 10).iter().all(Came::is_good));
     }
-    assert!(guarded.metric("leno_breaker_opened_total{") >= 3.0);
-    assert!(guarded.metric("leno_breaker_refused_total{") >= 117.0);
-    assert_eq!(guarded.metric("leno_breaker_state{cluster=\"cart.shop.mesh:80\",state=\"closed\"}"), 1.0);
+    assert!(guarded.front.metric("leno_breaker_opened_total{") >= 3.0);
+    assert!(guarded.front.metric("leno_breaker_refused_total{") >= 117.0);
+    assert_eq!(guarded.front.metric("leno_breaker_state{cluster=\"cart.shop.mesh:80\",state=\"closed\"}"), 1.0);
 }
 
 #[test]
@@ -115,11 +81,11 @@ fn a_service_that_is_slow_is_not_asked_and_a_slow_probe_leaves_its_breaker_open(
     let since = guarded.shown()["sinceMs"].as_u64().unwrap();
     assert!(since < 1_000, "{since} ms");
     let opened_anew = wait_until(FIVE_SECONDS, || {
-        guarded.call(Call::Http2, 1);
+        guarded.front.call(Call::Http2, 1);
         guarded.shown()["opened"] == 2
     });
     assert!(opened_anew.is_some(), "{}", guarded.shown());
     guarded.cart.hold(Duration::ZERO);
-    assert!(wait_until(FIVE_SECONDS, || guarded.call(Call::Http1, 1)[0].is_good()).is_some());
+    assert!(wait_until(FIVE_SECONDS, || guarded.front.call(Call::Http1, 1)[0].is_good()).is_some());
     assert!(wait_until(FIVE_SECONDS, || guarded.shown()["state"] == "closed").is_some());
 }

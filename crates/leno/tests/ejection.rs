@@ -6,87 +6,41 @@
 
 mod kit;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use kit::mesh::{Mesh, Process, get_path, wait_until};
-use kit::steered::{Call, Came, Steered};
-use kit::{figures, free_address};
+use kit::figures;
+use kit::mesh::wait_until;
+use kit::steered::{Call, Came, Front, Steered};
 
-const FIVE_SECONDS: Duration = Duration::from_secs(5);
-
-/// Three instances behind a caller's proxy, with a policy.
+/// Three instances behind a caller's proxy that ejects.
 struct Watched {
     carts: [Steered; 3],
-    outbound: SocketAddr,
-    admin: SocketAddr,
-    _processes: Vec<Process>,
-    _mesh: Mesh,
+    front: Front,
 }
 
 impl Watched {
     fn by(ejection: &str) -> Self {
-        let (mesh, carts) = (Mesh::new(), [Steered::start(), Steered::start(), Steered::start()]);
-        let mut processes = vec![mesh.server()];
-        mesh.apply("policy.yaml", &policy(ejection));
-        processes.extend(carts.iter().map(|cart| mesh.sidecar("cart.shop", cart.address)));
-        let (outbound, admin) = (free_address(), free_address());
-        processes.push(mesh.caller_with(outbound, "front", &["--admin-listen", &admin.to_string()]));
-        let watched = Self { carts, outbound, admin, _processes: processes, _mesh: mesh };
-        let all_are_used = || {
-            watched.call(Call::Http1, 3);
-            watched.carts.iter().all(|cart| cart.came() > 0)
-        };
-        assert!(wait_until(FIVE_SECONDS, all_are_used).is_some());
-        watched
+        let carts = [(); 3].map(|()| Steered::start());
+        let front = Front::before(&carts, &format!("loadBalancer: {{policy: roundRobin}}\n  ejection: {ejection}"));
+        Self { carts, front }
     }
 
-    fn call(&self, call: Call, count: usize) -> Vec<Came> {
-        call.many(self.outbound, "cart", count)
-    }
-
-    /// Calls one after the other until an instance is out or back; how many of the calls failed.
+    /// Calls one after the other until so many instances are out; how many of the calls failed.
     fn call_until(&self, call: Call, out: u64) -> usize {
         let mut failed = 0;
-        let done = wait_until(FIVE_SECONDS, || {
-            failed += self.call(call, 1).iter().filter(|came| !came.is_good()).count();
-            self.shown()["resilience"]["ejection"]["out"] == out
+        let done = wait_until(Duration::from_secs(5), || {
+            failed += self.front.call(call, 1).iter().filter(|came| !came.is_good()).count();
+            self.front.shown()["resilience"]["ejection"]["out"] == out
         });
-        assert!(done.is_some(), "{out} are out: {}", self.shown());
+        assert!(done.is_some(), "{out} are out: {}", self.front.shown());
         failed
-    }
-
-    /// What the admin listener says of the cluster.
-    fn shown(&self) -> serde_json::Value {
-        let (_, body) = get_path(self.admin, "localhost", "/endpoints").unwrap();
-        let clusters: serde_json::Value = serde_json::from_str(&body).unwrap();
-        clusters[0].clone()
     }
 
     /// The endpoints that are not in.
     fn out(&self) -> Vec<serde_json::Value> {
-        let endpoints = self.shown()["endpoints"].as_array().unwrap().clone();
+        let endpoints = self.front.shown()["endpoints"].as_array().unwrap().clone();
         endpoints.into_iter().filter(|endpoint| endpoint["ejection"]["state"] != "in").collect()
     }
-
-    fn metric(&self, start: &str) -> f64 {
-        let (_, metrics) = get_path(self.admin, "localhost", "/metrics").unwrap();
-        let line = metrics.lines().find(|line| line.starts_with(start));
-        line.and_then(|line| line.rsplit(' ').next()).unwrap().parse().unwrap()
-    }
-}
-
-fn policy(ejection: &str) -> String {
-    format!(
-        "apiVersion: leno.mesh/v1
-kind: TrafficPolicy
-metadata: {{name: cart, namespace: shop}}
-spec:
-  targetRefs: [{{name: cart}}]
-  loadBalancer: {{policy: roundRobin}}
-  ejection: {ejection}
-"
-    )
 }
 
 #[test]
@@ -97,7 +51,7 @@ fn an_instance_that_fails_is_left_out_and_comes_back_by_a_probe() {
         let failed = watched.call_until(call, 1);
         assert!(failed >= 3, "{failed} failures in a row");
         let before = watched.carts[0].came();
-        let good = watched.call(call, 60).iter().filter(|came| came.is_good()).count();
+        let good = watched.front.call(call, 60).iter().filter(|came| came.is_good()).count();
         // Its time may be over before all are answered: then one of them was a probe.
         let probes = watched.carts[0].came() - before;
         assert!(good as u64 + probes >= 60 && probes <= 1, "{call:?}: {good} good, {probes} probes");
@@ -108,7 +62,7 @@ fn an_instance_that_fails_is_left_out_and_comes_back_by_a_probe() {
         ));
         assert_eq!(failed_after, 0, "{call:?}");
     }
-    assert!(watched.metric("leno_ejections_total{cluster=\"cart.shop.mesh:80\",cause=\"consecutive\"}") >= 3.0);
+    assert!(watched.front.metric("leno_ejections_total{cluster=\"cart.shop.mesh:80\",cause=\"consecutive\"}") >= 3.0);
 }
 
 #[test]
@@ -125,19 +79,19 @@ fn an_instance_that_is_slow_is_left_out_and_the_admin_listener_says_since_when()
     let (since, left) =
         (out[0]["ejection"]["sinceMs"].as_u64().unwrap(), out[0]["ejection"]["leftMs"].as_u64().unwrap());
     assert!((29_900..=30_001).contains(&(since + left)), "{since} and {left}");
-    let slowest = watched.call(Call::Grpc, 30).iter().map(|came| came.took).max().unwrap();
+    let slowest = watched.front.call(Call::Grpc, 30).iter().map(|came| came.took).max().unwrap();
     figures(format_args!("slow instance out: slowest of 30 calls {slowest:.0?}"));
-    assert_eq!(watched.metric("leno_endpoints_ejected{"), 1.0);
-    assert_eq!(watched.metric("leno_ejections_total{cluster=\"cart.shop.mesh:80\",cause=\"slow_ratio\"}"), 1.0);
+    assert_eq!(watched.front.metric("leno_endpoints_ejected{"), 1.0);
+    assert_eq!(watched.front.metric("leno_ejections_total{cluster=\"cart.shop.mesh:80\",cause=\"slow_ratio\"}"), 1.0);
 }
 
 #[test]
 fn no_more_are_left_out_than_may_be() {
     let watched = Watched::by("{consecutiveErrors: 2, baseTime: 30s, maxShare: 34}");
     watched.carts.iter().for_each(|cart| cart.fail(true));
-    let came = watched.call(Call::Http1, 60);
+    let came = watched.front.call(Call::Http1, 60);
     assert!(came.iter().all(|came| came.status == 503 && came.reason.is_empty()), "{came:?}");
     assert_eq!(watched.out().len(), 1, "one of three");
     watched.carts.iter().for_each(|cart| cart.fail(false));
-    assert!(watched.call(Call::Http2, 30).iter().all(Came::is_good));
+    assert!(watched.front.call(Call::Http2, 30).iter().all(Came::is_good));
 }

@@ -246,15 +246,10 @@ fn hostile() -> Vec<(&'static str, Vec<u8>)> {
 
 // === impl Edge ===
 
-/// The gateway of the tests that run at the moment; with the last of them it goes.
+/// The gateway of the tests that run at the moment.
 fn edge() -> Arc<Edge> {
     static EDGE: Mutex<Weak<Edge>> = Mutex::new(Weak::new());
-    let mut running = EDGE.lock().unwrap();
-    running.upgrade().unwrap_or_else(|| {
-        let started = Arc::new(Edge::start());
-        *running = Arc::downgrade(&started);
-        started
-    })
+    kit::shared(&EDGE, Edge::start)
 }
 
 impl Edge {

@@ -14,6 +14,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 
 /// A place to run leno in.
 pub struct Leno {
@@ -33,6 +34,16 @@ pub struct Ran {
 /// An empty place.
 pub fn leno() -> Leno {
     Leno { directory: tempfile::tempdir().unwrap(), variables: Vec::new(), input: String::new() }
+}
+
+/// What the tests that run at the moment share, started by the first of them; with the last of them it goes.
+pub fn shared<T>(slot: &Mutex<Weak<T>>, start: impl FnOnce() -> T) -> Arc<T> {
+    let mut running = slot.lock().unwrap();
+    running.upgrade().unwrap_or_else(|| {
+        let started = Arc::new(start());
+        *running = Arc::downgrade(&started);
+        started
+    })
 }
 
 /// An address at which nothing listens: a port that was free a moment ago, and is below those that the kernel gives to

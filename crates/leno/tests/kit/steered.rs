@@ -19,6 +19,9 @@ use leno_runtime::serve::Serve;
 use leno_runtime::{Drain, task};
 use tokio::net::TcpListener;
 
+use super::free_address;
+use super::mesh::{Mesh, Process, get_path, wait_until};
+
 const BODY_MAX: usize = 64 * 1024;
 /// A call without an answer after this time has failed.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,6 +45,14 @@ struct How {
 }
 
 struct Answering(Arc<How>);
+
+/// A caller's proxy, and behind it instances of `cart.shop` under a policy.
+pub struct Front {
+    outbound: SocketAddr,
+    admin: SocketAddr,
+    mesh: Mesh,
+    _processes: Vec<Process>,
+}
 
 /// What is called: a version of HTTP, or gRPC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +142,58 @@ impl Handler for Answering {
             let _ = reply.respond(ResponseHead::new(status), Bytes::from_static(b"steered")).await;
         }
     }
+}
+
+// === impl Front ===
+
+impl Front {
+    /// Begins with these instances; `policy` is the rest of the TrafficPolicy's `spec`.
+    pub fn before(carts: &[Steered], policy: &str) -> Self {
+        let mesh = Mesh::new();
+        let mut processes = vec![mesh.server()];
+        mesh.apply("policy.yaml", &resource(policy));
+        let (outbound, admin) = (free_address(), free_address());
+        processes.extend(carts.iter().map(|cart| mesh.sidecar("cart.shop", cart.address)));
+        processes.push(mesh.caller_with(outbound, "front", &["--admin-listen", &admin.to_string()]));
+        let front = Self { outbound, admin, mesh, _processes: processes };
+        let all_are_used = || {
+            front.call(Call::Http1, carts.len());
+            carts.iter().all(|cart| cart.came() > 0)
+        };
+        assert!(wait_until(Duration::from_secs(5), all_are_used).is_some(), "{}", front.shown());
+        front
+    }
+
+    /// Has another policy in force.
+    pub fn apply(&self, policy: &str) {
+        self.mesh.apply("policy.yaml", &resource(policy));
+    }
+
+    /// Calls so many times at once.
+    pub fn call(&self, call: Call, count: usize) -> Vec<Came> {
+        call.many(self.outbound, "cart", count)
+    }
+
+    /// What the admin listener says of the cluster.
+    pub fn shown(&self) -> serde_json::Value {
+        let (_, body) = get_path(self.admin, "localhost", "/endpoints").unwrap();
+        let clusters: serde_json::Value = serde_json::from_str(&body).unwrap();
+        clusters[0].clone()
+    }
+
+    /// The value of the first metric whose line begins so.
+    pub fn metric(&self, start: &str) -> f64 {
+        let (_, metrics) = get_path(self.admin, "localhost", "/metrics").unwrap();
+        let line = metrics.lines().find(|line| line.starts_with(start));
+        line.and_then(|line| line.rsplit(' ').next()).unwrap().parse().unwrap()
+    }
+}
+
+fn resource(policy: &str) -> String {
+    format!(
+        "apiVersion: leno.mesh/v1\nkind: TrafficPolicy\nmetadata: {{name: cart, namespace: shop}}\n\
+         spec:\n  targetRefs: [{{name: cart}}]\n  {policy}\n"
+    )
 }
 
 // === impl Call ===
