@@ -3,6 +3,7 @@
 //! Built by the control thread, immutable, shared by all workers. An endpoint outlives the tables it appears in: as
 //! long as its address and way stay, its load, its connections (by [`EndpointKey`]) and its numbers stay with it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +21,7 @@ use leno_traffic::hash;
 use leno_traffic::{Load, Member, Picker, RetryBudget};
 
 use crate::resilience::{self, Resilience, State};
+use crate::table::Table;
 
 /// Names an endpoint in the pools of the workers; never used again for another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -205,12 +207,15 @@ impl Cluster {
     }
 }
 
+/// The clusters of a table, each once.
+pub(crate) fn by_name(table: &Table) -> BTreeMap<&str, &Cluster> {
+    let clusters = table.destinations().flat_map(|destination| destination.clusters());
+    clusters.map(|cluster| (&*cluster.spec.name, &**cluster)).collect()
+}
+
 /// Every endpoint of the table with its load, as the admin listener shows it.
-pub fn describe(table: &crate::table::Table, now: Duration) -> serde_json::Value {
-    let mut clusters: std::collections::BTreeMap<&str, &Cluster> = Default::default();
-    for destination in table.destinations() {
-        clusters.extend(destination.clusters().map(|cluster| (&*cluster.spec.name, &**cluster)));
-    }
+pub fn describe(table: &Table, now: Duration) -> serde_json::Value {
+    let clusters = by_name(table);
     let endpoint = |cluster: &Cluster, at: usize, endpoint: &Endpoint| {
         let latency = endpoint.state.load.latency(now).map(|latency| latency.as_secs_f64() * 1000.0);
         serde_json::json!({

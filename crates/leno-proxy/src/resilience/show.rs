@@ -1,4 +1,4 @@
-//! The state of limits and ejections for people: in metrics, and as the admin listener shows it.
+//! The state of limits, ejections and breakers for people: in metrics, and as the admin listener shows it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,7 +13,7 @@ use leno_traffic::load::Standing;
 use serde_json::{Map, Value, json};
 
 use super::CAUSES;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, by_name};
 use crate::lookup::Lookup;
 use crate::table::Table;
 
@@ -93,10 +93,7 @@ fn ejections(cluster: &Cluster) -> impl Iterator<Item = (&'static str, u64)> {
 }
 
 fn write(out: &mut Exposition, table: &Table) {
-    let mut clusters: BTreeMap<&str, &Cluster> = BTreeMap::new();
-    for destination in table.destinations() {
-        clusters.extend(destination.clusters().map(|cluster| (&*cluster.spec.name, &**cluster)));
-    }
+    let clusters = by_name(table);
     write_limits(out, &clusters);
     write_breakers(out, &clusters);
     let watched: Vec<(&str, &Cluster)> =
