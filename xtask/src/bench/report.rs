@@ -181,8 +181,10 @@ fn provenance(profile: &str) -> Result<String> {
     let ask = |program: &str, arguments: &[&str]| {
         output(Command::new(program).args(arguments).current_dir(root())).unwrap_or_default().trim().to_owned()
     };
-    let cpu = fs::read_to_string("/proc/cpuinfo")?;
-    let cpu = cpu
+    let cpus = fs::read_to_string("/proc/cpuinfo")?;
+    // Of the machine: this thread is pinned to one of them.
+    let cores = cpus.lines().filter(|line| line.starts_with("processor")).count();
+    let cpu = cpus
         .lines()
         .find_map(|line| line.strip_prefix("model name"))
         .map_or("unknown CPU", |line| line.trim_start_matches([' ', '\t', ':']));
@@ -192,12 +194,11 @@ fn provenance(profile: &str) -> Result<String> {
         ", with uncommitted changes"
     };
     Ok(format!(
-        "{}, leno {}{changed} ({profile}), {}, Linux {}, {cpu}, {} cores.\n",
+        "{}, leno {}{changed} ({profile}), {}, Linux {}, {cpu}, {cores} cores.\n",
         ask("date", &["-u", "+%F"]),
         ask("git", &["rev-parse", "--short", "HEAD"]),
         peers().join(", "),
         ask("uname", &["-r"]),
-        std::thread::available_parallelism().map_or(0, usize::from),
     ))
 }
 
