@@ -19,6 +19,7 @@ mod gateway;
 mod listener;
 pub mod name;
 mod resilience;
+mod retry;
 mod route;
 mod service;
 

@@ -19,6 +19,7 @@ pub mod number;
 pub mod reference;
 pub mod reference_grant;
 pub mod resilience;
+pub mod retry;
 pub mod service;
 pub mod traffic_policy;
 

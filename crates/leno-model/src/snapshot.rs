@@ -19,9 +19,11 @@ use crate::name::ServiceName;
 
 mod affinity;
 mod resilience;
+mod retry;
 
 pub use affinity::{Affinity, Cookie, HashKey, HashSource, Session};
 pub use resilience::{Breaker, Ejection, Limits, Queue, Resilience};
+pub use retry::{IDEMPOTENT, Retry, RetryBudget, RetryOn};
 
 /// A name in a snapshot.
 pub type Name = Arc<str>;
@@ -319,17 +321,6 @@ pub struct Cors {
     pub allow_credentials: bool,
     /// How long a preflight may be remembered. Default 5 s.
     pub max_age: Duration,
-}
-
-/// Retries asked for by policy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Retry {
-    /// Tries after the first.
-    pub attempts: u32,
-    /// Statuses that are tried again.
-    pub codes: Vec<u16>,
-    /// The shortest wait between two tries; doubled each time, with jitter.
-    pub backoff: Duration,
 }
 
 /// A group of endpoints that are used alike. CDS.

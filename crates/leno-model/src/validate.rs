@@ -13,6 +13,7 @@ mod metadata;
 mod reference;
 mod reference_grant;
 mod resilience;
+mod retry;
 mod route;
 mod service;
 mod text;

@@ -9,7 +9,7 @@
 //! of each of them; what is rare is boxed. A try reads the clock twice, at its start and at its answer.
 //!
 //! What was not processed for certain (no connection, a refused stream, an inbound proxy that says so) goes to another
-//! endpoint at most [`forward::SAFE_RETRIES_MAX`] times within the cluster's budget; every other retry is asked for by the rule.
+//! endpoint at most [`retry::SAFE_RETRIES_MAX`] times within the cluster's budget; every other retry is asked for by the rule.
 //! Hot path: no locks held, allocations per request counted and capped, no info logs.
 
 mod admission;
@@ -17,6 +17,7 @@ mod affinity;
 mod answer;
 mod forward;
 mod forwarded;
+mod retry;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -174,6 +175,14 @@ impl<'a> Exchange<'a> {
 // === impl Plan ===
 
 impl Plan<'_> {
+    /// Whether there is time left: what is sent now would be cut off else.
+    fn in_time(&self) -> Result<(), Failure> {
+        match self.deadline {
+            Some((at, limit)) if Instant::now() >= at => Err(Failure::Timeout(limit)),
+            _ => Ok(()),
+        }
+    }
+
     /// How long the request may take yet.
     fn time_left(&self) -> Option<Duration> {
         self.deadline.map(|(at, _)| at.saturating_duration_since(Instant::now()))

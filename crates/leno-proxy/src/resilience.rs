@@ -11,6 +11,7 @@ use std::time::Duration;
 use leno_http::ResponseHead;
 use leno_model::snapshot::{self, Ejection, Limits};
 use leno_traffic::breaker::{Passed, Refused};
+use leno_traffic::budget::BudgetTerms;
 use leno_traffic::bulkhead::{Entered, Fill};
 use leno_traffic::ejection::{Cause, Crowd};
 use leno_traffic::load::Standing;
@@ -222,6 +223,15 @@ impl State {
         };
         endpoints.iter().map(of).collect()
     }
+}
+
+/// The terms of a budget, with defaults where nothing is written.
+pub(crate) fn budget_terms(budget: Option<&snapshot::RetryBudget>) -> BudgetTerms {
+    budget.map_or_else(BudgetTerms::default, |budget| BudgetTerms {
+        percent: budget.percent,
+        min_per_second: budget.min_per_second,
+        window_seconds: budget.window.as_secs().clamp(1, 60) as u32,
+    })
 }
 
 /// gRPC's UNKNOWN.

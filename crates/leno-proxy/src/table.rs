@@ -28,7 +28,7 @@ use leno_xds::kind::Kind;
 
 use crate::cluster::{Cluster, Edges, Endpoint, EndpointIdentity, EndpointKey, EndpointState};
 use crate::held::Held;
-use crate::resilience::State;
+use crate::resilience::{self, State};
 use crate::worker::Worker;
 
 /// Everything a request needs to know.
@@ -340,7 +340,12 @@ impl Builder {
         members: &leno_model::snapshot::Endpoints,
     ) -> Cluster {
         let endpoints = members.endpoints.iter().map(|endpoint| self.endpoint(endpoint)).collect();
-        let budget = self.budgets.entry(spec.name.clone()).or_default().clone();
+        let terms = resilience::budget_terms(spec.resilience.retry_budget.as_ref());
+        let budget = self.budgets.entry(spec.name.clone()).or_insert_with(|| Arc::new(RetryBudget::new(terms)));
+        if budget.terms() != terms {
+            *budget = Arc::new(RetryBudget::new(terms));
+        }
+        let budget = budget.clone();
         let state = self.states.entry(spec.name.clone()).or_default().clone();
         let version = spec.name.split_once('@').map(|(_, version)| version.into());
         let key = EdgeKey {

@@ -150,7 +150,8 @@ impl Builder {
     #[must_use]
     pub fn retrying(self) -> Self {
         self.with_rule(|rule| {
-            rule.retry = Some(Retry { attempts: 2, codes: vec![503], backoff: Duration::from_millis(1) });
+            rule.retry =
+                Some(Retry { attempts: 2, codes: vec![503], backoff: Duration::from_millis(1), ..Retry::default() });
         })
     }
 

@@ -33,6 +33,12 @@ impl Backoff {
         Self { shortest, first: first.min(longest), longest }
     }
 
+    /// After somebody said how long to wait: so long, and by chance up to half as much again, so that not all who were told
+    /// the same come at once.
+    pub fn told(wait: Duration) -> Self {
+        Self { shortest: wait, first: wait.saturating_mul(3) / 2, longest: wait.saturating_mul(3) / 2 }
+    }
+
     /// The wait before try number `attempt` (1 is the first try after a failure), from 64 random bits.
     pub fn wait(&self, attempt: u32, random: u64) -> Duration {
         let doublings = attempt.saturating_sub(1).min(31);
@@ -71,6 +77,13 @@ mod tests {
         }
         assert_eq!(backoff.wait(1, u64::MAX).as_millis(), 49);
         assert_eq!(backoff.wait(9, u64::MAX).as_millis(), 249);
+    }
+
+    #[test]
+    fn who_was_told_to_wait_waits_so_long_and_up_to_half_as_much_again() {
+        let backoff = Backoff::told(1000 * MS);
+        assert_eq!(backoff.wait(1, 0), 1000 * MS);
+        assert_eq!(backoff.wait(7, u64::MAX).as_millis(), 1499);
     }
 
     #[test]

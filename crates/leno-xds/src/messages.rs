@@ -38,6 +38,8 @@ pub mod urls {
     pub const CORS_POLICY: &str = "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy";
     pub const HTTP_PROTOCOL_OPTIONS: &str =
         "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    pub const PREVIOUS_HOSTS: &str =
+        "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate";
     pub const TYPED_STRUCT: &str = "type.googleapis.com/xds.type.v3.TypedStruct";
     pub const LEAST_REQUEST: &str =
         "type.googleapis.com/envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest";

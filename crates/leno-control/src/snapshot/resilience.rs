@@ -7,6 +7,8 @@ use leno_model::resource::resilience::{self, BreakerPreset};
 use leno_model::resource::traffic_policy::TrafficPolicySpec;
 use leno_model::snapshot::{Breaker, Ejection, Limits, Queue, Resilience};
 
+use super::retry;
+
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 const CONSECUTIVE_ERRORS: u32 = 5;
 const SLOW_AFTER: Duration = Duration::from_secs(1);
@@ -21,6 +23,7 @@ pub(super) fn of(spec: &TrafficPolicySpec) -> Resilience {
         limits: spec.limits.as_ref().map(limits).unwrap_or_default(),
         ejection: spec.ejection.as_ref().map(ejection),
         breaker: spec.breaker.as_ref().map(breaker),
+        retry_budget: spec.retry_budget.as_ref().map(retry::budget),
     }
 }
 

@@ -23,8 +23,8 @@ use leno_model::snapshot::{
 use leno_route::precedence::{Age, Key};
 
 use super::name::{self, ClusterName};
-use super::service::{self, Policy, PortView, ServiceView};
-use super::{Context, View, filter, resolve};
+use super::service::{Policy, PortView, ServiceView};
+use super::{Context, View, filter, resolve, retry};
 use crate::merge::{Entry, Topic};
 
 /// A rule with its place among others.
@@ -101,7 +101,7 @@ fn default_rule(view: &View<'_>, service: &ServiceView<'_>, port: &PortView) -> 
             affinity: policy.affinity,
         }]),
         request_timeout: policy.request_timeout,
-        try_timeout: None,
+        try_timeout: policy.try_timeout,
         retry: policy.retry,
     }
 }
@@ -138,8 +138,8 @@ fn http_rule(view: &View<'_>, context: &Context<'_>, entry: &Entry, index: usize
         filters: filter::http(view, context, &written.filters),
         action,
         request_timeout: request_timeout(&timeouts, policy.as_ref()),
-        try_timeout: limit(timeouts.backend_request),
-        retry: written.retry.as_ref().map(service::retry).or_else(|| policy.and_then(|policy| policy.retry)),
+        try_timeout: try_timeout(&timeouts, policy.as_ref()),
+        retry: written.retry.as_ref().map(retry::of_route).or_else(|| policy.and_then(|policy| policy.retry)),
     };
     let matches = if written.matches.is_empty() { &[HttpMatch::default()][..] } else { &written.matches };
     let sorted = matches.iter().enumerate().map(|(alternative, written)| {
@@ -162,7 +162,7 @@ fn grpc_rule(view: &View<'_>, context: &Context<'_>, entry: &Entry, index: usize
         filters: filter::grpc(view, context, &written.filters),
         action: forward(backends),
         request_timeout: policy.as_ref().and_then(|policy| policy.request_timeout),
-        try_timeout: None,
+        try_timeout: policy.as_ref().and_then(|policy| policy.try_timeout),
         retry: policy.and_then(|policy| policy.retry),
     };
     let matches = if written.matches.is_empty() { &[GrpcMatch::default()][..] } else { &written.matches };
@@ -224,6 +224,13 @@ fn request_timeout(timeouts: &HttpTimeouts, policy: Option<&Policy>) -> Option<D
     match timeouts.request {
         Some(_) => limit(timeouts.request),
         None => policy.and_then(|policy| policy.request_timeout),
+    }
+}
+
+fn try_timeout(timeouts: &HttpTimeouts, policy: Option<&Policy>) -> Option<Duration> {
+    match timeouts.backend_request {
+        Some(_) => limit(timeouts.backend_request),
+        None => policy.and_then(|policy| policy.try_timeout),
     }
 }
 

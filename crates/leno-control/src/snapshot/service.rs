@@ -9,8 +9,6 @@ use std::time::Duration;
 
 use leno_model::instance::{Instance, InstancePort, Protocol, Visibility};
 use leno_model::name::ServiceName;
-use leno_model::resource::http_route::HttpRetry;
-use leno_model::resource::number::RetryCode;
 use leno_model::resource::reference::ParentRef;
 use leno_model::resource::service::{ServicePort, ServiceSpec, TargetPort};
 use leno_model::resource::traffic_policy::TrafficPolicySpec;
@@ -18,13 +16,11 @@ use leno_model::snapshot::{Affinity, BalancePolicy, ProxyProtocol, Resilience, R
 use leno_registry::Registered;
 
 use super::name::DEFAULT_PORT;
-use super::resilience;
-use super::{Caller, affinity};
+use super::{Caller, affinity, resilience, retry};
 use crate::merge::Entry;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
-const RETRY_BACKOFF: Duration = Duration::from_millis(25);
 
 /// A service at one moment.
 pub(crate) struct ServiceView<'a> {
@@ -66,6 +62,7 @@ pub(crate) struct Policy {
     /// As the policy says it, without a default.
     pub(crate) idle_timeout_written: Option<Duration>,
     pub(crate) request_timeout: Option<Duration>,
+    pub(crate) try_timeout: Option<Duration>,
     pub(crate) retry: Option<Retry>,
     pub(crate) resilience: Resilience,
 }
@@ -253,17 +250,9 @@ impl Policy {
             idle_timeout: time(spec.and_then(|spec| spec.idle_timeout)).unwrap_or(IDLE_TIMEOUT),
             idle_timeout_written: time(spec.and_then(|spec| spec.idle_timeout)),
             request_timeout: time(spec.and_then(|spec| spec.request_timeout)).filter(|time| !time.is_zero()),
-            retry: spec.and_then(|spec| spec.retry.as_ref()).map(retry),
+            try_timeout: time(spec.and_then(|spec| spec.retry.as_ref()?.try_timeout)),
+            retry: spec.and_then(|spec| spec.retry.as_ref()).map(retry::of_policy),
             resilience: spec.map(resilience::of).unwrap_or_default(),
         }
-    }
-}
-
-/// Retries as asked for, with defaults.
-pub(crate) fn retry(written: &HttpRetry) -> Retry {
-    Retry {
-        attempts: written.attempts.map_or(1, |attempts| attempts.get()),
-        codes: written.codes.iter().copied().map(RetryCode::get).collect(),
-        backoff: written.backoff.map_or(RETRY_BACKOFF, |backoff| backoff.0),
     }
 }

@@ -98,6 +98,10 @@ ranged! {
     QueueSize(u32) 1..=10_000, "size of a queue"
 }
 ranged! {
+    /// How many in a second, 0 to 10,000.
+    PerSecond(u32) 0..=10_000, "number per second"
+}
+ranged! {
     /// An HTTP status that may be tried again, 400 to 599.
     RetryCode(u16) 400..=599, "status to retry"
 }

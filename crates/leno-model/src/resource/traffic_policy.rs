@@ -4,10 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::duration::GatewayDuration;
-use super::http_route::HttpRetry;
 use super::load_balancer::LoadBalancer;
 use super::reference::TargetRef;
 use super::resilience::{Breaker, Ejection, Limits};
+use super::retry::{Retry, RetryBudget};
 
 /// How traffic to a service is balanced, bounded in time and retried. What a route says for itself comes first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -32,7 +32,11 @@ pub struct TrafficPolicySpec {
     pub request_timeout: Option<GatewayDuration>,
     /// What is tried again beyond what is always safe, where the route says nothing. Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry: Option<HttpRetry>,
+    pub retry: Option<Retry>,
+    /// How much is tried again at most, whatever asks for it. Default: a fifth of the requests of 10s, and three in a second
+    /// in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_budget: Option<RetryBudget>,
     /// How much of the service one proxy uses at once. Default: without limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::RetryBudget;
+
 /// What keeps trouble with a cluster from spreading; nothing by default.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Resilience {
@@ -16,6 +18,9 @@ pub struct Resilience {
     /// When it is not asked at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<Breaker>,
+    /// How many retries it may get. Default: a fifth of its requests, and three in a second in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_budget: Option<RetryBudget>,
 }
 
 /// How much of a cluster one proxy uses at once; without limit by default.

@@ -6,6 +6,7 @@ use crate::fault::FaultClass;
 use crate::resource::grpc_route::{GrpcMatch, GrpcRouteSpec};
 use crate::resource::http_route::*;
 use crate::resource::l4_route::{L4Rule, TlsRouteSpec, UdpRouteSpec};
+use crate::resource::number::RetryCode;
 use crate::resource::reference::{BackendView, ParentRef};
 
 const RULES_MAX: usize = 16;
@@ -36,7 +37,7 @@ pub(super) fn http(check: &mut Check<'_, '_>, spec: &HttpRouteSpec) {
             timeouts_of(check, &format!("{at}.timeouts"), timeouts);
         }
         if let Some(rule_retry) = &rule.retry {
-            retry(check, &format!("{at}.retry"), rule_retry);
+            retry_codes(check, &format!("{at}.retry"), &rule_retry.codes);
         }
     }
 }
@@ -109,10 +110,10 @@ fn timeouts_of(check: &mut Check<'_, '_>, at: &str, timeouts: &HttpTimeouts) {
     }
 }
 
-pub(super) fn retry(check: &mut Check<'_, '_>, at: &str, retry: &HttpRetry) {
-    check.count(&format!("{at}.codes"), "statuses", retry.codes.len(), 0, 32);
-    for (i, code) in retry.codes.iter().enumerate() {
-        if retry.codes[..i].contains(code) {
+pub(super) fn retry_codes(check: &mut Check<'_, '_>, at: &str, codes: &[RetryCode]) {
+    check.count(&format!("{at}.codes"), "statuses", codes.len(), 0, 32);
+    for (i, code) in codes.iter().enumerate() {
+        if codes[..i].contains(code) {
             let message = format!("{code} stands twice");
             check.error(FaultClass::InvalidStatus, &format!("{at}.codes[{i}]"), message, "remove one of the two");
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Check, load_balancer, reference, resilience, route};
+use super::{Check, load_balancer, reference, resilience, retry};
 use crate::fault::FaultClass;
 use crate::resource::duration::GatewayDuration;
 use crate::resource::traffic_policy::TrafficPolicySpec;
@@ -15,9 +15,7 @@ pub(super) fn check(check: &mut Check<'_, '_>, spec: &TrafficPolicySpec) {
     if let Some(balancer) = &spec.load_balancer {
         load_balancer::check(check, "spec.loadBalancer", balancer);
     }
-    if let Some(retry) = &spec.retry {
-        route::retry(check, "spec.retry", retry);
-    }
+    retry::check(check, spec);
     resilience::check(check, spec);
 }
 

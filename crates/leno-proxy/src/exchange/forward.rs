@@ -8,13 +8,11 @@ use std::time::Duration;
 use leno_http::client::Answer;
 use leno_http::{BodyLength, Error, Processed, Reply, Response, ResponseFuture, Retry, Side, pump_with};
 use leno_runtime::SystemRandom;
-use leno_telemetry::flag::REASON_FIELD;
-use leno_traffic::bulkhead::Entered;
-use leno_traffic::{Backoff, Mark, Outcome};
+use leno_traffic::{Mark, Outcome};
 use smallvec::SmallVec;
-use tokio::time::Instant;
 
 use super::answer::Begun;
+use super::retry::Retries;
 use super::{Exchange, Plan};
 use crate::cluster::{Cluster, Endpoint};
 use crate::failure::Failure;
@@ -22,15 +20,6 @@ use crate::filter;
 use crate::record::Record;
 use crate::resilience::{Owed, Owing};
 use crate::upstream;
-
-/// Tries after the first of what was not processed for certain.
-const SAFE_RETRIES_MAX: u32 = 2;
-/// The longest wait between two tries.
-const BACKOFF_MAX: Duration = Duration::from_secs(10);
-/// Reasons by which an inbound proxy says that the application has seen nothing of the request.
-const UNPROCESSED: [&str; 4] = ["connect_failure", "connect_timeout", "draining", "no_healthy_endpoint"];
-/// Reasons by which an inbound proxy says that the application is gone and may have seen something of it.
-const BROKEN: [&str; 2] = ["upstream_closed", "upstream_reset"];
 
 /// An endpoint answered: a head came. What is still to be uploaded goes on beside the answer.
 struct Answered {
@@ -40,7 +29,7 @@ struct Answered {
 }
 
 /// A try without an answer.
-enum Unanswered {
+pub(super) enum Unanswered {
     /// It may be tried again.
     Again(Failure),
     /// It may not.
@@ -52,9 +41,9 @@ pub(super) type Upload = Pin<Box<dyn Future<Output = Result<u64, Error>>>>;
 
 impl Exchange<'_> {
     pub(super) async fn forward(&mut self, plan: &Plan<'_>) -> Result<(), Failure> {
-        let mut retrying = None;
+        let mut retries = Retries::default();
         let (response, upload) =
-            self.ask(plan, &mut retrying).await.inspect_err(|failure| self.count_failure(plan, failure))?;
+            self.ask(plan, &mut retries).await.inspect_err(|failure| self.count_failure(plan, failure))?;
         // Bound first: what a match looks at is kept until its arm ends.
         let (body, sink) = match self.begin_answer(plan, response) {
             Begun::Body(body, sink) => (body, sink),
@@ -68,59 +57,36 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// Tries until an answer is one to pass on. With it comes what is still to be uploaded. `retrying` is what a retry holds
-    /// as long as its request is open.
+    /// Tries until an answer is one to pass on. With it comes what is still to be uploaded.
     async fn ask<'d>(
         &mut self,
         plan: &Plan<'d>,
-        retrying: &mut Option<Entered<'d>>,
+        retries: &mut Retries<'d>,
     ) -> Result<(Response, Option<Upload>), Failure> {
         let mut tried: SmallVec<[usize; 4]> = SmallVec::new();
-        let (mut safe_retries, mut asked_retries) = (0, 0);
         let mut began = self.record.began();
         plan.cluster.budget.record_request(began);
         loop {
+            plan.in_time()?;
             let wait = match self.attempt_in_time(plan, &mut tried, began).await {
                 Ok(answered) => {
-                    let mut again = self.asks_for_retry(plan, &answered.response, asked_retries, retrying);
-                    if again.is_some() {
-                        asked_retries += 1;
-                    } else if safe_retries < SAFE_RETRIES_MAX
-                        && self.may_go_elsewhere(plan, &answered.response, &tried, retrying)
-                    {
-                        safe_retries += 1;
-                        again = Some(Duration::ZERO);
-                    }
+                    let again = self.again_after_answer(plan, &answered.response, &tried, retries);
                     let mut answer = self.settle(plan, &tried, answered, began, again.is_some());
-                    match again {
-                        Some(wait) => wait,
-                        None => {
-                            if let Some(bond) = &plan.bond {
-                                bond.tell(&mut answer.0.head, plan.cluster, tried.last().copied());
-                            }
-                            return Ok(answer);
+                    let Some(wait) = again else {
+                        if let Some(bond) = &plan.bond {
+                            bond.tell(&mut answer.0.head, plan.cluster, tried.last().copied());
                         }
-                    }
+                        return Ok(answer);
+                    };
+                    wait
                 }
-                Err(Unanswered::Again(failure)) => {
-                    let allowed =
-                        safe_retries < SAFE_RETRIES_MAX && plan.cluster.try_retry(self.worker.now(), retrying);
-                    if !allowed {
-                        return Err(failure);
-                    }
-                    safe_retries += 1;
-                    Duration::ZERO
-                }
-                Err(Unanswered::Failed(failure)) => return Err(failure),
+                Err(unanswered) => match self.again_after_failure(plan, &unanswered, retries) {
+                    Some(wait) => wait,
+                    None => return Err(unanswered.into_failure()),
+                },
             };
             if !wait.is_zero() {
                 Box::pin(tokio::time::sleep(wait)).await;
-            }
-            if let Some((at, limit)) = plan.deadline
-                && Instant::now() >= at
-            {
-                // A try would be sent and then cut off.
-                return Err(Failure::Timeout(limit));
             }
             self.record.retried();
             began = self.worker.now();
@@ -298,54 +264,23 @@ impl Exchange<'_> {
         };
         if again { Unanswered::Again(failure) } else { Unanswered::Failed(failure) }
     }
-
-    /// How long to wait before the retry that the rule asks for after this answer, if it does.
-    fn asks_for_retry<'d>(
-        &self,
-        plan: &Plan<'d>,
-        response: &Response,
-        retries: u32,
-        retrying: &mut Option<Entered<'d>>,
-    ) -> Option<Duration> {
-        let retry = plan.rule.rule.retry.as_ref()?;
-        let wanted = retries < retry.attempts && retry.codes.contains(&response.head.status);
-        if !wanted || !self.payload.is_there() {
-            return None;
-        }
-        let wait = Backoff::at_least(retry.backoff, BACKOFF_MAX).wait(retries + 1, self.worker.random_bits());
-        // The answer that is there is better than none at the deadline.
-        let in_time = plan.deadline.is_none_or(|(at, _)| Instant::now() + wait < at);
-        (in_time && plan.cluster.try_retry(self.worker.now(), retrying)).then_some(wait)
-    }
-
-    /// Whether the answer is an inbound proxy's word that the application saw nothing of the request, or broke off one
-    /// that may be repeated, and another endpoint may be tried.
-    fn may_go_elsewhere<'d>(
-        &self,
-        plan: &Plan<'d>,
-        response: &Response,
-        tried: &[usize],
-        retrying: &mut Option<Entered<'d>>,
-    ) -> bool {
-        let cluster = plan.cluster;
-        if !matches!(response.head.status, 502 | 503) || !self.payload.is_there() || tried.len() >= cluster.eligible() {
-            return false;
-        }
-        let via_proxy = tried.last().is_some_and(|at| cluster.endpoints[*at].state.via_proxy);
-        let says = |reasons: &[&str]| {
-            response.head.fields.get_str(REASON_FIELD).is_some_and(|reason| reasons.contains(&reason))
-        };
-        let safe = says(&UNPROCESSED) || says(&BROKEN) && self.head.method.is_idempotent();
-        via_proxy && safe && cluster.try_retry(self.worker.now(), retrying)
-    }
 }
 
 // === impl Unanswered ===
 
 impl Unanswered {
-    fn is_downstream(&self) -> bool {
+    pub(super) fn failure(&self) -> &Failure {
         let (Self::Again(failure) | Self::Failed(failure)) = self;
-        matches!(failure, Failure::Downstream(_))
+        failure
+    }
+
+    fn into_failure(self) -> Failure {
+        let (Self::Again(failure) | Self::Failed(failure)) = self;
+        failure
+    }
+
+    fn is_downstream(&self) -> bool {
+        matches!(self.failure(), Failure::Downstream(_))
     }
 }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use leno_model::seam::Clock;
+use leno_runtime::SystemClock;
 use leno_telemetry::Registry;
 use leno_telemetry::metric::{Exposition, Kind};
 use leno_traffic::breaker::{Seen, State};
@@ -42,6 +44,12 @@ pub(crate) fn describe(cluster: &Cluster, now: Duration) -> Value {
         });
         described.insert("ejection".to_owned(), ejection);
     }
+    let (terms, spent) = (cluster.budget.terms(), cluster.budget.spent(now));
+    let budget = json!({
+        "percent": terms.percent, "minPerSecond": terms.min_per_second, "windowSeconds": terms.window_seconds,
+        "requests": spent.requests, "retries": spent.retries, "left": spent.left, "refused": spent.refused,
+    });
+    described.insert("retryBudget".to_owned(), budget);
     if let Some(breaker) = &resilience.breaker {
         let Seen { state, since, opened, refused, counts } = breaker.seen(now);
         let since = now.saturating_sub(since).as_millis() as u64;
@@ -96,6 +104,7 @@ fn write(out: &mut Exposition, table: &Table) {
     let clusters = by_name(table);
     write_limits(out, &clusters);
     write_breakers(out, &clusters);
+    write_budgets(out, &clusters);
     let watched: Vec<(&str, &Cluster)> =
         clusters.into_iter().filter(|(_, cluster)| cluster.resilience.ejection.is_some()).collect();
     let name = "leno_endpoints_ejected";
@@ -143,6 +152,20 @@ fn write_breakers(out: &mut Exposition, clusters: &BTreeMap<&str, &Cluster>) {
         for (cluster, seen) in &breakers {
             out.sample(name, &[("cluster", cluster)], value(seen) as f64);
         }
+    }
+}
+
+fn write_budgets(out: &mut Exposition, clusters: &BTreeMap<&str, &Cluster>) {
+    let now = SystemClock.monotonic();
+    let name = "leno_retry_budget_left";
+    out.family(name, "Retries that the budget of a cluster has left now.", Kind::Gauge);
+    for (cluster, of) in clusters {
+        out.sample(name, &[("cluster", cluster)], of.budget.spent(now).left as f64);
+    }
+    let name = "leno_retry_budget_refused_total";
+    out.family(name, "Retries that the budget of a cluster had nothing left for.", Kind::Counter);
+    for (cluster, of) in clusters {
+        out.sample(name, &[("cluster", cluster)], of.budget.refused() as f64);
     }
 }
 

@@ -44,7 +44,8 @@ fn the_budget_ends_retries() {
     both(async |client| {
         let cart = server::http().respond("/", 503).start().await;
         let asking = proxy().with_rule(|rule| {
-            rule.retry = Some(Retry { attempts: 9, codes: vec![503], backoff: Duration::from_millis(1) });
+            rule.retry =
+                Some(Retry { attempts: 9, codes: vec![503], backoff: Duration::from_millis(1), ..Retry::default() });
         });
         let proxy = asking.outbound_to("cart", [&cart]).start().await;
         for _ in 0..40 {
@@ -63,7 +64,7 @@ fn an_answer_that_could_be_retried_only_after_the_deadline_is_passed_on() {
         let asking = proxy().with_rule(|rule| {
             // A wait is cut to ten seconds.
             rule.request_timeout = Some(Duration::from_secs(5));
-            rule.retry = Some(Retry { attempts: 9, codes: vec![503], backoff: LONG });
+            rule.retry = Some(Retry { attempts: 9, codes: vec![503], backoff: LONG, ..Retry::default() });
         });
         let proxy = asking.outbound_to("cart", [&cart]).start().await;
         assert_eq!(client(&proxy).get("cart", "/").await.status(), 503);

@@ -81,7 +81,7 @@ pub struct CircuitBreakers {
 }
 
 /// Limits for one priority; absent ones are Envoy's defaults, of 1024 and of 3 retries.
-#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+#[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct Thresholds {
     /// 0 is the default priority.
     #[prost(int32, tag = "1")]
@@ -94,6 +94,19 @@ pub struct Thresholds {
     pub max_requests: Option<u32>,
     #[prost(message, optional, tag = "5")]
     pub max_retries: Option<u32>,
+    #[prost(message, optional, tag = "8")]
+    pub retry_budget: Option<RetryBudget>,
+}
+
+/// Retries as a share of requests, in place of their number.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct RetryBudget {
+    #[prost(message, optional, tag = "1")]
+    pub budget_percent: Option<Percent>,
+    #[prost(message, optional, tag = "2")]
+    pub min_retry_concurrency: Option<u32>,
+    #[prost(message, optional, tag = "3")]
+    pub budget_interval: Option<Duration>,
 }
 
 /// When an endpoint is left out. Absent ones are Envoy's defaults.

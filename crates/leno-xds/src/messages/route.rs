@@ -305,10 +305,47 @@ pub struct RetryPolicy {
     pub num_retries: Option<u32>,
     #[prost(message, optional, tag = "3")]
     pub per_try_timeout: Option<Duration>,
+    #[prost(message, repeated, tag = "5")]
+    pub retry_host_predicate: Vec<RetryHostPredicate>,
+    #[prost(int64, tag = "6")]
+    pub host_selection_retry_max_attempts: i64,
     #[prost(uint32, repeated, tag = "7")]
     pub retriable_status_codes: Vec<u32>,
     #[prost(message, optional, tag = "8")]
     pub retry_back_off: Option<RetryBackOff>,
+    /// Of these a request must have one to be tried again.
+    #[prost(message, repeated, tag = "10")]
+    pub retriable_request_headers: Vec<HeaderMatcher>,
+    #[prost(message, optional, tag = "11")]
+    pub rate_limited_retry_back_off: Option<RateLimitedRetryBackOff>,
+}
+
+/// Which hosts a retry avoids.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RetryHostPredicate {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(message, optional, tag = "3")]
+    pub typed_config: Option<Any>,
+}
+
+/// The wait that an answer asks for.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RateLimitedRetryBackOff {
+    #[prost(message, repeated, tag = "1")]
+    pub reset_headers: Vec<ResetHeader>,
+    #[prost(message, optional, tag = "2")]
+    pub max_interval: Option<Duration>,
+}
+
+/// The field in which it does.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ResetHeader {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// 0 is seconds.
+    #[prost(int32, tag = "2")]
+    pub format: i32,
 }
 
 /// The wait between tries.

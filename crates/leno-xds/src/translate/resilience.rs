@@ -1,19 +1,23 @@
 //! What keeps trouble with a cluster from spreading: `circuit_breakers` and `outlier_detection`.
 //!
 //! Envoy has limits where nobody set any (1024 of each, 3 retries) and leno has none, so that to Envoy the absence of one
-//! is said; retries it may keep, because it does not have the budget which bounds them here. Nothing waits in Envoy while
-//! `max_requests` are open: the queue stands in leno's note. So does the share of slow answers, which Envoy does not look
-//! at, and the breaker of a destination, of which it has none. What Envoy looks at by itself (success rates) is switched off.
+//! is said; retries it may keep where no budget is written, because it does not have the one that bounds them here in any
+//! case. Nothing waits in Envoy while `max_requests` are open: the queue stands in leno's note. So does the share of slow
+//! answers, which Envoy does not look at, and the breaker of a destination, of which it has none. What Envoy looks at by
+//! itself (success rates) is switched off.
 
 use std::time::Duration;
 
-use leno_model::snapshot::{Ejection, Limits, Resilience};
+use leno_model::snapshot::{Ejection, Limits, Resilience, RetryBudget};
 
 use super::{Dialect, TranslateError, duration_of};
-use crate::messages::cluster::{CircuitBreakers, Cluster, OutlierDetection, Thresholds};
+use crate::messages::cluster::{self, CircuitBreakers, Cluster, OutlierDetection, Thresholds};
+use crate::messages::core::Percent;
 
 /// A limit that is none.
 const UNLIMITED: u32 = u32::MAX;
+/// The time of which a share of retries is taken where nothing says it.
+const BUDGET_WINDOW: Duration = Duration::from_secs(10);
 /// How many of a hundred hosts that are to be ejected are: all of them, or none.
 const ON: Option<u32> = Some(100);
 const OFF: Option<u32> = Some(0);
@@ -22,6 +26,8 @@ const OFF: Option<u32> = Some(0);
 pub(super) fn write(resilience: &Resilience, dialect: Dialect, message: &mut Cluster) {
     let Limits { requests, retries, .. } = resilience.limits;
     let mut thresholds = Thresholds { max_requests: requests, max_retries: retries, ..Thresholds::default() };
+    // Where it has a budget, Envoy does not look at the number of retries, which is the harder bound.
+    thresholds.retry_budget = resilience.retry_budget.filter(|_| retries.is_none()).map(budget_to);
     if let Dialect::Envoy { .. } = dialect {
         thresholds.max_connections = Some(UNLIMITED);
         thresholds.max_pending_requests = Some(UNLIMITED);
@@ -41,7 +47,27 @@ pub(super) fn read(message: &Cluster) -> Result<Resilience, TranslateError> {
     let limits =
         Limits { requests: limit(thresholds.max_requests), queue: None, retries: limit(thresholds.max_retries) };
     let ejection = message.outlier_detection.as_ref().map(ejection_from).transpose()?;
-    Ok(Resilience { limits, ejection, breaker: None })
+    let retry_budget = thresholds.retry_budget.map(budget_from).transpose()?;
+    Ok(Resilience { limits, ejection, breaker: None, retry_budget })
+}
+
+fn budget_to(budget: RetryBudget) -> cluster::RetryBudget {
+    cluster::RetryBudget {
+        budget_percent: Some(Percent { value: budget.percent.into() }),
+        min_retry_concurrency: Some(budget.min_per_second),
+        budget_interval: Some(budget.window.into()),
+    }
+}
+
+/// Without an interval Envoy's share is one of the requests that are open; leno's is of a window in any case.
+fn budget_from(message: cluster::RetryBudget) -> Result<RetryBudget, TranslateError> {
+    let window = message.budget_interval.map(|interval| duration_of("retry_budget.budget_interval", interval));
+    let window = window.transpose()?.filter(|window| !window.is_zero());
+    Ok(RetryBudget {
+        percent: message.budget_percent.map_or(20, |percent| percent.value.round() as u32),
+        min_per_second: message.min_retry_concurrency.unwrap_or(3),
+        window: window.unwrap_or(BUDGET_WINDOW),
+    })
 }
 
 fn ejection_to(ejection: &Ejection) -> OutlierDetection {

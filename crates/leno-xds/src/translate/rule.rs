@@ -5,8 +5,9 @@ use std::time::Duration;
 use leno_model::snapshot::{Action, Match, Origin, Retry, RouteFilter, Rule};
 use serde::{Deserialize, Serialize};
 
-use self::action::{action_from, action_to, tries_from};
+use self::action::{action_from, action_to};
 use self::filters::{filters_from, filters_to};
+use self::retry::tries_from;
 use self::when::{when_from, when_to};
 use super::listener::{origin_of, rule_note};
 use super::{Dialect, TranslateError, affinity, exact_of, exact_text, note, unusable, with_note};
@@ -19,6 +20,8 @@ mod when;
 mod filters;
 
 mod action;
+
+mod retry;
 
 /// What the message does not say as the model means it.
 #[derive(Default, PartialEq, Serialize, Deserialize)]

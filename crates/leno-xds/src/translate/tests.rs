@@ -11,7 +11,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::{Dialect, cluster, endpoints, listener, route};
-use crate::messages::route::{Action as EnvoyAction, HashPolicySpecifier, PathSpecifier};
+use crate::messages::route::{Action as EnvoyAction, HashPolicySpecifier, PathSpecifier, RetryPolicy};
 
 const ENVOY: Dialect = Dialect::Envoy { bind: IpAddr::V4(Ipv4Addr::LOCALHOST) };
 
@@ -150,11 +150,20 @@ fn matching() -> impl Strategy<Value = Match> {
 }
 
 fn retry() -> impl Strategy<Value = Retry> {
-    (0..6u32, vec(any::<u16>(), 0..4), weird_duration()).prop_map(|(attempts, codes, backoff)| Retry {
-        attempts,
-        codes,
-        backoff,
-    })
+    let methods = option::of(vec(prop_oneof![Just(Name::from("GET")), Just("M-SEARCH".into()), text()], 0..3));
+    let on = vec(prop::sample::select(RetryOn::ALL.to_vec()), 0..4);
+    let times = (weird_duration(), weird_duration(), weird_duration());
+    (0..6u32, vec(any::<u16>(), 0..4), on, methods, times).prop_map(
+        |(attempts, codes, on, methods, (backoff, backoff_max, retry_after_max))| Retry {
+            attempts,
+            codes,
+            on,
+            methods,
+            backoff,
+            backoff_max,
+            retry_after_max,
+        },
+    )
 }
 
 fn rule() -> impl Strategy<Value = Rule> {
@@ -226,10 +235,15 @@ fn resilience() -> impl Strategy<Value = Resilience> {
     let queue = (any::<u32>(), weird_duration()).prop_map(|(size, timeout)| Queue { size, timeout });
     let limits = (limit(), option::of(queue), limit());
     let limits = limits.prop_map(|(requests, queue, retries)| Limits { requests, queue, retries });
-    (limits, option::of(ejection()), option::of(breaker())).prop_map(|(limits, ejection, breaker)| Resilience {
-        limits,
-        ejection,
-        breaker,
+    (limits, option::of(ejection()), option::of(breaker()), option::of(retry_budget()))
+        .prop_map(|(limits, ejection, breaker, retry_budget)| Resilience { limits, ejection, breaker, retry_budget })
+}
+
+fn retry_budget() -> impl Strategy<Value = RetryBudget> {
+    (any::<u32>(), any::<u32>(), weird_duration()).prop_map(|(percent, min_per_second, window)| RetryBudget {
+        percent,
+        min_per_second,
+        window,
     })
 }
 
@@ -381,7 +395,20 @@ fn usual_rule(path: PathMatch, filters: Vec<RouteFilter>) -> Rule {
         action: Action::Forward(vec![share("a", 90), share("b", 10)]),
         request_timeout: Some(Duration::from_millis(1500)),
         try_timeout: None,
-        retry: Some(Retry { attempts: 2, codes: vec![502, 503], backoff: Duration::from_millis(25) }),
+        retry: Some(usual_retry()),
+    }
+}
+
+/// Retries as people write them.
+fn usual_retry() -> Retry {
+    Retry {
+        attempts: 2,
+        codes: vec![502, 503],
+        on: vec![RetryOn::ConnectFailure, RetryOn::RefusedStream, RetryOn::Reset],
+        methods: Some(["GET", "HEAD"].map(Into::into).to_vec()),
+        backoff: Duration::from_millis(25),
+        backoff_max: Duration::from_millis(250),
+        retry_after_max: Duration::from_secs(1),
     }
 }
 
@@ -409,6 +436,58 @@ fn what_people_write_needs_no_exact_note() {
     let rule = usual_rule(PathMatch::Prefix("/api".into()), vec![RouteFilter::RequestHeaders(change)]);
     let bytes = route::encode(&config_of(rule), Dialect::Leno).body;
     assert!(!bytes.windows(7).any(|window| window == b"\"action" || window == b"\"filter" || window == b"\"tries\""));
+}
+
+fn retry_policy(retry: Option<Retry>, dialect: Dialect) -> Option<RetryPolicy> {
+    let rule = Rule { retry, ..usual_rule(PathMatch::Prefix("/".into()), Vec::new()) };
+    match route::to_envoy(&config_of(rule), dialect).virtual_hosts[0].routes[0].action.clone() {
+        Some(EnvoyAction::Route(action)) => action.retry_policy,
+        _ => unreachable!("the rule forwards"),
+    }
+}
+
+#[test]
+fn retries_stand_under_envoys_names() {
+    let said = retry_policy(Some(usual_retry()), ENVOY).unwrap();
+    let words = "connect-failure,refused-stream,reset-before-request,reset,retriable-status-codes";
+    assert_eq!((said.retry_on.as_str(), said.num_retries), (words, Some(2)));
+    assert_eq!(said.retry_back_off.unwrap().max_interval, None, "ten times the base is Envoy's default");
+    let after = said.rate_limited_retry_back_off.unwrap();
+    assert_eq!((after.reset_headers[0].name.as_str(), after.max_interval.unwrap().seconds), ("Retry-After", 1));
+    assert_eq!(said.retry_host_predicate[0].name, "envoy.retry_host_predicates.previous_hosts");
+    let [method] = &said.retriable_request_headers[..] else { unreachable!("calls of gRPC are POSTs") };
+    assert!(format!("{method:?}").contains("GET|HEAD"), "{method:?}");
+    let said = retry_policy(None, ENVOY).unwrap();
+    assert_eq!(
+        (said.retry_on.as_str(), said.num_retries),
+        ("connect-failure,refused-stream,reset-before-request", Some(2))
+    );
+}
+
+#[test]
+fn conditions_of_grpc_reach_grpc_and_let_its_calls_in_where_nothing_else_does_harm() {
+    let on = vec![RetryOn::ConnectFailure, RetryOn::Unavailable];
+    let retry = Retry { codes: Vec::new(), on, ..usual_retry() };
+    assert_eq!(retry_policy(Some(retry.clone()), Dialect::Grpc).unwrap().retry_on, "unavailable");
+    assert_eq!(retry_policy(Some(retry.clone()), ENVOY).unwrap().retriable_request_headers.len(), 2);
+    let more = Retry { codes: vec![503], ..retry };
+    assert_eq!(retry_policy(Some(more), ENVOY).unwrap().retriable_request_headers.len(), 1);
+    let unsafe_too = Retry { methods: None, ..usual_retry() };
+    assert_eq!(retry_policy(Some(unsafe_too), Dialect::Grpc).unwrap().retry_on, "unavailable", "503 is that");
+    assert_eq!(retry_policy(Some(usual_retry()), Dialect::Grpc), None, "no POST is tried again");
+}
+
+#[test]
+fn a_budget_stands_under_envoys_names_unless_retries_are_limited() {
+    let budget = RetryBudget { percent: 25, min_per_second: 5, window: Duration::from_secs(20) };
+    let mut model = usual_cluster(Resilience { retry_budget: Some(budget), ..Resilience::default() });
+    let message = cluster::to_envoy(&model, ENVOY);
+    let said = message.circuit_breakers.clone().unwrap().thresholds[0].retry_budget.unwrap();
+    assert_eq!((said.budget_percent.unwrap().value, said.min_retry_concurrency), (25.0, Some(5)));
+    assert_eq!(cluster::from_envoy(message).unwrap().resilience, model.resilience);
+    model.resilience.limits.retries = Some(3);
+    let thresholds = cluster::to_envoy(&model, ENVOY).circuit_breakers.unwrap().thresholds[0];
+    assert_eq!((thresholds.max_retries, thresholds.retry_budget), (Some(3), None));
 }
 
 #[test]

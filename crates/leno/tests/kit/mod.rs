@@ -7,6 +7,7 @@ pub mod application;
 pub mod http2;
 pub mod load;
 pub mod mesh;
+pub mod scripted;
 pub mod steered;
 
 use std::io::{BufRead, BufReader, Write};

@@ -149,19 +149,29 @@ impl Handler for Answering {
 impl Front {
     /// Begins with these instances; `policy` is the rest of the TrafficPolicy's `spec`.
     pub fn before(carts: &[Steered], policy: &str) -> Self {
-        let mesh = Mesh::new();
-        let mut processes = vec![mesh.server()];
-        mesh.apply("policy.yaml", &resource(policy));
-        let (outbound, admin) = (free_address(), free_address());
-        processes.extend(carts.iter().map(|cart| mesh.sidecar("cart.shop", cart.address)));
-        processes.push(mesh.caller_with(outbound, "front", &["--admin-listen", &admin.to_string()]));
-        let front = Self { outbound, admin, mesh, _processes: processes };
+        let front = Self::at(carts.iter().map(|cart| cart.address), policy);
         let all_are_used = || {
             front.call(Call::Http1, carts.len());
             carts.iter().all(|cart| cart.came() > 0)
         };
         assert!(wait_until(Duration::from_secs(5), all_are_used).is_some(), "{}", front.shown());
         front
+    }
+
+    /// Begins with instances at these addresses, which are not all known yet.
+    pub fn at(carts: impl IntoIterator<Item = SocketAddr>, policy: &str) -> Self {
+        let mesh = Mesh::new();
+        let mut processes = vec![mesh.server()];
+        mesh.apply("policy.yaml", &resource(policy));
+        let (outbound, admin) = (free_address(), free_address());
+        processes.extend(carts.into_iter().map(|cart| mesh.sidecar("cart.shop", cart)));
+        processes.push(mesh.caller_with(outbound, "front", &["--admin-listen", &admin.to_string()]));
+        Self { outbound, admin, mesh, _processes: processes }
+    }
+
+    /// Where its callers ask.
+    pub fn outbound(&self) -> SocketAddr {
+        self.outbound
     }
 
     /// Has another policy in force.
@@ -263,7 +273,7 @@ impl Call {
     }
 }
 
-async fn connect(to: SocketAddr, http2: bool) -> Option<Rc<Connection>> {
+pub(super) async fn connect(to: SocketAddr, http2: bool) -> Option<Rc<Connection>> {
     let (stream, options) =
         (HostDial.connect(&Address::Tcp(to), TIMEOUT).await.ok()?, Rc::new(ClientOptions::default()));
     if !http2 {

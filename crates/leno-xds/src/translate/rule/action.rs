@@ -1,30 +1,21 @@
-//! What a rule does with a request, and how often it tries.
-
-use std::time::Duration;
+//! What a rule does with a request.
 
 use leno_model::snapshot::{
-    Action, Affinity, Match, Name, PathRewrite, Redirect, Retry, Rewrite, RouteFilter, Rule, Session, WeightedCluster,
+    Action, Affinity, Match, Name, PathRewrite, Redirect, Rewrite, RouteFilter, Rule, Session, WeightedCluster,
 };
 
-use super::Tries;
 use super::filters::{Changes, headers_from};
+use super::retry::retry_to;
 use crate::messages::core::{DataSource, DataSourceSpecifier};
 use crate::messages::route::{
     Action as EnvoyAction, ClusterNotFound, ClusterSpecifier, ClusterWeight, ClusterWeightHostRewrite,
     DirectResponseAction, MaxStreamDuration, RedirectAction, RedirectPath, RedirectResponseCode, RedirectScheme,
-    RetryBackOff, RetryPolicy, Route, RouteAction, WeightedCluster as EnvoyWeighted,
+    RouteAction, WeightedCluster as EnvoyWeighted,
 };
 use crate::translate::affinity;
 use crate::translate::path::{Replace, rewrite_from, rewrite_to};
-use crate::translate::{Dialect, TranslateError, UNRESOLVED, duration_of, unusable};
+use crate::translate::{Dialect, TranslateError, UNRESOLVED, unusable};
 
-/// What Envoy's own default is where a route says nothing.
-const ENVOY_TIMEOUT: Duration = Duration::from_secs(15);
-/// Envoy's shortest wait between two tries where a policy says nothing.
-const ENVOY_BACKOFF: Duration = Duration::from_millis(25);
-/// What leno's proxies try again without being asked, in Envoy's words, and how often.
-const SAFE_RETRIES: &str = "connect-failure,refused-stream,reset-before-request";
-const SAFE_RETRIES_MAX: u32 = 2;
 /// Envoy refuses a longer body of an answer that it makes itself.
 const ENVOY_BODY_MAX: usize = 4096;
 
@@ -212,72 +203,4 @@ fn redirect_from(message: RedirectAction, when: &Match) -> Result<Redirect, Tran
         port: (port > 0).then_some(port),
         status,
     })
-}
-
-fn retry_to(rule: &Rule, dialect: Dialect) -> Option<RetryPolicy> {
-    let retry = rule.retry.as_ref();
-    let mut policy = RetryPolicy {
-        per_try_timeout: rule.try_timeout.map(Into::into),
-        num_retries: retry.map(|retry| retry.attempts),
-        retriable_status_codes: retry.iter().flat_map(|r| &r.codes).map(|code| u32::from(*code)).collect(),
-        retry_back_off: retry
-            .filter(|retry| !retry.backoff.is_zero())
-            .map(|retry| RetryBackOff { base_interval: Some(retry.backoff.into()), max_interval: None }),
-        ..RetryPolicy::default()
-    };
-    let codes = "retriable-status-codes";
-    match dialect {
-        Dialect::Leno => policy.retry_on = retry.map(|_| codes.to_owned()).unwrap_or_default(),
-        Dialect::Envoy { .. } if retry.is_some() => policy.retry_on = format!("{SAFE_RETRIES},{codes}"),
-        Dialect::Envoy { .. } => {
-            policy.retry_on = SAFE_RETRIES.to_owned();
-            policy.num_retries = Some(SAFE_RETRIES_MAX);
-        }
-        // gRPC tries again by status, and refuses a policy without tries.
-        Dialect::Grpc => {
-            retry.filter(|retry| retry.attempts > 0 && retry.codes.contains(&503))?;
-            policy.retry_on = "unavailable".to_owned();
-        }
-    }
-    (policy != RetryPolicy::default()).then_some(policy)
-}
-
-pub(super) fn tries_from(route: &Route) -> Result<Tries, TranslateError> {
-    let Some(EnvoyAction::Route(action)) = &route.action else {
-        return Ok(Tries { request_timeout: None, try_timeout: None, retry: None });
-    };
-    let timeout = action.timeout.map(|timeout| duration_of("timeout", timeout)).transpose()?;
-    let policy = action.retry_policy.as_ref();
-    let per_try = policy.and_then(|policy| policy.per_try_timeout);
-    Ok(Tries {
-        request_timeout: Some(timeout.unwrap_or(ENVOY_TIMEOUT)).filter(|timeout| !timeout.is_zero()),
-        try_timeout: per_try.map(|timeout| duration_of("per_try_timeout", timeout)).transpose()?,
-        retry: policy.map(retry_from).transpose()?.flatten(),
-    })
-}
-
-/// The retries that a policy asks for; what is always safe to try again needs no asking.
-fn retry_from(policy: &RetryPolicy) -> Result<Option<Retry>, TranslateError> {
-    let mut codes = Vec::new();
-    let mut asked = false;
-    for condition in policy.retry_on.split(',').map(str::trim) {
-        let more: &[u16] = match condition {
-            "5xx" => &[500, 502, 503, 504],
-            "gateway-error" => &[502, 503, 504],
-            "unavailable" => &[503],
-            "retriable-status-codes" => {
-                let listed = policy.retriable_status_codes.iter().map(|code| u16::try_from(*code));
-                codes.extend(
-                    listed.collect::<Result<Vec<_>, _>>().map_err(|_| unusable("retry_policy", "has no status"))?,
-                );
-                &[]
-            }
-            _ => continue,
-        };
-        asked = true;
-        codes.extend(more.iter().filter(|code| !codes.contains(code)).copied().collect::<Vec<_>>());
-    }
-    let base = policy.retry_back_off.and_then(|backoff| backoff.base_interval);
-    let backoff = base.map(|base| duration_of("retry_back_off", base)).transpose()?.unwrap_or(ENVOY_BACKOFF);
-    Ok(asked.then(|| Retry { attempts: policy.num_retries.unwrap_or(1), codes, backoff }))
 }
