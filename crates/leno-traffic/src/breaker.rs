@@ -128,8 +128,7 @@ impl Breaker {
         let is_over = millis(now) >= over;
         match state_of(word) {
             State::Closed => return Ok(false),
-            // The probes of before may have been forgotten by whoever sent them.
-            State::Open | State::HalfOpen if is_over => {
+            State::Open if is_over => {
                 if self.change(word, State::HalfOpen, now) {
                     self.probes.store(1, Relaxed);
                     self.ended.store(0, Relaxed);
@@ -139,6 +138,14 @@ impl Breaker {
             State::HalfOpen => {
                 let most = self.terms.probes;
                 if self.probes.fetch_update(Relaxed, Relaxed, |probes| (probes < most).then(|| probes + 1)).is_ok() {
+                    // This one has its time too. Whoever came between has said so.
+                    let _ = is_over && self.change(word, State::HalfOpen, now);
+                    return Ok(true);
+                }
+                // Those that have not ended by now may have been forgotten by whoever sent them: there is room for as many.
+                if is_over && self.change(word, State::HalfOpen, now) {
+                    let ended = (self.ended.load(Relaxed) >> 44) as u32;
+                    self.probes.store((ended + 1).min(most), Relaxed);
                     return Ok(true);
                 }
             }

@@ -150,6 +150,20 @@ fn ten_probes_decide_together() {
 }
 
 #[test]
+fn probes_that_come_seldom_decide_too_and_a_lost_one_costs_no_other() {
+    let breaker = Breaker::new(&resilience4j());
+    calls(&breaker, 0, 50, 50);
+    // Nine in as many minutes, and one that never ends.
+    (1..=9).for_each(|n| assert!(call(&breaker, n * 60_000, Mark::Good)));
+    let lost = breaker.pass(ms(9 * 60_000)).unwrap();
+    assert_eq!(state(&breaker), State::HalfOpen);
+    assert!(call(&breaker, 10 * 60_000, Mark::Good));
+    assert_eq!(state(&breaker), State::Closed);
+    lost.settle(ms(11 * 60_000), Mark::Error, FAST);
+    assert_eq!(breaker.seen(ms(11 * 60_000)).counts, Counts::default(), "it is of before");
+}
+
+#[test]
 fn failures_in_a_row_and_a_number_of_failures_open_it_too() {
     let run = Breaker::new(&Terms { failure_ratio: None, consecutive: Some(3), ..hystrix() });
     calls(&run, 0, 0, 2);
