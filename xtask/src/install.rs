@@ -1,6 +1,6 @@
 //! `cargo xtask install`: every tool beyond cargo and cc that a test or a bench uses, declared once, with what it is for.
 //!
-//! Only package registries are asked: apt, PyPI, Go's module proxy (Node, Java and Perl programs use what their languages bring). Running it again costs a
+//! Only package registries are asked: apt, PyPI, Maven's and Go's module proxy (Node and Perl programs use what their languages bring). Running it again costs a
 //! second: what is present is not touched. Services that Debian's packages would start are kept from starting, for a test starts its own.
 
 use std::fs;
@@ -63,6 +63,7 @@ const PACKAGES: &[Package] = &[
     apt("fonts-dejavu-core", "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf", &[Use::Browser]),
     apt("nodejs", "node", &[Use::Interop]),
     apt("openjdk-17-jdk-headless", "javac", &[Use::Interop]),
+    apt("maven", "mvn", &[Use::Interop]),
     apt("perl", "perl", &[Use::Interop]),
     apt("libwww-perl", "/usr/share/perl5/LWP/UserAgent.pm", &[Use::Interop]),
     apt("php-cli", "php", &[Use::Interop]),
@@ -118,7 +119,7 @@ struct Built {
     command: &'static [&'static str],
 }
 
-/// `OUT` stands for the result's path. Each builder does nothing when its inputs have not changed.
+/// `OUT` stands for the result's path, `BIN` for the folder of all results. Each builder does nothing when its inputs have not changed.
 const BUILT: &[Built] = &[
     Built { name: "go-client", folder: "interop/programs/go", command: &["go", "build", "-o", "OUT", "./client"] },
     Built { name: "go-server", folder: "interop/programs/go", command: &["go", "build", "-o", "OUT", "./server"] },
@@ -151,6 +152,36 @@ const BUILT: &[Built] = &[
         name: "java",
         folder: "interop/programs/java",
         command: &["javac", "--release", "17", "-d", "OUT", "Client.java", "Server.java"],
+    },
+    // The libraries that leno's breakers are compared with (crates/leno-traffic/tests/libraries), and what drives them.
+    Built {
+        name: "jars",
+        folder: "interop/programs/libraries",
+        command: &[
+            "mvn",
+            "--batch-mode",
+            "--quiet",
+            "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies",
+            "-DincludeScope=runtime",
+            "-DoutputDirectory=OUT",
+        ],
+    },
+    Built {
+        name: "libraries",
+        folder: "interop/programs/libraries/driver",
+        command: &[
+            "javac",
+            "--release",
+            "17",
+            "-cp",
+            "BIN/jars/*",
+            "-sourcepath",
+            ".",
+            "-d",
+            "OUT",
+            "Start.java",
+            "Driver.java",
+        ],
     },
 ];
 
@@ -239,11 +270,16 @@ fn build() -> Result<()> {
     fs::create_dir_all(cache().join("bin"))?;
     for built_here in BUILT {
         let out = built(built_here.name);
+        let (out_path, bin) = (out.display().to_string(), cache().join("bin").display().to_string());
         let arguments = built_here.command[1..].iter();
-        let arguments = arguments.map(|argument| if *argument == "OUT" { out.as_os_str() } else { argument.as_ref() });
+        let arguments = arguments.map(|argument| argument.replace("OUT", &out_path).replace("BIN", &bin));
         let folder = root().join(built_here.folder);
         if built_here.command[0] != "go" && newer(&out, &folder) {
             continue;
+        }
+        // What is written over keeps the age of its folder.
+        if out.is_dir() {
+            fs::remove_dir_all(&out)?;
         }
         let mut command = Command::new(
             which(built_here.command[0]).with_context(|| format!("{} is not installed", built_here.command[0]))?,

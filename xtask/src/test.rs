@@ -43,7 +43,7 @@ pub(crate) struct Options {
 /// The stages in the order in which they run.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Stage {
-    /// Declared tools, from apt, PyPI and Go's module proxy.
+    /// Declared tools, from apt, PyPI, Maven and Go's module proxy.
     Install,
     /// Format, arrows, sizes, lints.
     Check,

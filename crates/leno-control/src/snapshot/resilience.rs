@@ -73,7 +73,8 @@ fn constants(preset: BreakerPreset) -> Breaker {
         consecutive: None,
         failures: None,
         window: s(10),
-        buckets: 10,
+        // Snapshots of half a second.
+        buckets: 20,
         requests_min: 20,
         open: s(5),
         probes: 1,
@@ -90,9 +91,15 @@ fn constants(preset: BreakerPreset) -> Breaker {
             above: true,
             ..hystrix
         },
-        BreakerPreset::Resilience4j => {
-            Breaker { slow_after: s(60), window: s(100), requests_min: 100, open: s(60), probes: 10, ..hystrix }
-        }
+        BreakerPreset::Resilience4j => Breaker {
+            slow_after: s(60),
+            window: s(100),
+            buckets: 10,
+            requests_min: 100,
+            open: s(60),
+            probes: 10,
+            ..hystrix
+        },
     }
 }
 

@@ -131,7 +131,7 @@ pub struct Breaker {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum BreakerPreset {
-    /// Hystrix's: the window rolls in ten steps, and ratios are reached at their value.
+    /// Hystrix's: the window rolls in twenty steps, and ratios are reached at their value.
     #[default]
     Hystrix,
     /// Sentinel's: the window is emptied at its end, and ratios and numbers have to be exceeded.

@@ -1,0 +1,83 @@
+import java.io.BufferedReader;
+import java.io.InputStreamReader;
+import java.io.PrintStream;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.Map;
+
+/**
+ * Reads steps from standard input and answers each with a line.
+ *
+ * <pre>
+ * new LIBRARY NOW TERMS...    ok STATE
+ * look NOW                    ok STATE
+ * begin NOW CALL              passed STATE | refused STATE
+ * end NOW CALL good|bad       ok STATE
+ * leave NOW CALL              ok STATE
+ * </pre>
+ */
+public final class Driver {
+    private final Map<Integer, Long> began = new HashMap<>();
+    private Side side;
+    private int made;
+
+    public static void run() throws Exception {
+        // Libraries write there too.
+        PrintStream answers = System.out;
+        System.setOut(System.err);
+        Driver driver = new Driver();
+        BufferedReader lines = new BufferedReader(new InputStreamReader(System.in));
+        for (String line = lines.readLine(); line != null; line = lines.readLine()) {
+            answers.println(driver.step(line.split(" ")));
+            answers.flush();
+        }
+        // Libraries keep threads of their own.
+        System.exit(0);
+    }
+
+    private String step(String[] words) {
+        if (words[0].equals("new")) {
+            Time.set(Long.parseLong(words[2]));
+            began.clear();
+            side = make(words);
+            return "ok " + side.state();
+        }
+        long now = Long.parseLong(words[1]);
+        Time.set(now);
+        String answer = "ok";
+        switch (words[0]) {
+            case "look":
+                side.look();
+                break;
+            case "begin":
+                began.put(call(words), now);
+                answer = side.begin(call(words)) ? "passed" : "refused";
+                break;
+            case "end":
+                side.end(call(words), words[3].equals("good"), now - began.remove(call(words)));
+                break;
+            case "leave":
+                began.remove(call(words));
+                side.leave(call(words));
+                break;
+            default:
+                throw new IllegalArgumentException(words[0]);
+        }
+        return answer + " " + side.state();
+    }
+
+    private Side make(String[] words) {
+        String name = "breaker-" + made++;
+        String[] terms = Arrays.copyOfRange(words, 3, words.length);
+        switch (words[1]) {
+            case "hystrix": return new HystrixSide(name, terms);
+            case "sentinel": return new SentinelSide(name, terms);
+            case "resilience4j": return new Resilience4jSide(name, terms);
+            default: throw new IllegalArgumentException(words[1]);
+        }
+    }
+
+    private static int call(String[] words) {
+        return Integer.parseInt(words[2]);
+    }
+}
