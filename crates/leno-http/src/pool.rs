@@ -135,7 +135,7 @@ impl<K: Hash + Eq + Clone + 'static> Pool<K> {
             }
         }
         while let Some(idle) = slot.idle.pop() {
-            if idle.conn.is_usable() {
+            if idle.conn.is_ready_to_send() {
                 return Some(Connection::of(Kind::H1(idle.conn)));
             }
         }

@@ -6,12 +6,14 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
-use tokio::net::{TcpSocket, TcpStream, UnixStream};
+use tokio::net::{TcpSocket, UnixStream};
 
 use crate::address::Address;
+use crate::congestion;
 use crate::stream::Stream;
 
 mod namespace;
@@ -34,7 +36,10 @@ impl Dial for HostDial {
     fn connect<'a>(&'a self, address: &'a Address, timeout: Duration) -> Dialling<'a> {
         Box::pin(within(address, timeout, async move {
             match address {
-                Address::Tcp(tcp) => TcpStream::connect(tcp).await.map(Stream::from),
+                Address::Tcp(tcp) => {
+                    let socket = if tcp.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+                    connect_tcp(socket, *tcp).await
+                }
                 Address::Unix(_) => connect_unix(address).await,
             }
         }))
@@ -50,9 +55,14 @@ async fn connect_unix(address: &Address) -> io::Result<Stream> {
 }
 
 /// Connects a socket that was made elsewhere.
-async fn connect_made(socket: std::net::TcpStream, address: std::net::SocketAddr) -> io::Result<Stream> {
+async fn connect_made(socket: std::net::TcpStream, address: SocketAddr) -> io::Result<Stream> {
     socket.set_nonblocking(true)?;
-    TcpSocket::from_std_stream(socket).connect(address).await.map(Stream::from)
+    connect_tcp(TcpSocket::from_std_stream(socket), address).await
+}
+
+async fn connect_tcp(socket: TcpSocket, address: SocketAddr) -> io::Result<Stream> {
+    congestion::choose(&socket, address.ip());
+    socket.connect(address).await.map(Stream::from)
 }
 
 async fn within(

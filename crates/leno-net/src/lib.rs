@@ -18,6 +18,7 @@ pub mod places;
 pub mod queue;
 pub mod stream;
 
+mod congestion;
 pub mod listen;
 pub mod origdst;
 pub mod proxy_protocol;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
+use crate::congestion;
 use crate::places::Places;
 use crate::stream::Stream;
 
@@ -128,6 +129,7 @@ pub(crate) fn bind(address: SocketAddr, group: Group) -> io::Result<std::net::Tc
         socket.set_reuse_port(true)?;
     }
     socket.set_tcp_notsent_lowat(UNSENT)?;
+    congestion::choose(&socket, address.ip());
     socket.bind(&address.into())?;
     socket.set_reuse_port(true)?;
     socket.listen(BACKLOG)?;

@@ -160,9 +160,9 @@ impl Stream {
     /// Writes some of `bytes` and says how many.
     pub fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.poll_write_ready(cx))?;
+            // Tried first: a socket is hardly ever full, and known to be when it is.
             match self.try_write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.poll_write_ready(cx))?,
                 result => return Poll::Ready(result),
             }
         }
@@ -171,9 +171,9 @@ impl Stream {
     /// Writes some of the slices, in order, and says how many bytes. At most 1,024 slices are looked at.
     pub fn poll_write_vectored(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.poll_write_ready(cx))?;
+            // Tried first: a socket is hardly ever full, and known to be when it is.
             match self.try_write_vectored(slices) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.poll_write_ready(cx))?,
                 result => return Poll::Ready(result),
             }
         }

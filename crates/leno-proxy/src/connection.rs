@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -50,7 +51,8 @@ pub(crate) enum Where {
 pub(crate) struct Http {
     pub(crate) worker: Rc<Worker>,
     pub(crate) direction: Direction,
-    pub(crate) downstream: Option<std::net::SocketAddr>,
+    /// Who calls. Without what else an address of IPv6 has, by which each open connection would be larger.
+    pub(crate) downstream: Option<(IpAddr, u16)>,
     pub(crate) to: Where,
     secure: Option<Rc<Secure>>,
     /// Whether it may end as soon as the proxy leaves: HTTP/2 says so at any time (GOAWAY), HTTP/1 only with an answer that
@@ -130,7 +132,8 @@ impl HttpConnection {
         };
         let (options, when) = (options.clone(), worker.shared.drain.when_draining());
         let may_leave = Cell::new(false);
-        let handler = Rc::new(Http { downstream: downstream(&stream), worker, direction, to, secure, may_leave });
+        let downstream = downstream(&stream).map(|client| (client.ip(), client.port()));
+        let handler = Rc::new(Http { downstream, worker, direction, to, secure, may_leave });
         let leave = Leave { when, http: handler.clone() };
         serve_connection(stream, first, &options, handler, leave)
     }
@@ -157,7 +160,8 @@ impl leno_http::Handler for Http {
             // Which of them it is the connection says, and not the client.
             head.scheme = if self.secure.is_some() { Scheme::Https } else { Scheme::Http };
         }
-        let mut exchange = Exchange::begin(&self.worker, self.direction, self.downstream, head, body, reply);
+        let downstream = self.downstream.map(SocketAddr::from);
+        let mut exchange = Exchange::begin(&self.worker, self.direction, downstream, head, body, reply);
         if let Some(secure) = &self.secure {
             exchange.over_tls(secure);
         }

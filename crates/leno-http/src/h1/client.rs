@@ -39,6 +39,8 @@ pub(crate) struct Conn {
     keep: Cell<bool>,
     /// Exchanges begun.
     used: Cell<u64>,
+    /// It was looked at a moment ago, for the next exchange.
+    looked_at: Cell<bool>,
     method: Cell<MethodKind>,
     /// The tokens of `Upgrade` that were sent.
     upgrade: RefCell<Option<Box<[u8]>>>,
@@ -102,6 +104,7 @@ impl Conn {
             response: Cell::new(Half::Done),
             keep: Cell::new(true),
             used: Cell::new(0),
+            looked_at: Cell::new(false),
             method: Cell::new(MethodKind::Other),
             upgrade: RefCell::new(None),
             keep_timeout: Cell::new(None),
@@ -118,6 +121,13 @@ impl Conn {
         self.state.get() == State::Idle && !self.wire.is_stale()
     }
 
+    /// As [`Conn::is_usable`], by whoever sends a request at once.
+    pub(crate) fn is_ready_to_send(&self) -> bool {
+        let usable = self.is_usable();
+        self.looked_at.set(usable);
+        usable
+    }
+
     /// How long the server said it keeps an idle connection.
     pub(crate) fn keep_timeout(&self) -> Option<Duration> {
         self.keep_timeout.get()
@@ -130,7 +140,7 @@ impl Conn {
         if !head.is_well_formed() {
             return Err(Error::misuse("the head of the request is not well-formed"));
         }
-        if self.used.get() > 0 && self.wire.is_stale() {
+        if self.used.get() > 0 && !self.looked_at.take() && self.wire.is_stale() {
             self.close(false);
             return Err(Error::new(ErrorKind::Closed(Part::RequestHead), Side::Upstream).stale());
         }
