@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::process::{cargo, run as run_command, which};
-use crate::{deps, size, test};
+use crate::{deps, features, size, test};
 
 /// A cold build of everything for the linter, on two cores.
 const LINT_DEADLINE: Duration = Duration::from_secs(15 * 60);
@@ -25,6 +25,7 @@ pub(crate) fn run() -> Result<()> {
 pub(crate) fn lint() -> Result<()> {
     run_command(&mut cargo(["fmt", "--all", "--check"]), LINT_DEADLINE)?;
     deps::run()?;
+    features::run()?;
     size::run()?;
     run_command(&mut cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]), LINT_DEADLINE)?;
     match which("cargo-deny") {

@@ -3,7 +3,7 @@
 //! What a developer and the gate do to the tree, in one program, so that both do the same: no make, no shell scripts, nothing to install first.
 //! Verbs print what they do and how long it took; exit 0 means that everything asked for held.
 //!
-//! The modules in reading order: `check` and `test` are the two that people call, `deps` and `size` read the tree, `generate` writes its reference, `install` declares every tool that is not
+//! The modules in reading order: `check` and `test` are the two that people call, `deps`, `features` and `size` read the tree, `generate` writes its reference, `install` declares every tool that is not
 //! cargo or cc, `browser` looks at the dashboard, `interop` and `bench` run leno beside real programs, `fuzz` runs campaigns.
 
 // A tool that times things with the real clock: there is no simulated time here for the seam to serve.
@@ -13,6 +13,7 @@ mod bench;
 mod browser;
 mod check;
 mod deps;
+mod features;
 mod fuzz;
 mod generate;
 mod http;
@@ -43,6 +44,8 @@ enum Verb {
     Test(test::Options),
     /// The arrows between crates, walled libraries, licences, sources, duplicates.
     Deps,
+    /// Whether docs/features.md names fields and tests that exist.
+    Features,
     /// Smells of size in files, functions and crates; printed, never an error.
     Size,
     /// Writes what is made from the code and committed: docs/reference/.
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Verb::Check => check::run(),
         Verb::Test(options) => test::run(&options),
         Verb::Deps => deps::run(),
+        Verb::Features => features::run(),
         Verb::Size => size::run(),
         Verb::Gen => generate::run(),
         Verb::Fuzz(options) => fuzz::run(&options),
