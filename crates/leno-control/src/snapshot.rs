@@ -11,6 +11,7 @@
 
 mod affinity;
 mod backend;
+mod balancing;
 mod cluster;
 mod endpoint;
 mod everything;

@@ -18,10 +18,12 @@ use crate::instance::Protocol;
 use crate::name::ServiceName;
 
 mod affinity;
+mod balancing;
 mod resilience;
 mod retry;
 
 pub use affinity::{Affinity, Cookie, HashKey, HashSource, Session};
+pub use balancing::{Balancing, SlowStart};
 pub use resilience::{Breaker, Ejection, Limits, Queue, Resilience};
 pub use retry::{IDEMPOTENT, Retry, RetryBudget, RetryOn};
 
@@ -350,6 +352,9 @@ pub struct Cluster {
     /// What keeps trouble with it from spreading. Default nothing.
     #[serde(default, skip_serializing_if = "Resilience::is_none")]
     pub resilience: Resilience,
+    /// What balancing does beside choosing by the policy. Default nothing.
+    #[serde(default, skip_serializing_if = "Balancing::is_none")]
+    pub balancing: Balancing,
 }
 
 /// The forms of a PROXY header, which says whose connection a proxy carries on.

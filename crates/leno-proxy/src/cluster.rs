@@ -15,11 +15,12 @@ use leno_net::Address;
 use leno_telemetry::edge::EdgeProtocol;
 use leno_telemetry::{Edge, EdgeKey, Registry};
 use leno_tls::ClientTerms;
-use leno_traffic::balance::Ask;
+use leno_traffic::balance::{Ask, Seen};
 use leno_traffic::bulkhead::Entered;
 use leno_traffic::hash;
 use leno_traffic::{Load, Member, Picker, RetryBudget};
 
+use crate::balancing;
 use crate::resilience::{self, Resilience, State};
 use crate::table::Table;
 
@@ -52,6 +53,8 @@ pub struct Endpoint {
     pub spec: snapshot::Endpoint,
     /// What was learnt of it.
     pub state: Arc<EndpointState>,
+    /// Since when it is new, where that matters.
+    pub since: Option<Duration>,
 }
 
 /// The edges on which a cluster's traffic is counted, by what was spoken.
@@ -144,10 +147,14 @@ impl Cluster {
                 key: endpoint.id_hash(),
                 weight: endpoint.spec.weight,
                 eligible: endpoint.spec.health == EndpointHealth::Healthy,
+                standby: endpoint.spec.health == EndpointHealth::Unhealthy,
+                since: endpoint.since,
+                priority: 0,
                 load: endpoint.state.load.clone(),
             })
             .collect();
-        let picker = Picker::new(spec.balance, &members, seed).watched(spec.resilience.ejection.is_some());
+        let picker = Picker::tuned(spec.balance, &spec.balancing, &members, seed);
+        let picker = picker.watched(spec.resilience.ejection.is_some());
         let mut by_id_hash: Vec<(u64, u32)> =
             members.iter().zip(0..).map(|(member, index)| (member.key, index)).collect();
         by_id_hash.sort_unstable();
@@ -201,6 +208,11 @@ impl Cluster {
         &self.endpoints[index]
     }
 
+    /// How each priority of its endpoints stands.
+    pub(crate) fn seen(&self, now: Duration) -> impl Iterator<Item = Seen> {
+        self.picker.seen(now)
+    }
+
     /// How many endpoints take requests.
     pub fn eligible(&self) -> usize {
         self.picker.eligible()
@@ -227,6 +239,7 @@ pub fn describe(table: &Table, now: Duration) -> serde_json::Value {
             "version": endpoint.spec.version,
             "openRequests": endpoint.state.load.open_requests(),
             "latencyMs": latency,
+            "newForMs": balancing::describe_endpoint(cluster, endpoint, now),
             "ejection": resilience::describe_endpoint(cluster, at, now),
         })
     };
@@ -235,7 +248,13 @@ pub fn describe(table: &Table, now: Duration) -> serde_json::Value {
         let endpoints: Vec<serde_json::Value> = numbered.map(|(at, of)| endpoint(cluster, at, of)).collect();
         let (name, balance, resilience) =
             (&cluster.spec.name, cluster.spec.balance, resilience::describe(cluster, now));
-        serde_json::json!({"cluster": name, "balance": balance, "resilience": resilience, "endpoints": endpoints})
+        serde_json::json!({
+            "cluster": name,
+            "balance": balance,
+            "priorities": balancing::describe(cluster, now),
+            "resilience": resilience,
+            "endpoints": endpoints,
+        })
     });
     serde_json::Value::Array(described.collect())
 }

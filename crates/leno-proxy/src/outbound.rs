@@ -184,6 +184,7 @@ pub(crate) fn local(
         tls: None,
         proxy_protocol: None,
         resilience: Default::default(),
+        balancing: Default::default(),
     });
     let endpoint = |(address, state)| {
         let spec = snapshot::Endpoint {
@@ -196,7 +197,7 @@ pub(crate) fn local(
             zone: None,
             region: None,
         };
-        Endpoint { spec, state: Arc::new(state) }
+        Endpoint { spec, state: Arc::new(state), since: None }
     };
     let endpoints = endpoints.into_iter().map(endpoint).collect();
     let cluster = Cluster::new(spec, endpoints, Arc::default(), edges, 0);

@@ -17,6 +17,7 @@ use leno_traffic::ejection::{Cause, Crowd};
 use leno_traffic::load::Standing;
 use leno_traffic::{Breaker, Bulkhead, Conduct, Mark};
 
+use crate::balancing::Newcomers;
 use crate::cluster::{Cluster, Endpoint, EndpointKey};
 use crate::failure::Failure;
 
@@ -28,6 +29,7 @@ pub(crate) use show::{describe, describe_endpoint};
 /// What is learnt of a cluster while it is in use.
 #[derive(Debug, Default)]
 pub struct State {
+    pub(crate) newcomers: Newcomers,
     requests: Bulkhead,
     retries: Bulkhead,
     /// By [`Cause`].

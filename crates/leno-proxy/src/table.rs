@@ -339,7 +339,7 @@ impl Builder {
         spec: &Arc<leno_model::snapshot::Cluster>,
         members: &leno_model::snapshot::Endpoints,
     ) -> Cluster {
-        let endpoints = members.endpoints.iter().map(|endpoint| self.endpoint(endpoint)).collect();
+        let mut endpoints: Vec<Endpoint> = members.endpoints.iter().map(|endpoint| self.endpoint(endpoint)).collect();
         let terms = resilience::budget_terms(spec.resilience.retry_budget.as_ref());
         let budget = self.budgets.entry(spec.name.clone()).or_insert_with(|| Arc::new(RetryBudget::new(terms)));
         if budget.terms() != terms {
@@ -347,6 +347,7 @@ impl Builder {
         }
         let budget = budget.clone();
         let state = self.states.entry(spec.name.clone()).or_default().clone();
+        state.newcomers.mark(spec.balancing.slow_start.as_ref(), &mut endpoints, self.clock.monotonic());
         let version = spec.name.split_once('@').map(|(_, version)| version.into());
         let key = EdgeKey {
             destination: Peer::Service(spec.service.clone()),
@@ -362,7 +363,7 @@ impl Builder {
         let state = self.endpoints.entry((spec.address, spec.proxy)).or_insert_with(|| {
             Arc::new(EndpointState::new(Address::Tcp(spec.proxy.unwrap_or(spec.address)), spec.proxy.is_some()))
         });
-        Endpoint { spec: spec.clone(), state: state.clone() }
+        Endpoint { spec: spec.clone(), state: state.clone(), since: None }
     }
 
     fn destination(&mut self, name: &Name, listener: &Arc<Listener>) -> Arc<Destination> {

@@ -354,6 +354,7 @@ fn cluster_of(service: &ServiceName, cluster: &Arc<str>, protocol: Protocol) -> 
         tls: None,
         proxy_protocol: None,
         resilience: Default::default(),
+        balancing: Default::default(),
     }
 }
 

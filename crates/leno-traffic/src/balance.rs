@@ -7,31 +7,35 @@
 //!
 //! A policy is one file in `balance/` that implements [`Balance`], one line in [`POLICIES`], and passes `suite`.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use leno_model::seam::Random as RandomBits;
-use leno_model::snapshot::BalancePolicy;
+use leno_model::snapshot::{BalancePolicy, Balancing};
 
 use crate::alias::Alias;
-use crate::load::{Load, millis};
+use crate::load::Load;
 
 mod least_request;
 mod maglev;
 mod peak_ewma;
+mod picker;
 mod random;
 mod ring_hash;
 mod round_robin;
 #[cfg(test)]
 mod suite;
+mod warming;
 
 pub use least_request::LeastRequest;
 pub use maglev::Maglev;
 pub use peak_ewma::PeakEwma;
+pub use picker::{Picker, Seen};
 pub use random::Random;
 pub use ring_hash::RingHash;
 pub use round_robin::RoundRobin;
+
+use warming::Warming;
 
 /// How often a draw is repeated that fell on an excluded member, before a walk looks for one that is not.
 const DRAWS_MAX: usize = 8;
@@ -71,6 +75,12 @@ pub struct Member {
     pub weight: u32,
     /// Whether it takes new requests at all.
     pub eligible: bool,
+    /// Whether it takes some in panic, where it is not eligible.
+    pub standby: bool,
+    /// Since when it is new; none where it is not.
+    pub since: Option<Duration>,
+    /// Whom it comes after: members of a greater number take what those of a lesser one cannot.
+    pub priority: u32,
     /// Its load, kept from table to table.
     pub load: Arc<Load>,
 }
@@ -96,6 +106,10 @@ pub struct Set {
     mean_weight: f32,
     /// Whether members may be left out for a while.
     is_watched: bool,
+    /// Members that are new, if there are any.
+    warming: Option<Warming>,
+    /// Places in a table, for a policy that has one.
+    table_size: Option<u32>,
 }
 
 /// A member that can be picked.
@@ -104,83 +118,34 @@ pub struct Slot {
     member: usize,
     key: u64,
     weight: u32,
+    since: Option<Duration>,
     load: Arc<Load>,
 }
 
-/// A policy with the members of one cluster.
-pub struct Picker {
-    set: Set,
-    balance: Box<dyn Balance>,
-}
+// === impl Member ===
 
-// === impl Picker ===
-
-impl Picker {
-    /// Prepares picks among `members`. The seed (any random bits) keeps proxies from starting with the same endpoint.
-    pub fn new(policy: BalancePolicy, members: &[Member], seed: u64) -> Self {
-        let set = Set::new(members);
-        let make = POLICIES.iter().find(|(name, _)| *name == policy).map(|(_, make)| make);
-        let balance = make.map_or_else(|| Box::new(PeakEwma) as Box<dyn Balance>, |make| make(&set, seed));
-        Self { set, balance }
-    }
-
-    /// Leaves those out for a while that were ejected.
-    #[must_use]
-    pub fn watched(mut self, is_watched: bool) -> Self {
-        self.set.is_watched = is_watched;
-        self
-    }
-
-    /// The index of a member; none when no member is eligible, or all that are were excluded.
-    pub fn pick(&self, ask: &mut Ask<'_>) -> Option<usize> {
-        if self.set.slots.is_empty() || self.set.is_used_up(ask) {
-            return None;
-        }
-        let slot = &self.set.slots[self.balance.pick(&self.set, ask)?];
-        if self.set.is_watched {
-            slot.load.picked(ask.now);
-        }
-        Some(slot.member)
-    }
-
-    /// Whether this member can be picked now, whatever the policy would pick.
-    pub fn can_take(&self, member: usize, now: Duration) -> bool {
-        self.set.slot_of(member).is_some_and(|slot| !(self.set.is_watched && slot.load.is_out(now)))
-    }
-
-    /// Picks this member, which can be picked now.
-    pub fn take(&self, member: usize, now: Duration) {
-        if self.set.is_watched
-            && let Some(slot) = self.set.slot_of(member)
-        {
-            slot.load.picked(now);
-        }
-    }
-
-    /// How many members can be picked.
-    pub fn eligible(&self) -> usize {
-        self.set.slots.len()
-    }
-}
-
-impl fmt::Debug for Picker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Picker").field("eligible", &self.eligible()).finish_non_exhaustive()
+impl Member {
+    /// Whether it is one of those that somebody may pick at some time.
+    fn counts(&self) -> bool {
+        self.weight > 0 && (self.eligible || self.standby)
     }
 }
 
 // === impl Set ===
 
 impl Set {
-    fn new(members: &[Member]) -> Self {
-        let eligible = members.iter().enumerate().filter(|(_, member)| member.eligible && member.weight > 0);
-        let slots: Box<[Slot]> = eligible
-            .map(|(member, of)| Slot { member, key: of.key, weight: of.weight, load: Arc::clone(&of.load) })
-            .collect();
+    /// Of members with their indexes, which grow.
+    fn of<'m>(members: impl Iterator<Item = (usize, &'m Member)>, balancing: &Balancing) -> Self {
+        let slot = |(member, of): (usize, &Member)| {
+            let (key, weight, since) = (of.key, of.weight, of.since);
+            Slot { member, key, weight, since, load: Arc::clone(&of.load) }
+        };
+        let slots: Box<[Slot]> = members.map(slot).collect();
         let weights: Vec<u32> = slots.iter().map(|slot| slot.weight).collect();
         let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
         let mean_weight = (sum / weights.len().max(1) as f64) as f32;
-        Self { slots, alias: Alias::new(&weights), mean_weight, is_watched: false }
+        let (warming, table_size) = (Warming::of(balancing.slow_start, &slots), balancing.table_size);
+        Self { slots, alias: Alias::new(&weights), mean_weight, is_watched: false, warming, table_size }
     }
 
     /// The slot of a member; slots stand in the order of their members.
@@ -188,32 +153,43 @@ impl Set {
         self.slots.binary_search_by_key(&member, |slot| slot.member).ok().map(|slot| &self.slots[slot])
     }
 
+    /// Whether a member can be picked at this time.
+    fn has(&self, member: usize, now: Duration) -> bool {
+        self.slot_of(member).is_some_and(|slot| !(self.is_watched && slot.load.is_out(now)))
+    }
+
     /// Draws a slot by weight that is not excluded and not `other`.
     fn draw(&self, ask: &mut Ask<'_>, other: Option<usize>) -> Option<usize> {
-        for _ in 0..DRAWS_MAX {
+        for _ in 0..self.draws_max(ask.now) {
             let slot = self.alias.draw(ask.random.next_u64());
-            if Some(slot) != other && !self.is_excluded(slot, ask) {
+            if Some(slot) != other && self.takes(slot, ask) {
                 return Some(slot);
             }
         }
         self.walk(ask, other)
     }
 
-    /// The next slot from a random place on that is not excluded: after many draws in vain, when few are left.
+    /// The next slot from a random place on, or from one of the key, that is not excluded: after many draws in vain, when few are left.
     fn walk(&self, ask: &mut Ask<'_>, other: Option<usize>) -> Option<usize> {
-        let start = ask.random.below(self.slots.len() as u64) as usize;
+        let count = self.slots.len() as u64;
+        let start = ask.hash.map_or_else(|| ask.random.below(count), |hash| mix(hash, count) % count) as usize;
         let mut slots = (start..self.slots.len()).chain(0..start);
         slots.find(|slot| Some(*slot) != other && !self.is_excluded(*slot, ask))
     }
 
     /// The better of two draws by a cost; the first, unless the second is cheaper by more than `margin` (0 to 1).
-    fn better_of_two(&self, ask: &mut Ask<'_>, margin: f32, cost: impl Fn(&Self, &Slot, u32) -> f32) -> Option<usize> {
+    fn better_of_two(
+        &self,
+        ask: &mut Ask<'_>,
+        margin: f32,
+        cost: impl Fn(&Self, &Slot, Duration) -> f32,
+    ) -> Option<usize> {
         let first = self.draw(ask, None)?;
         if self.slots.len() == 1 {
             return Some(first);
         }
         let Some(second) = self.draw(ask, Some(first)) else { return Some(first) };
-        let now = millis(ask.now);
+        let now = ask.now;
         let (first_cost, second_cost) = (cost(self, &self.slots[first], now), cost(self, &self.slots[second], now));
         Some(if second_cost < first_cost * (1.0 - margin) { second } else { first })
     }
@@ -229,10 +205,23 @@ impl Set {
         self.is_watched && slot.load.is_out(ask.now) || !ask.excluded.is_empty() && ask.excluded.contains(&slot.member)
     }
 
+    /// Whether a slot that was chosen is neither excluded nor passed over because it is new.
+    fn takes(&self, slot: usize, ask: &mut Ask<'_>) -> bool {
+        !self.is_excluded(slot, ask)
+            && self.warming.as_ref().is_none_or(|warming| warming.takes(&self.slots[slot], ask))
+    }
+
+    /// How often a choice is repeated that fell on somebody who does not take it.
+    fn draws_max(&self, now: Duration) -> usize {
+        let is_warming = self.warming.as_ref().is_some_and(|warming| warming.is_on(now));
+        if is_warming { warming::DRAWS_MAX } else { DRAWS_MAX }
+    }
+
     /// Open requests in proportion to the weight, plus one for the request that asks. The one does not depend on the
     /// weight: idle members cost the same, and the draw by weight decides.
-    fn occupancy(&self, slot: &Slot) -> f32 {
-        slot.load.open_requests() as f32 * self.mean_weight / slot.weight as f32 + 1.0
+    fn occupancy(&self, slot: &Slot, now: Duration) -> f32 {
+        let part = self.warming.as_ref().map_or(1.0, |warming| warming.part(slot.since, now) as f32);
+        slot.load.open_requests() as f32 * self.mean_weight / (slot.weight as f32 * part) + 1.0
     }
 }
 

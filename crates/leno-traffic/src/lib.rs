@@ -19,6 +19,7 @@ pub mod bulkhead;
 pub mod ejection;
 pub mod hash;
 pub mod load;
+pub mod priority;
 pub mod subset;
 pub mod window;
 

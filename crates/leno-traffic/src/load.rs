@@ -127,7 +127,7 @@ impl Load {
     /// It was picked: where its time outside is over that is a try, and for a moment there is no other.
     pub(crate) fn picked(&self, now: Duration) {
         let word = self.out.load(Relaxed);
-        if word != 0 {
+        if word != 0 && crate::window::millis(now) >= word >> 1 {
             let next = crate::window::millis(now + PROBE_EVERY) << 1 | 1;
             // Whoever came between tries it too, or has had it ejected anew.
             let _ = self.out.compare_exchange(word, next, Relaxed, Relaxed);

@@ -20,6 +20,7 @@ use crate::messages::note::ProtocolNote;
 use crate::messages::wkt::{self, Any};
 
 mod affinity;
+mod balancing;
 pub mod cluster;
 pub mod endpoints;
 pub mod listener;

@@ -30,6 +30,7 @@ fn a_cluster(name: &str, port: u16) -> Cluster {
         tls: None,
         proxy_protocol: None,
         resilience: Default::default(),
+        balancing: Default::default(),
     }
 }
 

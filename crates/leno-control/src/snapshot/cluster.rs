@@ -20,5 +20,6 @@ pub(super) fn build(view: &View<'_>, name: &ClusterName) -> Option<Cluster> {
         tls: view.tls_of(&name.service, port.name.as_deref()),
         proxy_protocol: port.proxy_protocol,
         resilience: policy.resilience.clone(),
+        balancing: policy.balancing.clone(),
     })
 }

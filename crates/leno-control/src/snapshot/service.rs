@@ -12,11 +12,11 @@ use leno_model::name::ServiceName;
 use leno_model::resource::reference::ParentRef;
 use leno_model::resource::service::{ServicePort, ServiceSpec, TargetPort};
 use leno_model::resource::traffic_policy::TrafficPolicySpec;
-use leno_model::snapshot::{Affinity, BalancePolicy, ProxyProtocol, Resilience, Retry};
+use leno_model::snapshot::{Affinity, BalancePolicy, Balancing, ProxyProtocol, Resilience, Retry};
 use leno_registry::Registered;
 
 use super::name::DEFAULT_PORT;
-use super::{Caller, affinity, resilience, retry};
+use super::{Caller, affinity, balancing, resilience, retry};
 use crate::merge::Entry;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,6 +57,7 @@ enum Target {
 pub(crate) struct Policy {
     pub(crate) balance: BalancePolicy,
     pub(crate) affinity: Affinity,
+    pub(crate) balancing: Balancing,
     pub(crate) connect_timeout: Duration,
     pub(crate) idle_timeout: Duration,
     /// As the policy says it, without a default.
@@ -246,6 +247,7 @@ impl Policy {
         Self {
             balance: balancer.map(|balancer| balancer.policy).unwrap_or_default(),
             affinity: balancer.map(affinity::of).unwrap_or_default(),
+            balancing: balancer.map(balancing::of).unwrap_or_default(),
             connect_timeout: time(spec.and_then(|spec| spec.connect_timeout)).unwrap_or(CONNECT_TIMEOUT),
             idle_timeout: time(spec.and_then(|spec| spec.idle_timeout)).unwrap_or(IDLE_TIMEOUT),
             idle_timeout_written: time(spec.and_then(|spec| spec.idle_timeout)),

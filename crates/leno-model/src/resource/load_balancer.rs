@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::duration::GatewayDuration;
+use super::number::{Aggression, Percent, Share, TableSize};
 use crate::snapshot::BalancePolicy;
 
 /// How an endpoint is chosen.
@@ -24,6 +25,37 @@ pub struct LoadBalancer {
     /// other endpoints come and go, and whatever the policy is, which chooses for the first. Default: nothing binds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionSpec>,
+    /// Percentage of the instances that must be able to take requests. Where fewer are, because their probes fail or they
+    /// were ejected, all of them get requests again: the few that are left would not stand the load of all, and what looks
+    /// ill may be well. Instances that drain or have the weight 0 count nowhere. 0 is never: where no instance is able,
+    /// requests are refused with `no_healthy_endpoint`. No more than 71 has an effect, because up to 28 of 100 may be out
+    /// before it is asked (as with Envoy, whose default is 50). Default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub panic_threshold: Option<Percent>,
+    /// Gives instances that are new, and those whose probe passes again, a small share of requests first and the whole of
+    /// it in the end. Instances that are there when a proxy first asks for the service have theirs at once. Default: all
+    /// have theirs at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<SlowStartSpec>,
+    /// Places in the table of `maglev`: a prime, 101 to 655357. More places make shares more even, and take 2 bytes each.
+    /// Default 65537.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_size: Option<TableSize>,
+}
+
+/// How instances that are new come to their share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct SlowStartSpec {
+    /// How long it takes, 1s to 1h.
+    pub window: GatewayDuration,
+    /// How fast the share grows, 0.1 to 10: it is the part of the window that is over to the power of 1 / this. 1 is evenly;
+    /// more is faster in the beginning, less is slower. Default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aggression: Option<Aggression>,
+    /// Percentage of its share that an instance begins with, 1 to 100. Default 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_weight_share: Option<Share>,
 }
 
 /// Where requests name the endpoint of their session: one of `cookie` and `header`. What stands there is a number made from

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 macro_rules! ranged {
     ($(#[$doc:meta])* $name:ident($int:ty) $min:literal ..= $max:literal, $what:literal) => {
@@ -102,6 +102,10 @@ ranged! {
     PerSecond(u32) 0..=10_000, "number per second"
 }
 ranged! {
+    /// How many places a table has, 101 to 655,357.
+    TableSize(u32) 101..=655_357, "size of a table"
+}
+ranged! {
     /// An HTTP status that may be tried again, 400 to 599.
     RetryCode(u16) 400..=599, "status to retry"
 }
@@ -112,6 +116,66 @@ ranged! {
 ranged! {
     /// An endpoint's share of traffic relative to the others, 0 to 10,000.
     EndpointWeight(u32) 0..=10_000, "weight"
+}
+
+/// How fast a share grows, 0.1 to 10; kept in hundredths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Aggression(u32);
+
+impl Aggression {
+    const MIN: f64 = 0.1;
+    const MAX: f64 = 10.0;
+
+    /// The number in hundredths.
+    pub fn hundredths(self) -> u32 {
+        self.0
+    }
+}
+
+impl Serialize for Aggression {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.is_multiple_of(100) {
+            return serializer.serialize_u32(self.0 / 100);
+        }
+        serializer.serialize_f64(f64::from(self.0) / 100.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Aggression {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Aggression;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number from 0.1 to 10")
+            }
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Aggression, E> {
+                if (Aggression::MIN..=Aggression::MAX).contains(&value) {
+                    return Ok(Aggression((value * 100.0).round() as u32));
+                }
+                Err(E::custom(format_args!("out of range: {value} (an aggression is 0.1 to 10)")))
+            }
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Aggression, E> {
+                self.visit_f64(value as f64)
+            }
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Aggression, E> {
+                self.visit_f64(value as f64)
+            }
+        }
+        deserializer.deserialize_f64(Visitor)
+    }
+}
+
+impl JsonSchema for Aggression {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Aggression".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "number", "minimum": 0.1, "maximum": 10 })
+    }
 }
 
 fn ranged<'de, D: Deserializer<'de>>(deserializer: D, what: &'static str, min: i64, max: i64) -> Result<i64, D::Error> {

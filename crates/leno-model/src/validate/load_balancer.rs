@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use super::traffic_policy::range;
 use super::{Check, filter, text};
 use crate::fault::FaultClass;
 use crate::resource::duration::GatewayDuration;
 use crate::resource::load_balancer::{HashCookieSpec, HashKeySpec, LoadBalancer, SessionSpec};
+use crate::resource::number::TableSize;
 use crate::snapshot::BalancePolicy;
 
 const KEYS_MAX: usize = 8;
@@ -44,6 +46,30 @@ pub(super) fn check(check: &mut Check<'_, '_>, at: &str, balancer: &LoadBalancer
     if let Some(session) = &balancer.session {
         self::session(check, &format!("{at}.session"), session, &balancer.hash);
     }
+    if let Some(slow_start) = &balancer.slow_start {
+        let window = Some(slow_start.window);
+        range(check, &format!("{at}.slowStart.window"), window, Duration::from_secs(1), Duration::from_secs(3600));
+    }
+    if let Some(size) = balancer.table_size {
+        table_size(check, &format!("{at}.tableSize"), balancer.policy, size.get());
+    }
+}
+
+fn table_size(check: &mut Check<'_, '_>, at: &str, policy: BalancePolicy, size: u32) {
+    if policy != BalancePolicy::Maglev {
+        let fix = "write `policy: maglev`, or remove `tableSize`";
+        check.error(FaultClass::UnusedField, at, "the policy has no table", fix);
+    }
+    if !is_prime(size) {
+        // The greatest size that may be written is a prime.
+        let next = (size..=TableSize::MAX).find(|size| is_prime(*size)).unwrap_or(TableSize::MAX);
+        let message = format!("{size} is no prime, and only with one each instance can have every place");
+        check.error(FaultClass::OutOfRange, at, message, format!("write {next}"));
+    }
+}
+
+fn is_prime(number: u32) -> bool {
+    number > 1 && (2..).take_while(|n| n * n <= number).all(|n| !number.is_multiple_of(n))
 }
 
 fn session(check: &mut Check<'_, '_>, at: &str, session: &SessionSpec, hash: &[HashKeySpec]) {

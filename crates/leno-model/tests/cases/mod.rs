@@ -906,6 +906,9 @@ fn of_policies() -> Vec<Case> {
         let text = with(&format!("  loadBalancer: {{policy: maglev, hash: [{keys}]}}"));
         case(class, &format!("spec.loadBalancer.hash{path}"), fix, text)
     };
+    let balancer = |class, path: &str, fix, fields: &str| {
+        case(class, &format!("spec.loadBalancer.{path}"), fix, with(&format!("  loadBalancer: {{{fields}}}")))
+    };
     let session = |class, path: &str, fix, session: &str| {
         let text = with(&format!("  loadBalancer: {{session: {session}}}"));
         case(class, &format!("spec.loadBalancer.session{path}"), fix, text)
@@ -973,6 +976,15 @@ fn of_policies() -> Vec<Case> {
             "another name",
             with("  loadBalancer: {policy: maglev, hash: [{cookie: {name: a}}], session: {cookie: {name: ¦a}}}"),
         ),
+        balancer(OutOfRange, "panicThreshold", "0 to 100", "panicThreshold: ¦101"),
+        balancer(MissingField, "slowStart.window", "add `window:`", "slowStart: ¦{aggression: 2}"),
+        balancer(OutOfRange, "slowStart.window", "from 1s to 1h", "slowStart: {window: ¦2h}"),
+        balancer(OutOfRange, "slowStart.aggression", "0.1 to 10", "slowStart: {window: 1m, aggression: ¦0}"),
+        balancer(WrongType, "slowStart.aggression", "from 0.1 to 10", "slowStart: {window: 1m, aggression: ¦fast}"),
+        balancer(OutOfRange, "slowStart.minWeightShare", "1 to 100", "slowStart: {window: 1m, minWeightShare: ¦0}"),
+        balancer(UnusedField, "tableSize", "policy: maglev", "tableSize: ¦65537"),
+        balancer(OutOfRange, "tableSize", "write 1009", "policy: maglev, hash: [{query: a}], tableSize: ¦1000"),
+        balancer(OutOfRange, "tableSize", "101 to 655357", "policy: maglev, hash: [{query: a}], tableSize: ¦7"),
         case(OutOfRange, "spec.connectTimeout", "from 1ms to 10m", with("  connectTimeout: ¦1h")),
         case(OutOfRange, "spec.idleTimeout", "from 1s to 24h", with("  idleTimeout: ¦1ms")),
         case(InvalidDuration, "spec.requestTimeout", "500ms", with("  requestTimeout: ¦soon")),

@@ -8,7 +8,7 @@ pub struct LeastRequest;
 
 impl Balance for LeastRequest {
     fn pick(&self, set: &Set, ask: &mut Ask<'_>) -> Option<usize> {
-        set.better_of_two(ask, 0.0, |set, slot, _| set.occupancy(slot))
+        set.better_of_two(ask, 0.0, |set, slot, now| set.occupancy(slot, now))
     }
 }
 

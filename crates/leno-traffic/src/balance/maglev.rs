@@ -11,10 +11,10 @@ use std::collections::BinaryHeap;
 
 use super::{Ask, Balance, Set, mix};
 
-/// Places in the table, a prime: Envoy's default.
+/// Places in the table where nobody says how many, a prime: Envoy's default.
 const PLACES: usize = 65_537;
 
-/// The most members that have places; whoever comes behind them takes nothing while one of them is there.
+/// The most members that have places, if those are more; whoever comes behind them takes nothing while one of them is there.
 const MEMBERS_MAX: usize = 65_535;
 
 /// Stands in a place that nobody has taken yet.
@@ -45,21 +45,22 @@ impl Maglev {
         if set.slots.is_empty() {
             return Self { places: Box::default() };
         }
+        let size = set.table_size.map_or(PLACES, |size| size as usize);
         let members = &set.slots[..set.slots.len().min(MEMBERS_MAX)];
-        let mut turns: Vec<Turn> = members.iter().map(|slot| Turn::new(slot.key)).collect();
-        // Times in units that a weight of 2^32 - 1 still divides well, and that 65,537 turns of a weight of 1 do not exceed.
-        let due = |slot: usize, taken: u64| ((taken + 1) << 44) / u64::from(members[slot].weight);
-        let mut heap: BinaryHeap<Reverse<(u64, usize)>> =
+        let mut turns: Vec<Turn> = members.iter().map(|slot| Turn::new(slot.key, size)).collect();
+        // Times in units that a weight of 2^32 - 1 still divides well; a million turns of a weight of 1 are more than 64 bits.
+        let due = |slot: usize, taken: u64| (u128::from(taken + 1) << 44) / u128::from(members[slot].weight);
+        let mut heap: BinaryHeap<Reverse<(u128, usize)>> =
             (0..members.len()).map(|slot| Reverse((due(slot, 0), slot))).collect();
-        let mut places = vec![FREE; PLACES];
-        for _ in 0..PLACES {
+        let mut places = vec![FREE; size];
+        for _ in 0..size {
             let Some(Reverse((_, slot))) = heap.pop() else { break };
             let turn = &mut turns[slot];
             while places[turn.next] != FREE {
-                turn.step();
+                turn.step(size);
             }
             places[turn.next] = slot as u16;
-            turn.step();
+            turn.step(size);
             turn.taken += 1;
             heap.push(Reverse((due(slot, turn.taken), slot)));
         }
@@ -72,9 +73,9 @@ impl Balance for Maglev {
         let Some(hash) = ask.hash else { return set.draw(ask, None) };
         // Who was tried already: other places of the same key, so that its second choice is always the same too.
         for attempt in 0..ATTEMPTS {
-            let place = if attempt == 0 { hash } else { mix(hash, attempt) } % PLACES as u64;
+            let place = if attempt == 0 { hash } else { mix(hash, attempt) } % self.places.len().max(1) as u64;
             let slot = usize::from(*self.places.get(place as usize)?);
-            if !set.is_excluded(slot, ask) {
+            if set.takes(slot, ask) {
                 return Some(slot);
             }
         }
@@ -85,26 +86,26 @@ impl Balance for Maglev {
 // === impl Turn ===
 
 impl Turn {
-    fn new(key: u64) -> Self {
-        let places = PLACES as u64;
+    fn new(key: u64, size: usize) -> Self {
+        let places = size as u64;
         let (next, skip) = (mix(key, 0) % places, mix(key, 1) % (places - 1) + 1);
         Self { next: next as usize, skip: skip as usize, taken: 0 }
     }
 
-    fn step(&mut self) {
-        self.next = (self.next + self.skip) % PLACES;
+    fn step(&mut self, size: usize) {
+        self.next = (self.next + self.skip) % size;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use leno_model::snapshot::BalancePolicy;
+    use leno_model::snapshot::{BalancePolicy, Balancing};
 
     use super::super::suite::{members, moved_keys};
     use super::*;
 
     fn shares(weights: &[u32]) -> Vec<usize> {
-        let table = Maglev::new(&Set::new(&members(weights)));
+        let table = Maglev::new(&Set::of(members(weights).iter().enumerate(), &Balancing::default()));
         let mut counts = vec![0; weights.len()];
         table.places.iter().for_each(|slot| counts[usize::from(*slot)] += 1);
         counts
@@ -122,6 +123,17 @@ mod tests {
                 let wanted = PLACES as f64 * part / 8.0;
                 assert!((*count as f64 - wanted).abs() <= 2.0, "{weights:?}: {counts:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_table_has_as_many_places_as_it_is_to_have() {
+        for size in [101, 655_357] {
+            let balancing = Balancing { table_size: Some(size), ..Balancing::default() };
+            let table = Maglev::new(&Set::of(members(&[10_000, 10_000, 1]).iter().enumerate(), &balancing));
+            let counts = [0, 1, 2].map(|slot| table.places.iter().filter(|place| **place == slot).count());
+            assert_eq!((table.places.len(), counts[2]), (size as usize, size as usize / 20_001));
+            assert!(counts[0].abs_diff(counts[1]) <= 1, "{counts:?}");
         }
     }
 

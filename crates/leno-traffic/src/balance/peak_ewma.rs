@@ -4,6 +4,7 @@
 //! two equal endpoints that differ by noise split 100 to 0 while load is low.
 
 use super::{Ask, Balance, Set};
+use crate::load::millis;
 
 /// Less than this part of a cost is noise.
 const MARGIN: f32 = 0.2;
@@ -14,8 +15,8 @@ pub struct PeakEwma;
 
 impl Balance for PeakEwma {
     fn pick(&self, set: &Set, ask: &mut Ask<'_>) -> Option<usize> {
-        set.better_of_two(ask, MARGIN, |set, slot, now_ms| {
-            slot.load.expected_ns(now_ms, slot.load.open_requests()) * set.occupancy(slot)
+        set.better_of_two(ask, MARGIN, |set, slot, now| {
+            slot.load.expected_ns(millis(now), slot.load.open_requests()) * set.occupancy(slot, now)
         })
     }
 }

@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::{Ask, Balance, DRAWS_MAX, Set};
+use super::{Ask, Balance, Set};
 
 /// The longest round that weights may ask for; more members than that have one turn each at least.
 const ROUND_MAX: u64 = 4096;
@@ -45,9 +45,9 @@ impl RoundRobin {
 
 impl Balance for RoundRobin {
     fn pick(&self, set: &Set, ask: &mut Ask<'_>) -> Option<usize> {
-        for _ in 0..DRAWS_MAX {
+        for _ in 0..set.draws_max(ask.now) {
             let slot = self.next()?;
-            if !set.is_excluded(slot, ask) {
+            if set.takes(slot, ask) {
                 return Some(slot);
             }
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leno_model::seam;
+use leno_model::snapshot::SlowStart;
 
 use super::*;
 use crate::load::Outcome;
@@ -26,6 +27,9 @@ pub(super) fn members(weights: &[u32]) -> Vec<Member> {
         key: fastrand::Rng::with_seed(n as u64).u64(..),
         weight: *weight,
         eligible: true,
+        standby: false,
+        since: None,
+        priority: 0,
         load: Arc::new(Load::new()),
     };
     weights.iter().enumerate().map(member).collect()
@@ -289,5 +293,161 @@ fn when_all_are_out_none_is_picked() {
         let (picker, mut random) = (Picker::new(policy, &members, 5).watched(true), seeded(3));
         let mut ask = Ask { now: Duration::from_secs(1), random: &mut random, hash: Some(7), excluded: &[] };
         assert_eq!(picker.pick(&mut ask), None, "{policy:?}");
+    });
+}
+
+/// How often each member is picked by requests of different keys from one time to another, one in each millisecond.
+fn counts_between(picker: &Picker, members: usize, from: Duration, to: Duration) -> Vec<u32> {
+    let (mut counts, mut random) = (vec![0; members], seeded(29));
+    for ms in from.as_millis()..to.as_millis() {
+        let (now, hash) = (Duration::from_millis(ms as u64), Some(random.next_u64()));
+        let mut ask = Ask { now, random: &mut random, hash, excluded: &[] };
+        counts[picker.pick(&mut ask).expect("somebody can be picked")] += 1;
+    }
+    counts
+}
+
+#[test]
+fn one_that_is_new_comes_to_its_share_as_time_goes_by() {
+    let s = Duration::from_secs;
+    let slow_start = Some(SlowStart { window: s(100), aggression: 100, share_min: 10 });
+    let balancing = Balancing { slow_start, ..Balancing::default() };
+    for_each_policy(|policy| {
+        for (new, weights) in [(vec![3], [1, 1, 1, 1]), (vec![3], [1, 2, 3, 2]), (vec![1, 3], [1, 1, 1, 1])] {
+            let mut members = members(&weights);
+            new.iter().for_each(|new| members[*new].since = Some(s(1000)));
+            let picker = Picker::tuned(policy, &balancing, &members, 5);
+            for (from, part) in [(1000, 0.1), (1050, 0.55), (1100, 1.0), (5000, 1.0)] {
+                let counts = counts_between(&picker, 4, s(from), s(from + 10));
+                let part = |member| if new.contains(&member) { part } else { 1.0 };
+                let parts: Vec<f64> = (0..4).map(|member| f64::from(weights[member]) * part(member)).collect();
+                let share = |of: f64, all: &[f64]| of / all.iter().sum::<f64>();
+                let counted: Vec<f64> = counts.iter().map(|count| f64::from(*count)).collect();
+                for (got, wanted) in counted.iter().zip(&parts) {
+                    let (got, wanted) = (share(*got, &counted), share(*wanted, &parts));
+                    assert!((got - wanted).abs() < 0.04, "{policy:?} {weights:?} {new:?} at {from}: {counts:?}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn when_all_are_new_the_older_ones_do_not_wait_for_the_younger() {
+    let s = Duration::from_secs;
+    let slow_start = Some(SlowStart { window: s(100), aggression: 100, share_min: 1 });
+    let balancing = Balancing { slow_start, ..Balancing::default() };
+    for_each_policy(|policy| {
+        let mut members = members(&[1, 1, 1]);
+        for (member, since) in members.iter_mut().zip([1000, 1000, 1040]) {
+            member.since = Some(s(since));
+        }
+        let counts = counts_between(&Picker::tuned(policy, &balancing, &members, 5), 3, s(1050), s(1060));
+        let part = f64::from(counts[2]) / f64::from(counts[0] + counts[1]) * 2.0;
+        assert!((0.18..0.38).contains(&part), "{policy:?}: 15 of 55 seconds: {counts:?}");
+    });
+}
+
+#[test]
+fn a_key_moves_to_one_that_is_new_once_and_to_nobody_else() {
+    let s = Duration::from_secs;
+    let slow_start = Some(SlowStart { window: s(100), aggression: 100, share_min: 10 });
+    let balancing = Balancing { slow_start, ..Balancing::default() };
+    for policy in [BalancePolicy::RingHash, BalancePolicy::Maglev] {
+        let mut members = members(&[1; 5]);
+        members[4].since = Some(s(1000));
+        let (picker, mut random) = (Picker::tuned(policy, &balancing, &members, 5), seeded(3));
+        let mut moved = 0;
+        for key in 0..500_u64 {
+            let mut met = Vec::new();
+            for at in 1000..1101 {
+                let mut ask = Ask { now: s(at), random: &mut random, hash: Some(mix(key, 7)), excluded: &[] };
+                met.push(picker.pick(&mut ask).unwrap());
+            }
+            met.dedup();
+            assert!(met.len() == 1 || met.len() == 2 && met[1] == 4, "{policy:?}: {met:?}");
+            moved += usize::from(met.len() == 2);
+        }
+        assert!((40..140).contains(&moved), "{policy:?}: nine tenths of a fifth of 500: {moved}");
+    }
+}
+
+#[test]
+fn in_panic_all_get_requests_as_if_they_were_able_and_only_then() {
+    let (s, balancing) = (Duration::from_secs, Balancing { panic_threshold: 50, ..Balancing::default() });
+    for_each_policy(|policy| {
+        let mut members = members(&[1, 1, 1, 1]);
+        for ill in [1, 2] {
+            (members[ill].eligible, members[ill].standby) = (false, true);
+        }
+        let calm = Picker::tuned(policy, &balancing, &members, 5);
+        assert_shares(&counts_between(&calm, 4, s(0), s(10)), &[1, 0, 0, 1], 0.03, &format!("{policy:?}"));
+        (members[3].eligible, members[3].standby) = (false, true);
+        let panicking = Picker::tuned(policy, &balancing, &members, 5);
+        assert_shares(&counts_between(&panicking, 4, s(0), s(20)), &[1; 4], 0.04, &format!("{policy:?}"));
+        assert_eq!((panicking.eligible(), panicking.can_take(1, s(0))), (4, true), "{policy:?}");
+        assert_eq!((calm.eligible(), calm.can_take(1, s(0))), (2, false), "{policy:?}");
+    });
+}
+
+#[test]
+fn panic_begins_with_an_ejection_and_ends_when_enough_are_back() {
+    let (s, balancing) = (Duration::from_secs, Balancing { panic_threshold: 50, ..Balancing::default() });
+    for_each_policy(|policy| {
+        let members = members(&[1, 1, 1, 1]);
+        let picker = Picker::tuned(policy, &balancing, &members, 5).watched(true);
+        [0, 1].iter().for_each(|out: &usize| members[*out].load.put_out(s(100)));
+        assert_shares(&counts_between(&picker, 4, s(1), s(11)), &[0, 0, 1, 1], 0.03, &format!("{policy:?}"));
+        members[2].load.put_out(s(60));
+        let before = picker.pick(&mut Ask { now: s(20), random: &mut seeded(1), hash: None, excluded: &[] });
+        assert!(before.is_some());
+        assert_shares(&counts_between(&picker, 4, s(20), s(40)), &[1; 4], 0.04, &format!("{policy:?}"));
+        assert!(picker.seen(s(40)).all(|seen| seen.panics && seen.crew.able == 1), "{policy:?}");
+        members[2].load.take_in();
+        assert_shares(&counts_between(&picker, 4, s(41), s(51)), &[0, 0, 1, 1], 0.03, &format!("{policy:?}"));
+    });
+}
+
+#[test]
+fn without_a_threshold_those_who_are_not_able_get_nothing_even_when_nobody_is() {
+    for_each_policy(|policy| {
+        let mut members = members(&[1, 1]);
+        members.iter_mut().for_each(|member| (member.eligible, member.standby) = (false, true));
+        assert_eq!(counts(policy, &members, &[], 100), [0, 0], "{policy:?}");
+    });
+}
+
+#[test]
+fn a_lesser_priority_gets_what_those_before_it_cannot_take() {
+    let s = Duration::from_secs;
+    for_each_policy(|policy| {
+        let mut members = members(&[1; 6]);
+        members[3..].iter_mut().for_each(|member| member.priority = 7);
+        let picker = Picker::new(policy, &members, 5).watched(true);
+        let shares = |from: u64, wanted: &[u32; 6]| {
+            assert_shares(&counts_between(&picker, 6, s(from), s(from + 20)), wanted, 0.04, &format!("{policy:?}"));
+        };
+        shares(0, &[1, 1, 1, 0, 0, 0]);
+        members[0].load.put_out(s(1000));
+        // Two of three carry 93 of 100.
+        shares(20, &[0, 465, 465, 23, 23, 23]);
+        [1, 2].iter().for_each(|out: &usize| members[*out].load.put_out(s(1000)));
+        shares(40, &[0, 0, 0, 1, 1, 1]);
+        [1, 2].iter().for_each(|back: &usize| members[*back].load.take_in());
+        shares(60, &[0, 465, 465, 23, 23, 23]);
+    });
+}
+
+#[test]
+fn whoever_was_tried_in_every_priority_is_not_picked_again() {
+    for_each_policy(|policy| {
+        let mut members = members(&[1, 1, 1]);
+        (members[1].priority, members[2].priority) = (1, 2);
+        let picker = Picker::new(policy, &members, 5);
+        let pick = |excluded: &[usize]| {
+            picker.pick(&mut Ask { now: Duration::ZERO, random: &mut seeded(1), hash: Some(9), excluded })
+        };
+        let picks = [pick(&[]), pick(&[0]), pick(&[0, 1]), pick(&[0, 1, 2])];
+        assert_eq!(picks, [Some(0), Some(1), Some(2), None], "{policy:?}");
     });
 }

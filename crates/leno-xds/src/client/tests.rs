@@ -56,6 +56,7 @@ fn put(world: &World, name: &Name, port: u16) {
         tls: None,
         proxy_protocol: None,
         resilience: Default::default(),
+        balancing: Default::default(),
     };
     world.put(cluster::encode(&cluster, Dialect::Leno), Kind::Cluster);
 }

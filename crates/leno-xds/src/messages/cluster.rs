@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::core::{ConfigSource, Empty, Metadata, Percent, TypedExtensionConfig};
+use super::core::{ConfigSource, Empty, Metadata, Percent, RuntimeDouble, TypedExtensionConfig};
 use super::wkt::{Any, Duration};
 
 /// A cluster.
@@ -29,6 +29,8 @@ pub struct Cluster {
     pub common_lb_config: Option<CommonLbConfig>,
     #[prost(btree_map = "string, message", tag = "36")]
     pub typed_extension_protocol_options: BTreeMap<String, Any>,
+    #[prost(oneof = "LbConfig", tags = "37, 52, 56")]
+    pub lb_config: Option<LbConfig>,
     #[prost(message, optional, tag = "41")]
     pub load_balancing_policy: Option<LoadBalancingPolicy>,
 }
@@ -157,6 +159,56 @@ pub struct OutlierDetection {
 pub struct CommonLbConfig {
     #[prost(message, optional, tag = "1")]
     pub healthy_panic_threshold: Option<Percent>,
+}
+
+/// Options of the policy that has a number.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum LbConfig {
+    #[prost(message, tag = "37")]
+    LeastRequest(LeastRequestLbConfig),
+    #[prost(message, tag = "52")]
+    Maglev(MaglevLbConfig),
+    #[prost(message, tag = "56")]
+    RoundRobin(RoundRobinLbConfig),
+}
+
+/// Options of least request.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LeastRequestLbConfig {
+    #[prost(message, optional, tag = "3")]
+    pub slow_start_config: Option<SlowStartConfig>,
+}
+
+/// Options of round robin.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RoundRobinLbConfig {
+    #[prost(message, optional, tag = "1")]
+    pub slow_start_config: Option<SlowStartConfig>,
+}
+
+/// Options of Maglev.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct MaglevLbConfig {
+    #[prost(message, optional, tag = "1")]
+    pub table_size: Option<u64>,
+}
+
+/// How endpoints that are new come to their share; the same message under `config.cluster` and `load_balancing_policies`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SlowStartConfig {
+    #[prost(message, optional, tag = "1")]
+    pub slow_start_window: Option<Duration>,
+    #[prost(message, optional, tag = "2")]
+    pub aggression: Option<RuntimeDouble>,
+    #[prost(message, optional, tag = "3")]
+    pub min_weight_percent: Option<Percent>,
+}
+
+/// `envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LeastRequest {
+    #[prost(message, optional, tag = "3")]
+    pub slow_start_config: Option<SlowStartConfig>,
 }
 
 /// Balancing policies in order of preference: the first that the receiver knows is used.

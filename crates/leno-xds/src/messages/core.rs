@@ -211,6 +211,15 @@ pub struct Percent {
     pub value: f64,
 }
 
+/// A number that Envoy looks for under a name while it runs.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RuntimeDouble {
+    #[prost(double, tag = "1")]
+    pub default_value: f64,
+    #[prost(string, tag = "2")]
+    pub runtime_key: String,
+}
+
 /// A text or bytes from somewhere.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct DataSource {

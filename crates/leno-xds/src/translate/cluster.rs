@@ -5,20 +5,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use leno_model::instance::Protocol;
 use leno_model::name::ServiceName;
-use leno_model::snapshot::{BalancePolicy, Cluster, ProxyProtocol, Resilience, UpstreamTls};
+use leno_model::snapshot::{BalancePolicy, Balancing, Cluster, ProxyProtocol, Resilience, UpstreamTls};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Dialect, TranslateError, by_ads, duration_of, exact_of, exact_text, note, protocol_of, resilience, service_in_name,
-    service_of, unusable, with_note,
+    Dialect, TranslateError, balancing, by_ads, duration_of, exact_of, exact_text, note, protocol_of, resilience,
+    service_in_name, service_of, unusable, with_note,
 };
 use crate::messages::cluster::{
-    Cluster as EnvoyCluster, ClusterDiscoveryType, CommonHttpProtocolOptions, CommonLbConfig, DiscoveryType,
-    EdsClusterConfig, ExplicitHttpConfig, HttpProtocolOptions, LbPolicy, LoadBalancingPolicy, Policy, ProtocolConfig,
-    RingHash, UpstreamProtocolOptions, UseDownstreamHttpConfig, WrrLocality,
+    Cluster as EnvoyCluster, ClusterDiscoveryType, CommonHttpProtocolOptions, DiscoveryType, EdsClusterConfig,
+    ExplicitHttpConfig, HttpProtocolOptions, LbPolicy, LoadBalancingPolicy, Policy, ProtocolConfig, RingHash,
+    UpstreamProtocolOptions, UseDownstreamHttpConfig, WrrLocality,
 };
-use crate::messages::core::{Empty, Percent, TypedExtensionConfig, TypedStruct};
+use crate::messages::core::{Empty, TypedExtensionConfig, TypedStruct};
 use crate::messages::note::{ClusterNote, ProtocolNote};
 use crate::messages::urls;
 use crate::messages::wkt::Any;
@@ -47,6 +47,8 @@ struct Exact {
     proxy_protocol: Option<ProxyProtocol>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     resilience: Option<Resilience>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    balancing: Option<Balancing>,
 }
 
 /// Encodes a cluster for subscribers of one dialect.
@@ -61,7 +63,7 @@ pub fn decode(body: &Bytes) -> Result<Cluster, TranslateError> {
 
 /// A cluster as Envoy's message.
 pub fn to_envoy(cluster: &Cluster, dialect: Dialect) -> EnvoyCluster {
-    let (lb_policy, load_balancing_policy) = balance_to(cluster.balance, dialect);
+    let (lb_policy, load_balancing_policy) = balance_to(cluster, dialect);
     let mut message = EnvoyCluster {
         name: cluster.name.to_string(),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())),
@@ -73,6 +75,7 @@ pub fn to_envoy(cluster: &Cluster, dialect: Dialect) -> EnvoyCluster {
         ..EnvoyCluster::default()
     };
     resilience::write(&cluster.resilience, dialect, &mut message);
+    balancing::write(cluster.balance, &cluster.balancing, dialect, &mut message);
     if let Some(options) = http_options(cluster) {
         let options = Any::pack(urls::HTTP_PROTOCOL_OPTIONS, &options);
         message.typed_extension_protocol_options.insert(HTTP_OPTIONS.to_owned(), options);
@@ -83,13 +86,8 @@ pub fn to_envoy(cluster: &Cluster, dialect: Dialect) -> EnvoyCluster {
         message.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into()));
         message.eds_cluster_config = None;
     }
-    match dialect {
-        Dialect::Leno => message.metadata = with_note(urls::CLUSTER_NOTE, &note_of(cluster, &message)),
-        // Envoy's default balances over endpoints that are known to be ill when half of them are.
-        Dialect::Envoy { .. } => {
-            message.common_lb_config = Some(CommonLbConfig { healthy_panic_threshold: Some(Percent { value: 0.0 }) });
-        }
-        Dialect::Grpc => {}
+    if dialect == Dialect::Leno {
+        message.metadata = with_note(urls::CLUSTER_NOTE, &note_of(cluster, &message));
     }
     message
 }
@@ -108,6 +106,7 @@ pub fn from_envoy(message: EnvoyCluster) -> Result<Cluster, TranslateError> {
         cluster.tls = exact.tls;
         cluster.proxy_protocol = exact.proxy_protocol;
         cluster.resilience = exact.resilience.unwrap_or(cluster.resilience);
+        cluster.balancing = exact.balancing.unwrap_or(cluster.balancing);
     }
     Ok(cluster)
 }
@@ -121,8 +120,10 @@ fn note_of(cluster: &Cluster, message: &EnvoyCluster) -> ClusterNote {
         idle_timeout: idle.then_some(cluster.idle_timeout),
         tls: cluster.tls.clone(),
         proxy_protocol: cluster.proxy_protocol,
-        resilience: (plain.map(|plain| plain.resilience).as_ref() != Some(&cluster.resilience))
+        resilience: (plain.as_ref().map(|plain| &plain.resilience) != Some(&cluster.resilience))
             .then(|| cluster.resilience.clone()),
+        balancing: (plain.as_ref().map(|plain| &plain.balancing) != Some(&cluster.balancing))
+            .then(|| cluster.balancing.clone()),
     };
     ClusterNote {
         service: cluster.service.to_string(),
@@ -162,6 +163,7 @@ fn plain(message: EnvoyCluster) -> Result<Cluster, TranslateError> {
         tls: None,
         proxy_protocol: None,
         resilience: resilience::read(&message)?,
+        balancing: balancing::read(&message)?,
         name: message.name.into(),
     })
 }
@@ -205,7 +207,8 @@ fn protocol_from(options: Option<&HttpProtocolOptions>) -> Protocol {
 }
 
 /// The policy by number, for whoever reads no lists, and the list: ours first, then one that the subscriber knows.
-fn balance_to(balance: BalancePolicy, dialect: Dialect) -> (LbPolicy, Option<LoadBalancingPolicy>) {
+fn balance_to(cluster: &Cluster, dialect: Dialect) -> (LbPolicy, Option<LoadBalancingPolicy>) {
+    let balance = cluster.balance;
     let (number, url) = match balance {
         BalancePolicy::PeakEwma | BalancePolicy::LeastRequest => (LbPolicy::LeastRequest, urls::LEAST_REQUEST),
         BalancePolicy::RoundRobin => (LbPolicy::RoundRobin, urls::ROUND_ROBIN),
@@ -228,7 +231,7 @@ fn balance_to(balance: BalancePolicy, dialect: Dialect) -> (LbPolicy, Option<Loa
         let in_turn = policy(urls::WRR_LOCALITY, &WrrLocality { endpoint_picking_policy: Some(in_turn) });
         return (LbPolicy::RoundRobin, Some(policies(ours.into_iter().chain(theirs).chain([in_turn]))));
     }
-    (number, ours.map(|ours| policies([ours, policy(url, &Empty {})])))
+    (number, ours.map(|ours| policies([ours, policy(url, &balancing::least_request(&cluster.balancing))])))
 }
 
 fn balance_from(message: &EnvoyCluster) -> Result<BalancePolicy, TranslateError> {

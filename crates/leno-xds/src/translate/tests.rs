@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use super::{Dialect, cluster, endpoints, listener, route};
 use crate::messages::route::{Action as EnvoyAction, HashPolicySpecifier, PathSpecifier, RetryPolicy};
 
-const ENVOY: Dialect = Dialect::Envoy { bind: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+pub(super) const ENVOY: Dialect = Dialect::Envoy { bind: IpAddr::V4(Ipv4Addr::LOCALHOST) };
 
 /// Names and values with the characters that mean something to one side or the other.
 fn text() -> impl Strategy<Value = Name> {
@@ -247,6 +247,13 @@ fn retry_budget() -> impl Strategy<Value = RetryBudget> {
     })
 }
 
+fn balancing() -> impl Strategy<Value = Balancing> {
+    let slow_start = (weird_duration(), any::<u32>(), any::<u32>());
+    let slow_start = slow_start.prop_map(|(window, aggression, share_min)| SlowStart { window, aggression, share_min });
+    (any::<u32>(), option::of(slow_start), option::of(any::<u32>()))
+        .prop_map(|(panic_threshold, slow_start, table_size)| Balancing { panic_threshold, slow_start, table_size })
+}
+
 fn breaker() -> impl Strategy<Value = Breaker> {
     let when = || option::of(any::<u32>());
     let times = (weird_duration(), weird_duration(), weird_duration());
@@ -292,7 +299,7 @@ fn a_cluster() -> impl Strategy<Value = Cluster> {
     let balance = prop::sample::select(vec![PeakEwma, LeastRequest, RoundRobin, Random, RingHash, Maglev]);
     let times = (weird_duration(), weird_duration());
     let proxy_protocol = option::of(prop::sample::select(vec![ProxyProtocol::V1, ProxyProtocol::V2]));
-    let begin = (option::of(upstream_tls()), proxy_protocol, resilience());
+    let begin = (option::of(upstream_tls()), proxy_protocol, resilience(), balancing());
     ("[a-z.:@]{1,12}", service(), any::<u16>(), protocol(), balance, times, begin).prop_map(
         |(
             name,
@@ -301,7 +308,7 @@ fn a_cluster() -> impl Strategy<Value = Cluster> {
             protocol,
             balance,
             (connect_timeout, idle_timeout),
-            (tls, proxy_protocol, resilience),
+            (tls, proxy_protocol, resilience, balancing),
         )| Cluster {
             name: name.into(),
             service,
@@ -313,6 +320,7 @@ fn a_cluster() -> impl Strategy<Value = Cluster> {
             tls,
             proxy_protocol,
             resilience,
+            balancing,
         },
     )
 }
@@ -563,7 +571,7 @@ fn grpc_gets_only_what_it_does_not_refuse() {
 }
 
 /// A cluster as people declare it.
-fn usual_cluster(resilience: Resilience) -> Cluster {
+pub(super) fn usual_cluster(resilience: Resilience) -> Cluster {
     Cluster {
         name: "cart.shop.mesh:8080".into(),
         service: ServiceName::new("shop", "cart").unwrap(),
@@ -575,6 +583,7 @@ fn usual_cluster(resilience: Resilience) -> Cluster {
         tls: None,
         proxy_protocol: None,
         resilience,
+        balancing: Default::default(),
     }
 }
 

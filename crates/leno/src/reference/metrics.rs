@@ -62,7 +62,8 @@ fn proxy() -> String {
     leno_proxy::Commands::new(1).0.measure(&registry);
     let (lookup, tables) = leno_proxy::tables();
     tables.swap(guarded());
-    leno_proxy::resilience::measure(&registry, lookup);
+    leno_proxy::resilience::measure(&registry, lookup.clone());
+    leno_proxy::balancing::measure(&registry, lookup, Default::default);
     drop(leno_proxy::udp::Udp::new(1, &registry));
     drop(leno_proxy::InFront::new(Vec::new(), &registry));
     let edge = |protocol| {
@@ -87,7 +88,7 @@ fn guarded() -> Table {
     });
     let cluster = json!({
         "name": "cart", "service": "cart.shop", "port": 80, "protocol": "tcp", "balance": "random",
-        "connect_timeout": time, "idle_timeout": time,
+        "connect_timeout": time, "idle_timeout": time, "balancing": { "panic_threshold": 50 },
         "resilience": {
             "limits": { "requests": 1 },
             "ejection": { "slow_after": time, "window": time, "requests_min": 1, "base_time": time, "time_max": time, "share_max": 1 },

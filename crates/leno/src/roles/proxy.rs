@@ -255,6 +255,8 @@ async fn start(
     supervision.iter().for_each(|supervision| supervision.remember(&held));
     let (lookup, tables) = lookup::tables();
     leno_proxy::resilience::measure(&metrics, lookup.clone());
+    let time = clock.clone();
+    leno_proxy::balancing::measure(&metrics, lookup.clone(), move || time.monotonic());
     let source = Peer::from(args.service.clone());
     let access = access_log(&args)?;
     access.iter().for_each(|access| access.register(&metrics));

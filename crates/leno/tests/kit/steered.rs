@@ -51,7 +51,7 @@ pub struct Front {
     outbound: SocketAddr,
     admin: SocketAddr,
     mesh: Mesh,
-    _processes: Vec<Process>,
+    processes: Vec<Process>,
 }
 
 /// What is called: a version of HTTP, or gRPC.
@@ -166,12 +166,17 @@ impl Front {
         let (outbound, admin) = (free_address(), free_address());
         processes.extend(carts.into_iter().map(|cart| mesh.sidecar("cart.shop", cart)));
         processes.push(mesh.caller_with(outbound, "front", &["--admin-listen", &admin.to_string()]));
-        Self { outbound, admin, mesh, _processes: processes }
+        Self { outbound, admin, mesh, processes }
     }
 
     /// Where its callers ask.
     pub fn outbound(&self) -> SocketAddr {
         self.outbound
+    }
+
+    /// Has one more instance.
+    pub fn join(&mut self, cart: &Steered) {
+        self.processes.push(self.mesh.sidecar("cart.shop", cart.address));
     }
 
     /// Has another policy in force.

@@ -1,0 +1,25 @@
+//! What balancing does beside choosing by its policy, as a policy says it, with defaults.
+
+use leno_model::resource::load_balancer::{LoadBalancer, SlowStartSpec};
+use leno_model::resource::number::{Aggression, Percent, Share, TableSize};
+use leno_model::snapshot::{Balancing, SlowStart};
+
+/// In hundredths.
+const AGGRESSION: u32 = 100;
+const SHARE_MIN: u32 = 10;
+
+pub(super) fn of(balancer: &LoadBalancer) -> Balancing {
+    Balancing {
+        panic_threshold: balancer.panic_threshold.map_or(0, Percent::get),
+        slow_start: balancer.slow_start.as_ref().map(slow_start),
+        table_size: balancer.table_size.map(TableSize::get),
+    }
+}
+
+fn slow_start(written: &SlowStartSpec) -> SlowStart {
+    SlowStart {
+        window: written.window.0,
+        aggression: written.aggression.map_or(AGGRESSION, Aggression::hundredths),
+        share_min: written.min_weight_share.map_or(SHARE_MIN, Share::get),
+    }
+}

@@ -1,0 +1,237 @@
+//! The members of a cluster in groups, one of which a request is for: by priority, and among those who are in panic.
+//!
+//! ```text
+//! members ─ priorities ─┬─ able ones ──────────► policy
+//!                       └─ all of them, in panic ► policy
+//! ```
+//!
+//! Where members cannot be left out for a while, who is able is known when the table is built, and a pick finds its group
+//! by one comparison. Where they can, shares of priorities are found anew by whoever picks when they are older than
+//! [`JUDGED_EVERY`]: a walk over the members, too dear for each pick, and soon enough. In between, a pick that finds nobody
+//! in its priority goes to the next one that has somebody.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use leno_model::snapshot::{BalancePolicy, Balancing};
+
+use super::{Ask, Balance, Member, POLICIES, PeakEwma, Set, Slot, mix};
+use crate::priority::{Crew, PRIORITIES_MAX, Split};
+use crate::window::millis;
+
+/// How long it is believed who is able.
+const JUDGED_EVERY: u64 = 10;
+
+/// Sets the choice of a priority apart from the one of a member, where one key decides both.
+const PRIORITY_OF_KEY: u64 = 0x7072_696f;
+
+/// A policy with the members of one cluster.
+pub struct Picker {
+    /// The first comes first; at least one.
+    priorities: Box<[Priority]>,
+    panic_threshold: u32,
+    /// By what was known when it was made.
+    split: Split,
+    /// Whether members may be left out for a while.
+    is_watched: bool,
+    /// Then, where there are shares to know.
+    judged: Option<Judged>,
+}
+
+/// Members that are used together.
+struct Priority {
+    members: u32,
+    able: Group,
+    /// Those too that are not able; where there is a panic threshold.
+    all: Option<Group>,
+}
+
+/// A policy with members.
+struct Group {
+    set: Set,
+    balance: Box<dyn Balance>,
+}
+
+/// How requests are shared among priorities, and since when that is known.
+#[derive(Default)]
+struct Judged {
+    /// In milliseconds, and one more.
+    at: AtomicU64,
+    split: AtomicU64,
+}
+
+/// A priority as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Its share of requests, in percent.
+    pub share: u8,
+    /// Members, and those that are able.
+    pub crew: Crew,
+    /// Whether all its members are used, able or not.
+    pub panics: bool,
+}
+
+// === impl Picker ===
+
+impl Picker {
+    /// Prepares picks among `members`. The seed (any random bits) keeps proxies from starting with the same endpoint.
+    pub fn new(policy: BalancePolicy, members: &[Member], seed: u64) -> Self {
+        Self::tuned(policy, &Balancing::default(), members, seed)
+    }
+
+    /// Prepares picks among `members` as `balancing` says.
+    pub fn tuned(policy: BalancePolicy, balancing: &Balancing, members: &[Member], seed: u64) -> Self {
+        let mut by_priority: BTreeMap<u32, Vec<(usize, &Member)>> = BTreeMap::new();
+        for (index, member) in members.iter().enumerate().filter(|(_, member)| member.counts()) {
+            by_priority.entry(member.priority).or_default().push((index, member));
+        }
+        let mut groups: Vec<Vec<(usize, &Member)>> = by_priority.into_values().collect();
+        if groups.len() > PRIORITIES_MAX {
+            let last = groups.split_off(PRIORITIES_MAX - 1);
+            groups.push(last.into_iter().flatten().collect());
+        }
+        groups.resize_with(groups.len().max(1), Vec::new);
+        let priorities = groups.into_iter().map(|group| Priority::new(policy, balancing, &group, seed));
+        let mut picker = Self {
+            priorities: priorities.collect(),
+            panic_threshold: balancing.panic_threshold,
+            split: Split::FIRST,
+            is_watched: false,
+            judged: None,
+        };
+        picker.split = picker.judge(|priority| priority.crew(None));
+        picker
+    }
+
+    /// Leaves those out for a while that were ejected.
+    #[must_use]
+    pub fn watched(mut self, is_watched: bool) -> Self {
+        self.is_watched = is_watched;
+        self.priorities.iter_mut().for_each(|priority| priority.able.set.is_watched = is_watched);
+        let is_split = self.priorities.len() > 1 || self.panic_threshold > 0;
+        self.judged = (is_watched && is_split).then(Judged::default);
+        self
+    }
+
+    /// The index of a member; none when no member is eligible, or all that are were excluded.
+    pub fn pick(&self, ask: &mut Ask<'_>) -> Option<usize> {
+        let split = self.split(ask.now);
+        let (hash, random) = (ask.hash, &mut ask.random);
+        let first = split.draw(|| hash.map_or_else(|| random.next_u64(), |hash| mix(hash, PRIORITY_OF_KEY)));
+        let pick = |at: usize, ask: &mut Ask<'_>| self.priorities.get(at)?.group(split.panics(at)).pick(ask);
+        let slot = pick(first, ask).or_else(|| {
+            let mut others = (0..self.priorities.len()).filter(|at| *at != first);
+            others.find_map(|at| pick(at, ask))
+        })?;
+        if self.is_watched {
+            slot.load.picked(ask.now);
+        }
+        Some(slot.member)
+    }
+
+    /// Whether this member can be picked now, whatever the policy would pick.
+    pub fn can_take(&self, member: usize, now: Duration) -> bool {
+        let split = self.split(now);
+        self.priorities.iter().enumerate().any(|(at, priority)| priority.group(split.panics(at)).set.has(member, now))
+    }
+
+    /// Picks this member, which can be picked now.
+    pub fn take(&self, member: usize, now: Duration) {
+        let mut sets = self.priorities.iter().map(|priority| &priority.able.set);
+        if self.is_watched
+            && let Some(slot) = sets.find_map(|set| set.slot_of(member))
+        {
+            slot.load.picked(now);
+        }
+    }
+
+    /// How many members can be picked.
+    pub fn eligible(&self) -> usize {
+        let count = |(at, priority): (usize, &Priority)| priority.group(self.split.panics(at)).set.slots.len();
+        self.priorities.iter().enumerate().map(count).sum()
+    }
+
+    /// Each priority as it is.
+    pub fn seen(&self, now: Duration) -> impl Iterator<Item = Seen> {
+        let split = self.judge(|priority| priority.crew(Some(now)));
+        let seen = move |(at, priority): (usize, &Priority)| Seen {
+            share: split.share(at),
+            crew: priority.crew(Some(now)),
+            panics: split.panics(at),
+        };
+        self.priorities.iter().enumerate().map(seen)
+    }
+
+    fn split(&self, now: Duration) -> Split {
+        let Some(judged) = &self.judged else { return self.split };
+        let (now_ms, at) = (millis(now) + 1, judged.at.load(Relaxed));
+        if at != 0 && now_ms.saturating_sub(at) < JUDGED_EVERY {
+            return Split::unpack(judged.split.load(Relaxed));
+        }
+        let split = self.judge(|priority| priority.crew(Some(now)));
+        judged.split.store(split.pack(), Relaxed);
+        judged.at.store(now_ms, Relaxed);
+        split
+    }
+
+    fn judge(&self, crew: impl Fn(&Priority) -> Crew) -> Split {
+        let mut crews = [Crew::default(); PRIORITIES_MAX];
+        crews.iter_mut().zip(&self.priorities).for_each(|(of, priority)| *of = crew(priority));
+        Split::new(&crews[..self.priorities.len().min(PRIORITIES_MAX)], self.panic_threshold)
+    }
+}
+
+impl fmt::Debug for Picker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Picker").field("eligible", &self.eligible()).finish_non_exhaustive()
+    }
+}
+
+// === impl Priority ===
+
+impl Priority {
+    fn new(policy: BalancePolicy, balancing: &Balancing, members: &[(usize, &Member)], seed: u64) -> Self {
+        let able = members.iter().filter(|(_, member)| member.eligible).copied();
+        let all = (balancing.panic_threshold > 0).then(|| Group::new(policy, balancing, members.iter().copied(), seed));
+        Self { members: members.len() as u32, able: Group::new(policy, balancing, able, seed), all }
+    }
+
+    fn group(&self, panics: bool) -> &Group {
+        self.all.as_ref().filter(|_| panics).unwrap_or(&self.able)
+    }
+
+    /// Who there is; with a time, those that are out then are not able.
+    fn crew(&self, now: Option<Duration>) -> Crew {
+        let set = &self.able.set;
+        let able = match now.filter(|_| set.is_watched) {
+            Some(now) => set.slots.iter().filter(|slot| !slot.load.is_out(now)).count(),
+            None => set.slots.len(),
+        };
+        Crew { members: self.members, able: able as u32 }
+    }
+}
+
+// === impl Group ===
+
+impl Group {
+    fn new<'m>(
+        policy: BalancePolicy,
+        balancing: &Balancing,
+        members: impl Iterator<Item = (usize, &'m Member)>,
+        seed: u64,
+    ) -> Self {
+        let set = Set::of(members, balancing);
+        let make = POLICIES.iter().find(|(name, _)| *name == policy).map(|(_, make)| make);
+        let balance = make.map_or_else(|| Box::new(PeakEwma) as Box<dyn Balance>, |make| make(&set, seed));
+        Self { set, balance }
+    }
+
+    fn pick(&self, ask: &mut Ask<'_>) -> Option<&Slot> {
+        if self.set.slots.is_empty() || self.set.is_used_up(ask) {
+            return None;
+        }
+        self.balance.pick(&self.set, ask).map(|slot| &self.set.slots[slot])
+    }
+}

@@ -1,0 +1,153 @@
+//! What balancing does beside choosing by its policy: `healthy_panic_threshold`, `slow_start_config`, `table_size`.
+//!
+//! Envoy has slow start with round robin and least request alone; peak EWMA is least request to it. With other policies it
+//! stands in leno's note. Where Envoy is told nothing of panic its threshold is 50, so that it is always told.
+
+use leno_model::snapshot::{BalancePolicy, Balancing, SlowStart};
+
+use super::{Dialect, TranslateError, duration_of};
+use crate::messages::cluster::{
+    Cluster, CommonLbConfig, LbConfig, LeastRequest, LeastRequestLbConfig, MaglevLbConfig, RoundRobinLbConfig,
+    SlowStartConfig,
+};
+use crate::messages::core::{Percent, RuntimeDouble};
+
+/// Envoy refuses a number that may change at runtime without the name under which it is looked for.
+const AGGRESSION_KEY: &str = "leno.mesh.slow_start.aggression";
+
+/// Envoy's defaults.
+const AGGRESSION: f64 = 1.0;
+const SHARE_MIN: f64 = 10.0;
+
+/// Says it in a message.
+pub(super) fn write(balance: BalancePolicy, balancing: &Balancing, dialect: Dialect, message: &mut Cluster) {
+    let told = match dialect {
+        Dialect::Envoy { .. } => true,
+        Dialect::Leno => balancing.panic_threshold > 0,
+        Dialect::Grpc => false,
+    };
+    if told {
+        let threshold = Percent { value: balancing.panic_threshold.into() };
+        message.common_lb_config = Some(CommonLbConfig { healthy_panic_threshold: Some(threshold) });
+    }
+    if dialect == Dialect::Grpc {
+        return;
+    }
+    let slow_start_config = balancing.slow_start.map(slow_start_to);
+    message.lb_config = match balance {
+        BalancePolicy::RoundRobin => {
+            slow_start_config.map(|config| LbConfig::RoundRobin(RoundRobinLbConfig { slow_start_config: Some(config) }))
+        }
+        BalancePolicy::PeakEwma | BalancePolicy::LeastRequest => {
+            let config = |config| LbConfig::LeastRequest(LeastRequestLbConfig { slow_start_config: Some(config) });
+            slow_start_config.map(config)
+        }
+        BalancePolicy::Maglev => {
+            let config = |size: u32| LbConfig::Maglev(MaglevLbConfig { table_size: Some(size.into()) });
+            balancing.table_size.map(config)
+        }
+        BalancePolicy::Random | BalancePolicy::RingHash => None,
+    };
+}
+
+/// The options of least request, for those who take policies from a list.
+pub(super) fn least_request(balancing: &Balancing) -> LeastRequest {
+    LeastRequest { slow_start_config: balancing.slow_start.map(slow_start_to) }
+}
+
+/// What a message says to whoever does not read notes.
+pub(super) fn read(message: &Cluster) -> Result<Balancing, TranslateError> {
+    let threshold = message.common_lb_config.and_then(|config| config.healthy_panic_threshold);
+    let (slow_start, table_size) = match &message.lb_config {
+        Some(LbConfig::RoundRobin(config)) => (config.slow_start_config.clone(), None),
+        Some(LbConfig::LeastRequest(config)) => (config.slow_start_config.clone(), None),
+        Some(LbConfig::Maglev(config)) => (None, config.table_size),
+        None => (None, None),
+    };
+    Ok(Balancing {
+        // A number beyond the range is taken to its end.
+        panic_threshold: threshold.map_or(0, |percent| percent.value.clamp(0.0, 100.0).round() as u32),
+        slow_start: slow_start.map(slow_start_from).transpose()?.flatten(),
+        table_size: table_size.and_then(|size| size.try_into().ok()),
+    })
+}
+
+fn slow_start_to(slow_start: SlowStart) -> SlowStartConfig {
+    let aggression = f64::from(slow_start.aggression) / 100.0;
+    SlowStartConfig {
+        slow_start_window: Some(slow_start.window.into()),
+        aggression: Some(RuntimeDouble { default_value: aggression, runtime_key: AGGRESSION_KEY.to_owned() }),
+        min_weight_percent: Some(Percent { value: slow_start.share_min.into() }),
+    }
+}
+
+fn slow_start_from(config: SlowStartConfig) -> Result<Option<SlowStart>, TranslateError> {
+    let Some(window) = config.slow_start_window else { return Ok(None) };
+    let aggression = config.aggression.map_or(AGGRESSION, |aggression| aggression.default_value);
+    let share_min = config.min_weight_percent.map_or(SHARE_MIN, |percent| percent.value);
+    Ok(Some(SlowStart {
+        window: duration_of("slow_start_config.slow_start_window", window)?,
+        aggression: (aggression * 100.0).round().max(1.0) as u32,
+        share_min: share_min.clamp(0.0, 100.0).round() as u32,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::tests::{ENVOY, usual_cluster};
+    use super::super::{Dialect, cluster};
+    use super::*;
+
+    fn slow_start() -> Option<SlowStart> {
+        Some(SlowStart { window: Duration::from_secs(60), aggression: 150, share_min: 5 })
+    }
+
+    /// What is read of what Envoy is told, and whether leno's proxies are told more.
+    fn told(balance: BalancePolicy, balancing: Balancing) -> (Balancing, bool) {
+        let cluster = leno_model::snapshot::Cluster { balance, balancing, ..usual_cluster(Default::default()) };
+        let body = cluster::encode(&cluster, Dialect::Leno).body;
+        assert_eq!(cluster::decode(&body).unwrap(), cluster);
+        let read = cluster::from_envoy(cluster::to_envoy(&cluster, ENVOY)).unwrap().balancing;
+        (read, body.windows(12).any(|window| window == b"\"balancing\":"))
+    }
+
+    #[test]
+    fn slow_start_panic_and_the_size_of_a_table_stand_under_envoys_names() {
+        use BalancePolicy::*;
+        let both = Balancing { panic_threshold: 40, slow_start: slow_start(), table_size: None };
+        for balance in [PeakEwma, LeastRequest, RoundRobin] {
+            assert_eq!(told(balance, both.clone()), (both.clone(), false), "{balance:?}");
+        }
+        let table = Balancing { panic_threshold: 1, slow_start: None, table_size: Some(101) };
+        assert_eq!(told(Maglev, table.clone()), (table, false));
+    }
+
+    #[test]
+    fn slow_start_of_other_policies_is_told_to_lenos_proxies_alone() {
+        use BalancePolicy::*;
+        for balance in [Random, RingHash, Maglev] {
+            let slow = Balancing { slow_start: slow_start(), ..Balancing::default() };
+            assert_eq!(told(balance, slow), (Balancing::default(), true), "{balance:?}");
+        }
+    }
+
+    #[test]
+    fn envoy_is_told_that_nobody_panics_and_others_that_share_its_messages_nothing() {
+        let cluster = usual_cluster(Default::default());
+        let config = cluster::to_envoy(&cluster, ENVOY).common_lb_config;
+        assert_eq!(config.and_then(|config| config.healthy_panic_threshold), Some(Percent { value: 0.0 }));
+        for dialect in [Dialect::Leno, Dialect::Grpc] {
+            assert_eq!(cluster::to_envoy(&cluster, dialect).common_lb_config, None);
+        }
+    }
+
+    #[test]
+    fn what_another_server_leaves_out_is_what_envoy_takes_it_for() {
+        let config = SlowStartConfig { slow_start_window: Some(Duration::from_secs(9).into()), ..Default::default() };
+        let read = slow_start_from(config).unwrap().unwrap();
+        assert_eq!((read.window.as_secs(), read.aggression, read.share_min), (9, 100, 10));
+        assert_eq!(slow_start_from(SlowStartConfig::default()).unwrap(), None);
+    }
+}
