@@ -1,4 +1,5 @@
-//! The tours of the README and of the edge: every command, in its order, in one shell, with the built binary.
+//! What documents show: every command of the tours of README and edge, in its order, in one shell, with the built binary; and
+//! every resource.
 
 #![allow(clippy::unwrap_used)]
 
@@ -67,10 +68,45 @@ fn every_command_at_the_edge_succeeds() {
 }
 
 #[test]
+fn every_resource_of_the_documents_has_no_faults() {
+    let (place, mut checked) = (leno(), 0);
+    for (name, text) in documents() {
+        for (number, block) in text.split("```yaml\n").skip(1).enumerate() {
+            let block = block.split_once("```").expect("a block ends").0;
+            let file = place.path(&format!("{name}-{number}.yaml"));
+            std::fs::write(&file, whole(block)).unwrap();
+            let ran = place.run(&["check", "-f", file.to_str().unwrap()]);
+            assert_eq!(ran.status, 0, "{name}.md, block {number}: {}", ran.err);
+            checked += 1;
+        }
+    }
+    assert!(checked >= 8, "{checked} blocks");
+}
+
+#[test]
 fn a_tour_is_shell_blocks_alone() {
     let script = commands(README);
     assert!(script.contains("leno server") && script.contains("leno rollback 1"), "{script}");
     assert!(!script.contains("```") && !script.contains("Ten minutes"), "{script}");
+}
+
+/// The documents that users read, by name.
+fn documents() -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let pages = files.filter(|file| file.extension().is_some_and(|extension| extension == "md"));
+    let name = |file: &Path| file.file_stem().unwrap().to_string_lossy().into_owned();
+    pages.map(|file| (name(&file), std::fs::read_to_string(&file).unwrap())).collect()
+}
+
+/// A block with what a document leaves out because the one before it said so: all above the fields of a policy.
+fn whole(block: &str) -> String {
+    let header = "apiVersion: leno.mesh/v1\nkind: TrafficPolicy\nmetadata: {name: cart, namespace: shop}\n";
+    match block.split_whitespace().next() {
+        Some("apiVersion:") => block.to_owned(),
+        Some("spec:") => format!("{header}{block}"),
+        _ => format!("{header}spec:\n  targetRefs: [{{name: cart}}]\n{block}"),
+    }
 }
 
 const README: &str = include_str!("../../../README.md");
