@@ -1,6 +1,6 @@
 //! A client for one keep-alive HTTP/1.1 connection, and an origin that answers its name.
 //!
-//! Just enough for talking to admin interfaces and for counting who answered: blocking, GET only, bodies by length or in chunks. Tools do not use leno's own
+//! Just enough for talking to admin interfaces and for counting who answered: blocking, without bodies of requests, bodies by length or in chunks. Tools do not use leno's own
 //! engine, or both would agree on the same mistake.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -49,7 +49,13 @@ impl Client {
 
     /// Asks for a path and reads the whole answer.
     pub(crate) fn get(&mut self, path: &str) -> Result<Answer> {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.host);
+        self.ask("GET", path)
+    }
+
+    /// Asks for a path by a method, without a body, and reads the whole answer.
+    pub(crate) fn ask(&mut self, method: &str, path: &str) -> Result<Answer> {
+        let length = if method == "GET" { "" } else { "Content-Length: 0\r\n" };
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n{length}\r\n", self.host);
         self.stream.get_mut().write_all(request.as_bytes())?;
         let head = self.head()?;
         let status = head.first().and_then(|line| line.split(' ').nth(1)).and_then(|status| status.parse().ok());

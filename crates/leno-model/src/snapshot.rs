@@ -25,7 +25,7 @@ mod retry;
 pub use affinity::{Affinity, Cookie, HashKey, HashSource, Session};
 pub use balancing::{Balancing, SlowStart};
 pub use resilience::{Breaker, Ejection, Limits, Queue, Resilience};
-pub use retry::{IDEMPOTENT, Retry, RetryBudget, RetryOn};
+pub use retry::{Hedge, IDEMPOTENT, Retry, RetryBudget, RetryOn, SAFE};
 
 /// A name in a snapshot.
 pub type Name = Arc<str>;

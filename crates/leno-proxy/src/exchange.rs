@@ -15,8 +15,10 @@
 mod admission;
 mod affinity;
 mod answer;
+mod deadline;
 mod forward;
 mod forwarded;
+mod hedge;
 mod retry;
 
 use std::net::SocketAddr;
@@ -163,28 +165,13 @@ impl<'a> Exchange<'a> {
             bond: None,
             passed: cluster.resilience.pass(cluster, || self.worker.now())?,
         };
+        // Before anybody is asked, so that nobody is blamed for what came too late.
+        plan.in_time()?;
         let _entered = cluster.resilience.enter(cluster, plan.time_left()).await?;
         filter::change_request(&rule.rule.filters, &mut self.head, matched.prefix_len);
         filter::change_request(&target.filters, &mut self.head, matched.prefix_len);
         self.prepare_payload(rule, target, cluster);
         plan.bond = target.affinity.as_ref().map(|affinity| self.bond(affinity, cluster));
         self.forward(&plan).await
-    }
-}
-
-// === impl Plan ===
-
-impl Plan<'_> {
-    /// Whether there is time left: what is sent now would be cut off else.
-    fn in_time(&self) -> Result<(), Failure> {
-        match self.deadline {
-            Some((at, limit)) if Instant::now() >= at => Err(Failure::Timeout(limit)),
-            _ => Ok(()),
-        }
-    }
-
-    /// How long the request may take yet.
-    fn time_left(&self) -> Option<Duration> {
-        self.deadline.map(|(at, _)| at.saturating_duration_since(Instant::now()))
     }
 }

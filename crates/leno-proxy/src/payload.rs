@@ -40,6 +40,8 @@ pub(crate) struct Kept {
     bytes: usize,
     /// Whether `passed` is all that has passed.
     whole: bool,
+    /// Whether that is all there is.
+    ended: bool,
 }
 
 /// One sending of what is kept.
@@ -56,7 +58,7 @@ impl Payload {
         match body.length() {
             BodyLength::Empty => Self::Empty,
             length if again => {
-                let kept = Kept { rest: body, length, passed: SmallVec::new(), bytes: 0, whole: true };
+                let kept = Kept { rest: body, length, passed: SmallVec::new(), bytes: 0, whole: true, ended: false };
                 Self::Again(Rc::new(RefCell::new(kept)))
             }
             _ => Self::Once(body),
@@ -80,7 +82,25 @@ impl Payload {
         }
     }
 
-    /// The body, from its beginning. Of several only the last one may be read.
+    /// Whether several may send it at once.
+    pub(crate) fn is_held(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Again(kept) => kept.borrow().whole && kept.borrow().ended,
+            Self::Once(_) | Self::Gone => false,
+        }
+    }
+
+    /// For one of several who send it, the first of whom may begin before it is held. What can be sent once goes with it.
+    pub(crate) fn share(&mut self) -> Self {
+        match self {
+            Self::Empty => Self::Empty,
+            Self::Again(kept) => Self::Again(kept.clone()),
+            Self::Once(_) | Self::Gone => std::mem::replace(self, Self::Gone),
+        }
+    }
+
+    /// The body, from its beginning. Of several only the last one may be read, unless it is held.
     pub(crate) fn take(&mut self) -> Body {
         match self {
             Self::Empty | Self::Gone => Body::empty(),
@@ -93,10 +113,10 @@ impl Payload {
         }
     }
 
-    /// There will be no other try: what passed is let go, what still comes is not kept.
+    /// There will be no other try: what still comes is not kept, and what passed is let go once it is sent.
     pub(crate) fn settle(&mut self) {
         if let Self::Again(kept) = std::mem::replace(self, Self::Gone) {
-            kept.borrow_mut().forget();
+            kept.borrow_mut().whole = false;
         }
     }
 }
@@ -132,6 +152,13 @@ impl Source for Sending {
             this.next += 1;
             return Poll::Ready(Some(Ok(frame.clone())));
         }
+        if !kept.whole && Rc::strong_count(&this.kept) == 1 {
+            // Nobody else will read it.
+            (kept.passed, this.next) = (SmallVec::new(), 0);
+        }
+        if kept.ended {
+            return Poll::Ready(None);
+        }
         let polled = kept.rest.poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) if kept.whole => {
@@ -140,6 +167,7 @@ impl Source for Sending {
             }
             // What the client broke off cannot be sent to anybody.
             Poll::Ready(Some(Err(_))) => kept.forget(),
+            Poll::Ready(None) => kept.ended = true,
             _ => {}
         }
         polled
@@ -195,6 +223,37 @@ mod tests {
                 assert_eq!(read(&mut payload.take(), usize::MAX).await.len(), pieces * size);
                 assert!(!payload.is_there());
             }
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn what_is_settled_while_it_is_sent_again_is_sent_whole() {
+        leno_runtime::threads::control(async {
+            let mut payload = Payload::new(Body::stream(Pieces(4, 1)), true);
+            assert_eq!(read(&mut payload.take(), 3).await, [3, 2, 1]);
+            let mut again = payload.take();
+            assert_eq!(read(&mut again, 1).await, [3]);
+            payload.settle();
+            assert_eq!(read(&mut again, 9).await, [2, 1, 0]);
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn what_is_held_is_sent_by_several_at_once() {
+        leno_runtime::threads::control(async {
+            let mut payload = Payload::new(Body::stream(Pieces(3, 1)), true);
+            let mut first = payload.share().take();
+            assert_eq!(read(&mut first, 3).await, [2, 1, 0]);
+            assert!(!payload.is_held(), "its end has not come");
+            assert!(read(&mut first, 1).await.is_empty());
+            assert!(payload.is_held());
+            let (mut second, mut third) = (payload.share().take(), payload.share().take());
+            assert_eq!(read(&mut second, 1).await, [2]);
+            assert_eq!(read(&mut third, 9).await, [2, 1, 0]);
+            payload.settle();
+            assert_eq!(read(&mut second, 9).await, [1, 0]);
         })
         .unwrap();
     }

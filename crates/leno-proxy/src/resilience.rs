@@ -32,6 +32,9 @@ pub struct State {
     pub(crate) newcomers: Newcomers,
     requests: Bulkhead,
     retries: Bulkhead,
+    /// Tries beside those that are waited for, and those whose answer was the first.
+    hedges: AtomicU64,
+    hedges_first: AtomicU64,
     /// By [`Cause`].
     ejections: [AtomicU64; CAUSES.len()],
     /// Taken by the control thread alone, when it builds a table.
@@ -122,6 +125,23 @@ impl Resilience {
             return held.is_some();
         }
         true
+    }
+
+    /// Counts a try beside one that is waited for.
+    pub(crate) fn count_hedge(&self) {
+        self.state.hedges.fetch_add(1, Relaxed);
+    }
+
+    /// Counts the answer of one of several tries.
+    pub(crate) fn count_answered(&self, is_hedge: bool) {
+        if is_hedge {
+            self.state.hedges_first.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// How many tries there were beside others, and how many of them were answered first.
+    fn hedges(&self) -> (u64, u64) {
+        (self.state.hedges.load(Relaxed), self.state.hedges_first.load(Relaxed))
     }
 
     async fn wait(&self, cluster: &Cluster, max: u32, left: Option<Duration>) -> Result<Entered<'_>, Failure> {

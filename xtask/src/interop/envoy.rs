@@ -1,11 +1,13 @@
 //! Envoy and what it makes of changes: which versions it holds, what it refused, and where its traffic goes.
 //!
-//! One scenario, two drivers: `files` is the twin without leno, `control_plane` is `leno server`. Balancing by key comes first, where the driver can say it. Then
+//! One scenario, two drivers: `files` is the twin without leno, `control_plane` is `leno server`. Balancing by key comes first, then
+//! retries, deadlines and hedges, where the driver can say them. Then
 //! fifty changes of weights, endpoints and routes; after each Envoy holds what it was given, has refused nothing, and its traffic is where the weights say. Then
 //! one resource that it must refuse, which changes nothing.
 
 mod control_plane;
 mod files;
+mod retries;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -50,6 +52,8 @@ trait Driver {
     fn is_taken(&self, state: &State, origins: &Origins, before: &Held, now: &Held) -> Result<bool>;
     /// Sends all traffic to the origins `a` and `b`, by the parameter `user` of the query; false where it cannot say that.
     fn apply_keys(&self, origins: &Origins) -> Result<bool>;
+    /// Sends all traffic to these ports, in turn and under a policy whose `spec` this is; false where it cannot say that.
+    fn apply_policy(&self, ports: &[u16], spec: Value) -> Result<bool>;
     /// Puts a resource in force that Envoy must refuse.
     fn apply_bad(&self) -> Result<()>;
     /// Whether the refusal has reached the driver; an error says what it knows instead.
@@ -107,6 +111,14 @@ fn run(folder: &Path, driver: &dyn Driver) -> Result<Counts> {
         match keeps_keys(&envoy, driver) {
             Ok(()) => counts.passed += 1,
             Err(error) => counts.fail(format!("envoy: balancing by key: {error:#}")),
+        }
+    }
+    match retries::judge(&envoy, driver) {
+        Ok(false) => {}
+        Ok(true) => (counts.passed, wanted) = (counts.passed + 1, wanted + 1),
+        Err(error) => {
+            wanted += 1;
+            counts.fail(format!("envoy: retries, deadlines and hedges: {error:#}"));
         }
     }
     for change in 1..=CHANGES {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use leno_model::resource::http_route::HttpRetry;
 use leno_model::resource::number::{Attempts, RetryCode};
 use leno_model::resource::retry;
-use leno_model::snapshot::{IDEMPOTENT, Retry, RetryBudget};
+use leno_model::resource::traffic_policy::TrafficPolicySpec;
+use leno_model::snapshot::{Hedge, IDEMPOTENT, Retry, RetryBudget, SAFE};
 
 const BACKOFF: Duration = Duration::from_millis(25);
 /// The longest wait is as many times the shortest one, as in Envoy.
@@ -15,8 +16,35 @@ const ROUTE_BACKOFF_MAX: Duration = Duration::from_secs(10);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
 const BUDGET: RetryBudget = RetryBudget { percent: 20, min_per_second: 3, window: Duration::from_secs(10) };
 
+/// What a policy says of it.
+pub(super) fn of_policy(spec: &TrafficPolicySpec) -> Option<Retry> {
+    with_hedge(spec.retry.as_ref().map(of), spec.hedge.as_ref().map(hedge))
+}
+
+/// What a route says comes in place of the policy's retries; a route has no word for hedges.
+pub(super) fn of_rule(written: Option<&HttpRetry>, policy: Option<Retry>) -> Option<Retry> {
+    match written {
+        Some(written) => with_hedge(Some(of_route(written)), policy.and_then(|policy| policy.hedge)),
+        None => policy,
+    }
+}
+
+/// A hedge without retries has nothing tried again.
+fn with_hedge(retry: Option<Retry>, hedge: Option<Hedge>) -> Option<Retry> {
+    let alone = || hedge.is_some().then(|| Retry { attempts: 0, ..Retry::default() });
+    retry.or_else(alone).map(|retry| Retry { hedge, ..retry })
+}
+
+fn hedge(written: &retry::Hedge) -> Hedge {
+    let methods = match &written.methods {
+        Some(methods) => methods.iter().map(|method| method.as_str().into()).collect(),
+        None => SAFE.map(Into::into).to_vec(),
+    };
+    Hedge { delay: written.delay.0, attempts: written.attempts.map_or(1, |attempts| attempts.get()), methods }
+}
+
 /// As a policy has it: never what is unsafe unless its method is named.
-pub(super) fn of_policy(written: &retry::Retry) -> Retry {
+fn of(written: &retry::Retry) -> Retry {
     let backoff = written.backoff.map_or(BACKOFF, |backoff| backoff.0);
     let longest = || if backoff.is_zero() { BACKOFF * BACKOFF_FACTOR } else { backoff * BACKOFF_FACTOR };
     let mut on = written.on.clone();
@@ -33,11 +61,12 @@ pub(super) fn of_policy(written: &retry::Retry) -> Retry {
         backoff,
         backoff_max: written.max_backoff.map_or_else(longest, |longest| longest.0).max(backoff),
         retry_after_max: written.max_retry_after.map_or(RETRY_AFTER_MAX, |longest| longest.0),
+        hedge: None,
     }
 }
 
 /// As a route has it: the Gateway API asks for answers of these statuses, whatever the method, which the rule can match.
-pub(super) fn of_route(written: &HttpRetry) -> Retry {
+fn of_route(written: &HttpRetry) -> Retry {
     Retry {
         attempts: attempts(written.attempts),
         codes: codes(&written.codes),
@@ -46,6 +75,7 @@ pub(super) fn of_route(written: &HttpRetry) -> Retry {
         backoff: written.backoff.map_or(BACKOFF, |backoff| backoff.0),
         backoff_max: ROUTE_BACKOFF_MAX,
         retry_after_max: RETRY_AFTER_MAX,
+        hedge: None,
     }
 }
 

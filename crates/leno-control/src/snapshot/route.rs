@@ -139,7 +139,7 @@ fn http_rule(view: &View<'_>, context: &Context<'_>, entry: &Entry, index: usize
         action,
         request_timeout: request_timeout(&timeouts, policy.as_ref()),
         try_timeout: try_timeout(&timeouts, policy.as_ref()),
-        retry: written.retry.as_ref().map(retry::of_route).or_else(|| policy.and_then(|policy| policy.retry)),
+        retry: retry::of_rule(written.retry.as_ref(), policy.and_then(|policy| policy.retry)),
     };
     let matches = if written.matches.is_empty() { &[HttpMatch::default()][..] } else { &written.matches };
     let sorted = matches.iter().enumerate().map(|(alternative, written)| {

@@ -253,7 +253,7 @@ impl Policy {
             idle_timeout_written: time(spec.and_then(|spec| spec.idle_timeout)),
             request_timeout: time(spec.and_then(|spec| spec.request_timeout)).filter(|time| !time.is_zero()),
             try_timeout: time(spec.and_then(|spec| spec.retry.as_ref()?.try_timeout)),
-            retry: spec.and_then(|spec| spec.retry.as_ref()).map(retry::of_policy),
+            retry: spec.and_then(retry::of_policy),
             resilience: spec.map(resilience::of).unwrap_or_default(),
         }
     }

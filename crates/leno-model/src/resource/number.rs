@@ -98,6 +98,10 @@ ranged! {
     QueueSize(u32) 1..=10_000, "size of a queue"
 }
 ranged! {
+    /// Tries beside the first, 1 to 4.
+    Hedges(u32) 1..=4, "number of attempts"
+}
+ranged! {
     /// How many in a second, 0 to 10,000.
     PerSecond(u32) 0..=10_000, "number per second"
 }

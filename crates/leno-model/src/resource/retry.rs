@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::duration::GatewayDuration;
-use super::number::{Attempts, PerSecond, Percent, RetryCode};
+use super::number::{Attempts, Hedges, PerSecond, Percent, RetryCode};
 use crate::snapshot::RetryOn;
 
 /// What is tried again. A request goes to an instance that it has not met first; its body is sent again as long as it has
@@ -60,4 +60,24 @@ pub struct RetryBudget {
     /// The time of which the share is taken, in whole seconds, 1s to 1m. Default 10s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<GatewayDuration>,
+}
+
+/// Has a request that waits for its answer sent to another instance too; the first answer wins, and the others are given up.
+/// That cuts off the slowest answers at the price of some requests more, which come out of the retry budget. An answer that
+/// `retry` names (`on`, `codes`), or a try that fails, does not win while another try is under way, and has the next one
+/// begin at once. Not hedged are requests whose body has not come whole or has more than 64 KiB, upgrades, and what a
+/// session binds to an instance. Envoy's `hedge_on_per_try_timeout`, gRPC's `hedgingPolicy`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Hedge {
+    /// How long a try is waited for before the next one is sent beside it, 1ms to 1m. About the time that 95 of 100 answers
+    /// need.
+    pub delay: GatewayDuration,
+    /// Tries beside the first, 1 to 4: as many as the budget has left and as there are instances. Default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<Hedges>,
+    /// Methods whose requests are hedged. Default `[GET, HEAD, OPTIONS, TRACE]`, which RFC 9110 calls safe: two instances may
+    /// act upon a request. Calls of gRPC are POSTs. 1 to 16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub methods: Option<Vec<String>>,
 }

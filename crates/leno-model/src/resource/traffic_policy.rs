@@ -7,7 +7,7 @@ use super::duration::GatewayDuration;
 use super::load_balancer::LoadBalancer;
 use super::reference::TargetRef;
 use super::resilience::{Breaker, Ejection, Limits};
-use super::retry::{Retry, RetryBudget};
+use super::retry::{Hedge, Retry, RetryBudget};
 
 /// How traffic to a service is balanced, bounded in time and retried. What a route says for itself comes first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -33,6 +33,9 @@ pub struct TrafficPolicySpec {
     /// What is tried again beyond what is always safe, where the route says nothing. Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+    /// When a request is sent to another instance too while it waits for its answer. Default never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedge: Option<Hedge>,
     /// How much is tried again at most, whatever asks for it. Default: a fifth of the requests of 10s, and three in a second
     /// in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]

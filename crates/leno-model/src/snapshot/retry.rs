@@ -28,6 +28,20 @@ pub struct Retry {
     /// The longest wait that an answer may ask for; zero has none asked.
     #[serde(default)]
     pub retry_after_max: Duration,
+    /// What is sent beside a try that is waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedge: Option<Hedge>,
+}
+
+/// Tries beside one that is waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hedge {
+    /// After so long.
+    pub delay: Duration,
+    /// So many at most.
+    pub attempts: u32,
+    /// Of requests of these methods.
+    pub methods: Vec<Name>,
 }
 
 /// A kind of failure that is tried again.
@@ -94,6 +108,7 @@ impl Default for Retry {
             backoff: Duration::from_millis(25),
             backoff_max: backoff_max(),
             retry_after_max: Duration::ZERO,
+            hedge: None,
         }
     }
 }
@@ -102,6 +117,8 @@ fn backoff_max() -> Duration {
     Duration::from_secs(10)
 }
 
+/// Methods that RFC 9110, section 9.2.1, calls safe.
+pub const SAFE: [&str; 4] = ["GET", "HEAD", "OPTIONS", "TRACE"];
 /// Methods of which RFC 9110, section 9.2.2, says that twice is as once.
 pub const IDEMPOTENT: [&str; 6] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
 

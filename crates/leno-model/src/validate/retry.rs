@@ -1,4 +1,4 @@
-//! Retries and their budget: what contradicts itself, and what nothing ever comes of.
+//! Retries, hedges and their budget: what contradicts itself, and what nothing ever comes of.
 
 use std::time::Duration;
 
@@ -13,6 +13,14 @@ pub(super) fn check(check: &mut Check<'_, '_>, spec: &TrafficPolicySpec) {
     if let Some(retry) = &spec.retry {
         check_retry(check, retry);
         check_try_timeout(check, retry, spec.request_timeout);
+    }
+    if let Some(hedge) = &spec.hedge {
+        let (ms, s) = (Duration::from_millis, Duration::from_secs);
+        range(check, "spec.hedge.delay", Some(hedge.delay), ms(1), s(60));
+        if let Some(methods) = &hedge.methods {
+            self::methods(check, "spec.hedge.methods", methods);
+        }
+        check_delay(check, spec, hedge.delay);
     }
     if let Some(budget) = &spec.retry_budget {
         check_budget(check, budget);
@@ -52,6 +60,18 @@ fn check_try_timeout(check: &mut Check<'_, '_>, retry: &Retry, whole: Option<Gat
         let message = format!("a try may take {one}, and the request with all its tries {whole}");
         let fix = format!("write less than {whole}, or raise `requestTimeout`");
         check.error(FaultClass::OutOfRange, "spec.retry.tryTimeout", message, fix);
+    }
+}
+
+/// Whether it is ever waited for so long.
+fn check_delay(check: &mut Check<'_, '_>, spec: &TrafficPolicySpec, delay: GatewayDuration) {
+    let one = spec.retry.as_ref().and_then(|retry| retry.try_timeout).map(|limit| (limit, "retry.tryTimeout"));
+    let whole = spec.request_timeout.filter(|whole| !whole.0.is_zero()).map(|limit| (limit, "requestTimeout"));
+    if let Some((limit, field)) = one.into_iter().chain(whole).min_by_key(|(limit, _)| *limit)
+        && delay >= limit
+    {
+        let message = format!("nothing is ever waited for {delay}: `{field}` is {limit}");
+        check.error(FaultClass::OutOfRange, "spec.hedge.delay", message, format!("write less than {limit}"));
     }
 }
 

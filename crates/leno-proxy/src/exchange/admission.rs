@@ -1,16 +1,14 @@
 //! What happens to a request before its destination is asked: what may pass, the rule that matches, what it says.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use leno_http::{Fields, Malformed, Method, ResponseHead, TargetForm, Text, UnderscoredNames, Upgrades, Version, grpc};
+use leno_http::{Fields, Malformed, Method, ResponseHead, TargetForm, Text, UnderscoredNames, Upgrades, Version};
 use leno_model::path::{EscapedSlashes, canonical};
 use leno_model::snapshot::{Action, Redirect};
 use leno_route::cors::CorsFields;
 use leno_route::{FieldLookup, Matched, Redirected, RequestView, redirect_location, weighted};
 use leno_telemetry::access::Direction;
-use tokio::time::Instant;
 
+use super::deadline::LEFT_FIELD;
 use super::{Exchange, forwarded};
 use crate::cluster::Cluster;
 use crate::failure::Failure;
@@ -56,7 +54,11 @@ impl Exchange<'_> {
             if head.method == Method::Connect {
                 return Err(Failure::NoTunnel);
             }
-            forwarded::write(head, self.downstream, self.worker.shared.limits.trusted_hops);
+            let trusted_hops = self.worker.shared.limits.trusted_hops;
+            forwarded::write(head, self.downstream, trusted_hops);
+            if trusted_hops == 0 {
+                head.fields.remove(LEFT_FIELD);
+            }
         }
         filter::strip_own(&mut head.fields);
         if self.direction != Direction::Inbound {
@@ -183,17 +185,6 @@ impl Exchange<'_> {
     fn may_try_again(&self, rule: RuleRef<'_>, cluster: &Cluster) -> bool {
         let elsewhere = self.direction != Direction::Inbound && cluster.eligible() > 1;
         elsewhere || rule.rule.retry.is_some() || upstream::speaks_http2(cluster, self.head.version)
-    }
-
-    /// The earlier of what the rule and a gRPC client allow.
-    pub(super) fn deadline(&self, rule: Option<Duration>) -> Option<(Instant, Duration)> {
-        let asked = self.is_grpc.then(|| self.head.fields.get("grpc-timeout").and_then(grpc::parse_timeout)).flatten();
-        let least = match (rule, asked) {
-            (Some(rule), Some(asked)) => rule.min(asked),
-            (rule, asked) => rule.or(asked)?,
-        };
-        let passed = self.worker.now().saturating_sub(self.record.began());
-        Some((Instant::now() + least.saturating_sub(passed), least))
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use leno_http::{Fields, grpc};
+use leno_http::{Fields, RequestHead, grpc};
 use tokio::time::Instant;
 
 use super::{Exchange, Plan};
@@ -30,17 +30,6 @@ impl Exchange<'_> {
         let passed = self.worker.now().saturating_sub(self.record.began());
         Some((Instant::now() + least.saturating_sub(passed), least))
     }
-
-    /// Says what is left to whoever is asked now, inside the mesh.
-    pub(super) fn tell_time_left(&mut self, plan: &Plan<'_>) {
-        let Some(left) = plan.time_left().filter(|_| !plan.outside) else { return };
-        // What is sent has time left; none would be no time to some, and any to others.
-        let ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
-        self.head.fields.set(LEFT_FIELD, itoa::Buffer::new().format(ms));
-        if self.is_grpc {
-            self.head.fields.set(GRPC_FIELD, grpc::format_timeout(left));
-        }
-    }
 }
 
 impl Plan<'_> {
@@ -49,6 +38,17 @@ impl Plan<'_> {
         match self.deadline {
             Some((at, limit)) if Instant::now() >= at => Err(Failure::Timeout(limit)),
             _ => Ok(()),
+        }
+    }
+
+    /// Says what is left to whoever is asked now, inside the mesh.
+    pub(super) fn tell_time_left(&self, head: &mut RequestHead, is_grpc: bool) {
+        let Some(left) = self.time_left().filter(|_| !self.outside) else { return };
+        // What is sent has time left; none would be no time to some, and any to others.
+        let ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
+        head.fields.set(LEFT_FIELD, itoa::Buffer::new().format(ms));
+        if is_grpc {
+            head.fields.set(GRPC_FIELD, grpc::format_timeout(left));
         }
     }
 
@@ -74,7 +74,7 @@ mod tests {
         let read = |value: &str| left(&Fields::from_iter([(LEFT_FIELD, value)]));
         assert_eq!(read("250"), Some(Duration::from_millis(250)));
         assert_eq!(read("0"), Some(Duration::ZERO));
-        for bad in ["", "-1", "+1", "1.5", "1s", " 1", "9999999999999"] {
+        for bad in ["", "-1", "+1", "1.5", "1s", "1,2", "9999999999999"] {
             assert_eq!(read(bad), None, "{bad:?}");
         }
         assert_eq!(left(&Fields::new()), None);

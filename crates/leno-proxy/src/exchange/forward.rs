@@ -6,7 +6,7 @@ use std::task::{self, Poll, ready};
 use std::time::Duration;
 
 use leno_http::client::Answer;
-use leno_http::{BodyLength, Error, Processed, Reply, Response, ResponseFuture, Retry, Side, pump_with};
+use leno_http::{BodyLength, Error, Processed, Reply, RequestHead, Response, ResponseFuture, Retry, Side, pump_with};
 use leno_runtime::SystemRandom;
 use leno_traffic::{Mark, Outcome};
 use smallvec::SmallVec;
@@ -17,15 +17,18 @@ use super::{Exchange, Plan};
 use crate::cluster::{Cluster, Endpoint};
 use crate::failure::Failure;
 use crate::filter;
-use crate::record::Record;
+use crate::payload::Payload;
 use crate::resilience::{Owed, Owing};
 use crate::upstream;
+use crate::worker::Worker;
 
 /// An endpoint answered: a head came. What is still to be uploaded goes on beside the answer.
-struct Answered {
-    response: Response,
-    upload: Option<Upload>,
-    open: leno_traffic::Open,
+pub(super) struct Answered {
+    pub(super) response: Response,
+    pub(super) upload: Option<Upload>,
+    pub(super) open: leno_traffic::Open,
+    /// When the try was begun that it came of.
+    pub(super) began: Duration,
 }
 
 /// A try without an answer.
@@ -35,6 +38,20 @@ pub(super) enum Unanswered {
     /// It may not.
     Failed(Failure),
 }
+
+/// What one try sends.
+#[derive(Clone, Copy)]
+pub(super) struct Sending<'s> {
+    pub(super) worker: &'s Worker,
+    pub(super) plan: &'s Plan<'s>,
+    pub(super) endpoint: &'s Endpoint,
+    pub(super) is_grpc: bool,
+    /// Tries so far, with this one.
+    pub(super) tried: usize,
+}
+
+/// The endpoints that a request has met, by index.
+pub(super) type Tried = SmallVec<[usize; 4]>;
 
 /// A body on its way up; comes to the number of its bytes.
 pub(super) type Upload = Pin<Box<dyn Future<Output = Result<u64, Error>>>>;
@@ -63,15 +80,15 @@ impl Exchange<'_> {
         plan: &Plan<'d>,
         retries: &mut Retries<'d>,
     ) -> Result<(Response, Option<Upload>), Failure> {
-        let mut tried: SmallVec<[usize; 4]> = SmallVec::new();
+        let mut tried = Tried::new();
         let mut began = self.record.began();
         plan.cluster.budget.record_request(began);
         loop {
             plan.in_time()?;
-            let wait = match self.attempt_in_time(plan, &mut tried, began).await {
+            let wait = match self.attempt_in_time(plan, &mut tried, began, retries).await {
                 Ok(answered) => {
                     let again = self.again_after_answer(plan, &answered.response, &tried, retries);
-                    let mut answer = self.settle(plan, &tried, answered, began, again.is_some());
+                    let mut answer = self.settle(plan, &tried, answered, again.is_some());
                     let Some(wait) = again else {
                         if let Some(bond) = &plan.bond {
                             bond.tell(&mut answer.0.head, plan.cluster, tried.last().copied());
@@ -94,15 +111,14 @@ impl Exchange<'_> {
     }
 
     /// Tells the endpoint's load, and whoever watches it, how the try ended.
-    fn settle(
+    pub(super) fn settle(
         &mut self,
         plan: &Plan<'_>,
         tried: &[usize],
         answered: Answered,
-        began: Duration,
         again: bool,
     ) -> (Response, Option<Upload>) {
-        let Answered { response, upload, open } = answered;
+        let Answered { response, upload, open, began } = answered;
         let outcome = if again || response.head.status >= 500 { Outcome::Failed } else { Outcome::Answered };
         let now = self.worker.now();
         let took = now.saturating_sub(began);
@@ -137,15 +153,16 @@ impl Exchange<'_> {
         }
     }
 
-    async fn attempt_in_time(
+    async fn attempt_in_time<'d>(
         &mut self,
-        plan: &Plan<'_>,
-        tried: &mut SmallVec<[usize; 4]>,
+        plan: &Plan<'d>,
+        tried: &mut Tried,
         began: Duration,
+        retries: &mut Retries<'d>,
     ) -> Result<Answered, Unanswered> {
-        let Some((at, limit)) = plan.deadline else { return self.attempt(plan, tried, began).await };
+        let Some((at, limit)) = plan.deadline else { return self.attempt(plan, tried, began, retries).await };
         let before = tried.len();
-        let in_time = tokio::time::timeout_at(at, self.attempt(plan, tried, began)).await;
+        let in_time = tokio::time::timeout_at(at, self.attempt(plan, tried, began, retries)).await;
         in_time.unwrap_or_else(|_| {
             if tried.len() > before {
                 self.unanswered(plan.cluster, tried, began);
@@ -155,24 +172,26 @@ impl Exchange<'_> {
     }
 
     /// One try, begun at that time: an endpoint, a connection, the request, the head of the answer.
-    async fn attempt(
+    async fn attempt<'d>(
         &mut self,
-        plan: &Plan<'_>,
-        tried: &mut SmallVec<[usize; 4]>,
+        plan: &Plan<'d>,
+        tried: &mut Tried,
         began: Duration,
+        retries: &mut Retries<'d>,
     ) -> Result<Answered, Unanswered> {
+        if let Some(hedge) = self.hedge(plan) {
+            return Box::pin(self.attempt_hedged(plan, hedge, tried, retries, began)).await;
+        }
         let (worker, cluster) = (self.worker, plan.cluster);
-        let Some(endpoint) = pick(plan, tried, began) else {
-            let (cluster, known) = (cluster.spec.name.to_string(), cluster.endpoints.len());
-            return Err(Unanswered::Failed(Failure::NoEndpoint { cluster, known }));
-        };
+        let endpoint = pick(plan, tried, began).ok_or_else(|| Unanswered::nobody(cluster))?;
         self.record.upstream(&endpoint.state.address);
         let open = endpoint.state.load.open();
         let failed = |open: leno_traffic::Open| {
             let now = worker.now();
             open.finish(now, now.saturating_sub(began), Outcome::Failed);
         };
-        let (mut answer, mut upload) = match self.send(plan, endpoint, tried.len()).await {
+        let sending = Sending { worker, plan, endpoint, is_grpc: self.is_grpc, tried: tried.len() };
+        let (mut answer, mut upload) = match sending.send(&mut self.head, &mut self.payload).await {
             Ok(sent) => sent,
             Err(unanswered) => {
                 failed(open);
@@ -182,7 +201,8 @@ impl Exchange<'_> {
                 return Err(unanswered);
             }
         };
-        let head = await_head(&mut answer, &mut upload, &mut self.reply, &mut self.record);
+        let mut received = None;
+        let head = await_head(&mut answer, &mut upload, &mut self.reply, &mut received);
         let head = match plan.rule.rule.try_timeout {
             None => head.await,
             Some(limit) => match tokio::time::timeout(limit, head).await {
@@ -194,53 +214,61 @@ impl Exchange<'_> {
                 }
             },
         };
+        if let Some(bytes) = received {
+            self.record.received(bytes);
+        }
         match head {
-            Ok(response) => Ok(Answered { response, upload, open }),
+            Ok(response) => Ok(Answered { response, upload, open, began }),
             Err(cause) => {
                 if cause.side() != Side::Downstream {
                     failed(open);
                     self.unanswered(cluster, tried, began);
                 }
-                Err(self.broken(cluster, endpoint, cause))
+                Err(sending.broken(&self.head, &self.payload, cause))
             }
         }
     }
 
     /// No answer came from the endpoint that was tried last.
-    fn unanswered(&self, cluster: &Cluster, tried: &[usize], began: Duration) {
+    pub(super) fn unanswered(&self, cluster: &Cluster, tried: &[usize], began: Duration) {
         if let Some(endpoint) = tried.last() {
             let now = self.worker.now();
             cluster.observe(*endpoint, now, Mark::Local, now.saturating_sub(began));
         }
     }
+}
 
+// === impl Sending ===
+
+impl Sending<'_> {
     /// Sends head and, beside it, the body.
-    async fn send(
-        &mut self,
-        plan: &Plan<'_>,
-        endpoint: &Endpoint,
-        tried: usize,
+    pub(super) async fn send(
+        &self,
+        head: &mut RequestHead,
+        payload: &mut Payload,
     ) -> Result<(ResponseFuture, Option<Upload>), Unanswered> {
+        let Self { worker, plan, endpoint, .. } = *self;
         let cluster = plan.cluster;
-        let http2 = upstream::speaks_http2(cluster, self.head.version);
-        let connection = upstream::connect(self.worker, cluster, endpoint, http2).await.map_err(|cause| {
+        let http2 = upstream::speaks_http2(cluster, head.version);
+        let connection = upstream::connect(worker, cluster, endpoint, http2).await.map_err(|cause| {
             let (to, cluster) = (endpoint.state.address.to_string(), cluster.spec.name.to_string());
-            Unanswered::Again(Failure::Connect { to, cluster, tried: tried as u32, cause })
+            Unanswered::Again(Failure::Connect { to, cluster, tried: self.tried as u32, cause })
         })?;
         if endpoint.state.via_proxy {
-            self.head.fields.set(filter::SOURCE_FIELD, &self.worker.shared.source_name);
-        } else if tried > 1 {
+            head.fields.set(filter::SOURCE_FIELD, &worker.shared.source_name);
+        } else if self.tried > 1 {
             // Who calls is nobody's business outside the mesh; the try before may have gone to a proxy.
-            self.head.fields.remove(filter::SOURCE_FIELD);
+            head.fields.remove(filter::SOURCE_FIELD);
         }
-        let length = self.payload.length();
-        let sent = connection.send(&self.head, length).await;
-        let (request_body, answer) = sent.map_err(|cause| self.broken(cluster, endpoint, cause))?;
+        plan.tell_time_left(head, self.is_grpc);
+        let length = payload.length();
+        let sent = connection.send(head, length).await;
+        let (request_body, answer) = sent.map_err(|cause| self.broken(head, payload, cause))?;
         if length == BodyLength::Empty {
-            request_body.end().await.map_err(|cause| self.broken(cluster, endpoint, cause))?;
+            request_body.end().await.map_err(|cause| self.broken(head, payload, cause))?;
             return Ok((answer, None));
         }
-        let mut body = self.payload.take();
+        let mut body = payload.take();
         let all_trailers = self.is_grpc || plan.outside;
         let upload = async move {
             let pumped = pump_with(&mut body, request_body, |trailers| filter::change_trailers(trailers, all_trailers));
@@ -250,17 +278,17 @@ impl Exchange<'_> {
     }
 
     /// What an error of an exchange comes to: another try, if nothing was processed and the body is still there.
-    fn broken(&self, cluster: &Cluster, endpoint: &Endpoint, cause: Error) -> Unanswered {
+    pub(super) fn broken(&self, head: &RequestHead, payload: &Payload, cause: Error) -> Unanswered {
         let safe = match cause.retry() {
             Retry::Never => false,
-            Retry::Other | Retry::Same => cause.processed() == Processed::No || self.head.method.is_idempotent(),
+            Retry::Other | Retry::Same => cause.processed() == Processed::No || head.method.is_idempotent(),
         };
-        let again = safe && self.payload.is_there();
+        let again = safe && payload.is_there();
         let failure = if cause.side() == Side::Downstream {
             Failure::Downstream(cause)
         } else {
-            let (to, cluster) = (endpoint.state.address.to_string(), cluster.spec.name.to_string());
-            Failure::Upstream { to, cluster, cause }
+            let cluster = self.plan.cluster.spec.name.to_string();
+            Failure::Upstream { to: self.endpoint.state.address.to_string(), cluster, cause }
         };
         if again { Unanswered::Again(failure) } else { Unanswered::Failed(failure) }
     }
@@ -269,6 +297,12 @@ impl Exchange<'_> {
 // === impl Unanswered ===
 
 impl Unanswered {
+    /// There is nobody to try.
+    pub(super) fn nobody(cluster: &Cluster) -> Self {
+        let (cluster, known) = (cluster.spec.name.to_string(), cluster.endpoints.len());
+        Self::Failed(Failure::NoEndpoint { cluster, known })
+    }
+
     pub(super) fn failure(&self) -> &Failure {
         let (Self::Again(failure) | Self::Failed(failure)) = self;
         failure
@@ -279,13 +313,13 @@ impl Unanswered {
         failure
     }
 
-    fn is_downstream(&self) -> bool {
+    pub(super) fn is_downstream(&self) -> bool {
         matches!(self.failure(), Failure::Downstream(_))
     }
 }
 
 /// An endpoint that was not tried yet; when all were, any.
-fn pick<'d>(plan: &Plan<'d>, tried: &mut SmallVec<[usize; 4]>, now: Duration) -> Option<&'d Endpoint> {
+pub(super) fn pick<'d>(plan: &Plan<'d>, tried: &mut Tried, now: Duration) -> Option<&'d Endpoint> {
     let cluster = plan.cluster;
     let (hash, named) = plan.bond.as_ref().map_or((None, None), |bond| (bond.hash, bond.named));
     if let Some(named) = named.filter(|_| tried.is_empty()) {
@@ -302,14 +336,14 @@ fn pick<'d>(plan: &Plan<'d>, tried: &mut SmallVec<[usize; 4]>, now: Duration) ->
 }
 
 /// Waits for the head of the answer while the body is being sent; passes 1xx on.
-async fn await_head(
+pub(super) async fn await_head(
     answer: &mut ResponseFuture,
     upload: &mut Option<Upload>,
     reply: &mut Option<Reply>,
-    record: &mut Record<'_>,
+    received: &mut Option<u64>,
 ) -> Result<Response, Error> {
     loop {
-        let informational = match poll_fn(|cx| poll_head(answer, upload, record, cx)).await? {
+        let informational = match poll_fn(|cx| poll_head(answer, upload, received, cx)).await? {
             Answer::Final(response) => return Ok(response),
             Answer::Informational(head) => Box::new(head),
         };
@@ -322,7 +356,7 @@ async fn await_head(
 fn poll_head(
     answer: &mut ResponseFuture,
     upload: &mut Option<Upload>,
-    record: &mut Record<'_>,
+    received: &mut Option<u64>,
     cx: &mut task::Context<'_>,
 ) -> Poll<Result<Answer, Error>> {
     if let Poll::Ready(next) = answer.poll_answer(cx) {
@@ -332,7 +366,7 @@ fn poll_head(
     let uploaded = ready!(running.as_mut().poll(cx));
     *upload = None;
     match uploaded {
-        Ok(bytes) => record.received(bytes),
+        Ok(bytes) => *received = Some(bytes),
         // The endpoint may have answered before it stopped reading: its word counts more.
         Err(error) if error.side() == Side::Upstream => {}
         Err(error) => return Poll::Ready(Err(error)),

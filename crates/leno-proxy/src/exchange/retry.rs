@@ -96,7 +96,7 @@ impl Exchange<'_> {
     }
 
     /// Whether the rule names this answer.
-    fn names_answer(&self, retry: &Retry, response: &Response) -> bool {
+    pub(super) fn names_answer(&self, retry: &Retry, response: &Response) -> bool {
         let head = &response.head;
         if self.is_grpc && head.status == 200 {
             let status = || head.fields.get_str("grpc-status").and_then(|status| status.parse().ok());

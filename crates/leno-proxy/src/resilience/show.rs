@@ -50,6 +50,8 @@ pub(crate) fn describe(cluster: &Cluster, now: Duration) -> Value {
         "requests": spent.requests, "retries": spent.retries, "left": spent.left, "refused": spent.refused,
     });
     described.insert("retryBudget".to_owned(), budget);
+    let (sent, answered) = resilience.hedges();
+    described.insert("hedges".to_owned(), json!({ "sent": sent, "answered": answered }));
     if let Some(breaker) = &resilience.breaker {
         let Seen { state, since, opened, refused, counts } = breaker.seen(now);
         let since = now.saturating_sub(since).as_millis() as u64;
@@ -105,6 +107,7 @@ fn write(out: &mut Exposition, table: &Table) {
     write_limits(out, &clusters);
     write_breakers(out, &clusters);
     write_budgets(out, &clusters);
+    write_hedges(out, &clusters);
     let watched: Vec<(&str, &Cluster)> =
         clusters.into_iter().filter(|(_, cluster)| cluster.resilience.ejection.is_some()).collect();
     let name = "leno_endpoints_ejected";
@@ -166,6 +169,19 @@ fn write_budgets(out: &mut Exposition, clusters: &BTreeMap<&str, &Cluster>) {
     out.family(name, "Retries that the budget of a cluster had nothing left for.", Kind::Counter);
     for (cluster, of) in clusters {
         out.sample(name, &[("cluster", cluster)], of.budget.refused() as f64);
+    }
+}
+
+fn write_hedges(out: &mut Exposition, clusters: &BTreeMap<&str, &Cluster>) {
+    let name = "leno_hedges_total";
+    out.family(name, "Tries that were sent to a cluster beside others that were waited for.", Kind::Counter);
+    for (cluster, of) in clusters {
+        out.sample(name, &[("cluster", cluster)], of.resilience.hedges().0 as f64);
+    }
+    let name = "leno_hedges_answered_total";
+    out.family(name, "Those of them that were answered before the others.", Kind::Counter);
+    for (cluster, of) in clusters {
+        out.sample(name, &[("cluster", cluster)], of.resilience.hedges().1 as f64);
     }
 }
 

@@ -321,3 +321,20 @@ fn an_idempotent_request_on_a_connection_that_was_closed_meanwhile_is_sent_again
         assert_eq!(client.post("cart", "/", "x").await.status(), 502);
     });
 }
+
+#[test]
+fn a_stranger_cannot_say_at_a_gateway_how_much_time_is_left() {
+    for http2 in [false, true] {
+        leno_test::run(async {
+            let cart = server::http().respond("/", 200).start().await;
+            let proxy = proxy().outbound_to("cart", [&cart]).start().await;
+            let late = ("x-envoy-expected-rq-timeout-ms", "0");
+            let stranger = client::to(proxy.gateway_to("cart").await, http2);
+            let outside = stranger.request(Method::Get, "shop.example", "/").with(late.0, late.1).send().await;
+            assert_eq!(outside.status(), 200);
+            let caller = client::to(proxy.outbound, http2);
+            let inside = caller.request(Method::Get, "cart", "/").with(late.0, late.1).send().await;
+            assert_eq!((inside.status(), inside.field("x-leno-reason")), (504, Some("request_timeout")));
+        });
+    }
+}

@@ -156,6 +156,8 @@ pub struct RouteAction {
     pub hash_policy: Vec<HashPolicy>,
     #[prost(enumeration = "ClusterNotFound", tag = "20")]
     pub cluster_not_found_response_code: i32,
+    #[prost(message, optional, tag = "27")]
+    pub hedge_policy: Option<HedgePolicy>,
     #[prost(message, repeated, tag = "30")]
     pub request_mirror_policies: Vec<RequestMirrorPolicy>,
     #[prost(message, optional, tag = "32")]
@@ -318,6 +320,14 @@ pub struct RetryPolicy {
     pub retriable_request_headers: Vec<HeaderMatcher>,
     #[prost(message, optional, tag = "11")]
     pub rate_limited_retry_back_off: Option<RateLimitedRetryBackOff>,
+}
+
+/// Tries beside others.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct HedgePolicy {
+    /// A try that takes too long is not given up when the next one is sent.
+    #[prost(bool, tag = "3")]
+    pub hedge_on_per_try_timeout: bool,
 }
 
 /// Which hosts a retry avoids.

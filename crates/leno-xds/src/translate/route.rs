@@ -7,7 +7,7 @@ use leno_model::snapshot::{HostPattern, RouteConfig, VirtualHost};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
-use super::rule::{rule_from, rule_to};
+use super::rule::{routes_to, rule_from};
 use super::{Dialect, TranslateError, exact_of, exact_text, note, unusable, with_note};
 use crate::messages::note::VirtualHostNote;
 use crate::messages::route::{RouteConfiguration, VirtualHost as EnvoyHost};
@@ -92,7 +92,7 @@ fn host_to(
     let mut message = EnvoyHost {
         name: format!("{}/{index}", config.name),
         domains: host.hostnames.iter().map(domain_to).collect(),
-        routes: host.rules.iter().filter_map(|rule| rule_to(rule, dialect)).collect(),
+        routes: host.rules.iter().flat_map(|rule| routes_to(rule, dialect)).collect(),
         metadata: None,
     };
     if dialect == Dialect::Leno {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use self::action::{action_from, action_to};
 use self::filters::{filters_from, filters_to};
-use self::retry::tries_from;
+use self::retry::{by_method, tries_from};
 use self::when::{when_from, when_to};
 use super::listener::{origin_of, rule_note};
 use super::{Dialect, TranslateError, affinity, exact_of, exact_text, note, unusable, with_note};
@@ -44,8 +44,16 @@ struct Tries {
     retry: Option<Retry>,
 }
 
+/// A rule as Envoy's routes, in order.
+pub(super) fn routes_to(rule: &Rule, dialect: Dialect) -> Vec<Route> {
+    match dialect {
+        Dialect::Envoy { .. } => by_method(rule).iter().filter_map(|rule| rule_to(rule, dialect)).collect(),
+        Dialect::Leno | Dialect::Grpc => rule_to(rule, dialect).into_iter().collect(),
+    }
+}
+
 /// A rule as Envoy's route; none where it could never match (gRPC sends no queries and only POST).
-pub(super) fn rule_to(rule: &Rule, dialect: Dialect) -> Option<Route> {
+fn rule_to(rule: &Rule, dialect: Dialect) -> Option<Route> {
     let post = rule.when.method.as_deref().is_none_or(|method| method == "POST");
     if dialect == Dialect::Grpc && (!rule.when.query.is_empty() || !post) {
         return None;

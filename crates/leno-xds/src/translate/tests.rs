@@ -153,8 +153,13 @@ fn retry() -> impl Strategy<Value = Retry> {
     let methods = option::of(vec(prop_oneof![Just(Name::from("GET")), Just("M-SEARCH".into()), text()], 0..3));
     let on = vec(prop::sample::select(RetryOn::ALL.to_vec()), 0..4);
     let times = (weird_duration(), weird_duration(), weird_duration());
-    (0..6u32, vec(any::<u16>(), 0..4), on, methods, times).prop_map(
-        |(attempts, codes, on, methods, (backoff, backoff_max, retry_after_max))| Retry {
+    let hedge = (weird_duration(), any::<u32>(), vec(text(), 0..3)).prop_map(|(delay, attempts, methods)| Hedge {
+        delay,
+        attempts,
+        methods,
+    });
+    (0..6u32, vec(any::<u16>(), 0..4), on, methods, times, option::of(hedge)).prop_map(
+        |(attempts, codes, on, methods, (backoff, backoff_max, retry_after_max), hedge)| Retry {
             attempts,
             codes,
             on,
@@ -162,6 +167,7 @@ fn retry() -> impl Strategy<Value = Retry> {
             backoff,
             backoff_max,
             retry_after_max,
+            hedge,
         },
     )
 }
@@ -417,6 +423,7 @@ fn usual_retry() -> Retry {
         backoff: Duration::from_millis(25),
         backoff_max: Duration::from_millis(250),
         retry_after_max: Duration::from_secs(1),
+        hedge: None,
     }
 }
 
@@ -483,6 +490,32 @@ fn conditions_of_grpc_reach_grpc_and_let_its_calls_in_where_nothing_else_does_ha
     let unsafe_too = Retry { methods: None, ..usual_retry() };
     assert_eq!(retry_policy(Some(unsafe_too), Dialect::Grpc).unwrap().retry_on, "unavailable", "503 is that");
     assert_eq!(retry_policy(Some(usual_retry()), Dialect::Grpc), None, "no POST is tried again");
+}
+
+#[test]
+fn envoy_hedges_where_a_try_takes_too_long_and_only_methods_that_are_named() {
+    let hedge = Hedge { delay: Duration::from_millis(50), attempts: 1, methods: vec!["GET".into()] };
+    let retry = Retry { hedge: Some(hedge.clone()), attempts: 0, ..Retry::default() };
+    let hedging = |method: Option<&str>| {
+        let mut rule = Rule { retry: Some(retry.clone()), ..usual_rule(PathMatch::Prefix("/".into()), Vec::new()) };
+        rule.when.method = method.map(Into::into);
+        let routes = route::to_envoy(&config_of(rule), ENVOY).virtual_hosts[0].routes.clone();
+        let of = |action| match action {
+            Some(EnvoyAction::Route(action)) => (action.hedge_policy.is_some(), action.retry_policy.unwrap()),
+            _ => unreachable!("the rule forwards"),
+        };
+        let (hedged, policies): (Vec<bool>, Vec<RetryPolicy>) =
+            routes.into_iter().map(|route| of(route.action)).unzip();
+        (hedged, policies.iter().map(|policy| policy.per_try_timeout.map(|time| time.nanos)).collect::<Vec<_>>())
+    };
+    assert_eq!(hedging(None), (vec![true, false], vec![Some(50_000_000), None]));
+    assert_eq!(hedging(Some("GET")), (vec![true], vec![Some(50_000_000)]));
+    assert_eq!(hedging(Some("POST")), (vec![false], vec![None]));
+    let rule = Rule { retry: Some(retry), ..usual_rule(PathMatch::Prefix("/".into()), Vec::new()) };
+    let theirs = route::from_envoy(route::to_envoy(&config_of(rule), ENVOY)).unwrap().hosts[0].rules.clone();
+    let hedges: Vec<_> = theirs.iter().map(|rule| rule.retry.as_ref().and_then(|retry| retry.hedge.as_ref())).collect();
+    assert_eq!(hedges[0].map(|hedge| hedge.delay), Some(hedge.delay));
+    assert_eq!(hedges[1], None);
 }
 
 #[test]

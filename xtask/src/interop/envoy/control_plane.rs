@@ -97,6 +97,18 @@ impl Driver for ControlPlane<'_> {
         Ok(true)
     }
 
+    fn apply_policy(&self, ports: &[u16], mut spec: Value) -> Result<bool> {
+        let endpoints: Vec<Value> = ports.iter().map(|port| json!({"address": "127.0.0.1", "port": port})).collect();
+        let to_one = json!([{"backendRefs": [{"group": "leno.mesh", "kind": "Service", "name": "one", "port": 80}]}]);
+        spec["loadBalancer"] = json!({"policy": "roundRobin"});
+        // What is said of requests is the asked service's, what is said of instances the other's.
+        let policies = [policy("cart", spec.clone()), policy("one", spec)];
+        let resources = [service("cart", &[]), service("one", &endpoints), route("cart", to_one)];
+        let resources: Vec<Value> = resources.into_iter().chain(policies).collect();
+        self.apply("envoy", &resources, &["--wait=10s"])?;
+        Ok(true)
+    }
+
     fn apply_bad(&self) -> Result<()> {
         let rules = json!([{
             "matches": [{"path": {"type": "RegularExpression", "value": BAD_PATH}}],
@@ -124,10 +136,12 @@ fn service(name: &str, endpoints: &[Value]) -> Value {
 
 /// The default follows load, not weights alone; here shares are counted, or keys.
 fn balanced(service: &str, balancer: Value) -> Value {
-    json!({
-        "apiVersion": "leno.mesh/v1", "kind": "TrafficPolicy", "metadata": {"name": service},
-        "spec": {"targetRefs": [{"group": "leno.mesh", "kind": "Service", "name": service}], "loadBalancer": balancer},
-    })
+    policy(service, json!({"loadBalancer": balancer}))
+}
+
+fn policy(service: &str, mut spec: Value) -> Value {
+    spec["targetRefs"] = json!([{"group": "leno.mesh", "kind": "Service", "name": service}]);
+    json!({"apiVersion": "leno.mesh/v1", "kind": "TrafficPolicy", "metadata": {"name": service}, "spec": spec})
 }
 
 fn route(name: &str, rules: Value) -> Value {

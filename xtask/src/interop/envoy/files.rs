@@ -56,6 +56,10 @@ impl Driver for Files {
         Ok(false)
     }
 
+    fn apply_policy(&self, _: &[u16], _: Value) -> Result<bool> {
+        Ok(false)
+    }
+
     fn apply_bad(&self) -> Result<()> {
         let mut bad = listener("bad", self.listen.port());
         bad["resources"][0]["filter_chains"][0]["filters"][0]["typed_config"]["stat_prefix"] = json!("");

@@ -5,7 +5,7 @@ use leno_model::snapshot::{
 };
 
 use super::filters::{Changes, headers_from};
-use super::retry::retry_to;
+use super::retry::{hedge_to, retry_to};
 use crate::messages::core::{DataSource, DataSourceSpecifier};
 use crate::messages::route::{
     Action as EnvoyAction, ClusterNotFound, ClusterSpecifier, ClusterWeight, ClusterWeightHostRewrite,
@@ -70,13 +70,26 @@ fn forward_to(rule: &Rule, specifier: ClusterSpecifier, dialect: Dialect) -> Rou
         cluster_specifier: Some(specifier),
         // 0 is unlimited; absent would be 15 s.
         timeout: Some(rule.request_timeout.unwrap_or_default().into()),
-        max_stream_duration: rule
-            .request_timeout
-            .filter(|_| dialect == Dialect::Grpc)
-            .map(|timeout| MaxStreamDuration { max_stream_duration: Some(timeout.into()), ..Default::default() }),
+        max_stream_duration: stream_duration_to(rule, dialect),
         retry_policy: retry_to(rule, dialect),
+        hedge_policy: hedge_to(rule, dialect),
         cluster_not_found_response_code: ClusterNotFound::InternalServerError.into(),
         ..RouteAction::default()
+    }
+}
+
+/// gRPC reads a route's timeout here; to Envoy it says that `grpc-timeout` counts, which it does not by itself.
+fn stream_duration_to(rule: &Rule, dialect: Dialect) -> Option<MaxStreamDuration> {
+    let limit = rule.request_timeout.map(Into::into);
+    match dialect {
+        Dialect::Leno => None,
+        Dialect::Envoy { .. } => {
+            let grpc_timeout_header_max = Some(limit.unwrap_or_default());
+            Some(MaxStreamDuration { grpc_timeout_header_max, ..MaxStreamDuration::default() })
+        }
+        Dialect::Grpc => {
+            limit.map(|_| MaxStreamDuration { max_stream_duration: limit, ..MaxStreamDuration::default() })
+        }
     }
 }
 

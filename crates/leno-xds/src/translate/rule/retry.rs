@@ -6,13 +6,13 @@
 
 use std::time::Duration;
 
-use leno_model::snapshot::{Name, Retry, RetryOn, Rule};
+use leno_model::snapshot::{Hedge, KeyMatch, Name, Retry, RetryOn, Rule, SAFE, ValueMatch};
 
 use super::Tries;
 use crate::messages::core::{MatchPattern, RegexMatcher, StringMatcher};
 use crate::messages::route::{
-    Action as EnvoyAction, HeaderMatchSpecifier, HeaderMatcher, RateLimitedRetryBackOff, ResetHeader, RetryBackOff,
-    RetryHostPredicate, RetryPolicy, Route,
+    Action as EnvoyAction, HeaderMatchSpecifier, HeaderMatcher, HedgePolicy, RateLimitedRetryBackOff, ResetHeader,
+    RetryBackOff, RetryHostPredicate, RetryPolicy, Route,
 };
 use crate::messages::urls;
 use crate::messages::wkt::Any;
@@ -43,6 +43,10 @@ pub(super) fn retry_to(rule: &Rule, dialect: Dialect) -> Option<RetryPolicy> {
     match dialect {
         Dialect::Leno => policy.retry_on = retry.map(|retry| conditions(retry, &[])).unwrap_or_default(),
         Dialect::Envoy { .. } => {
+            if let Some(hedge) = retry.and_then(|retry| retry.hedge.as_ref()) {
+                policy.per_try_timeout = Some(hedge.delay.into());
+                policy.num_retries = policy.num_retries.max(Some(hedge.attempts));
+            }
             policy.retry_on = match retry {
                 Some(retry) => conditions(retry, &SAFE_RETRIES),
                 None => SAFE_RETRIES.join(","),
@@ -59,6 +63,34 @@ pub(super) fn retry_to(rule: &Rule, dialect: Dialect) -> Option<RetryPolicy> {
     (policy != RetryPolicy::default()).then_some(policy)
 }
 
+/// Envoy hedges where a try takes too long, whatever the method: so a rule that hedges some methods stands twice for it, for
+/// those and for the others.
+pub(super) fn by_method(rule: &Rule) -> Vec<Rule> {
+    let Some(hedge) = rule.retry.as_ref().and_then(|retry| retry.hedge.as_ref()) else { return vec![rule.clone()] };
+    let unhedged = || {
+        let retry = rule.retry.clone().map(|retry| Retry { hedge: None, ..retry });
+        // Without a hedge and without a word on retries it is a rule that says nothing of them.
+        Rule { retry: retry.filter(|retry| retry.attempts > 0), ..rule.clone() }
+    };
+    match &rule.when.method {
+        Some(method) if hedge.methods.contains(method) => vec![rule.clone()],
+        Some(_) => vec![unhedged()],
+        None => {
+            let mut hedged = rule.clone();
+            let methods: Vec<String> = hedge.methods.iter().map(|method| literally(method)).collect();
+            let value = ValueMatch::Regex(methods.join("|").into());
+            hedged.when.headers.push(KeyMatch { name: ":method".into(), value });
+            vec![hedged, unhedged()]
+        }
+    }
+}
+
+pub(super) fn hedge_to(rule: &Rule, dialect: Dialect) -> Option<HedgePolicy> {
+    let is_hedged = rule.retry.as_ref().is_some_and(|retry| retry.hedge.is_some());
+    let to_envoy = matches!(dialect, Dialect::Envoy { .. });
+    (is_hedged && to_envoy).then_some(HedgePolicy { hedge_on_per_try_timeout: true })
+}
+
 pub(super) fn tries_from(route: &Route) -> Result<Tries, TranslateError> {
     let Some(EnvoyAction::Route(action)) = &route.action else {
         return Ok(Tries { request_timeout: None, try_timeout: None, retry: None });
@@ -66,10 +98,19 @@ pub(super) fn tries_from(route: &Route) -> Result<Tries, TranslateError> {
     let timeout = action.timeout.map(|timeout| duration_of("timeout", timeout)).transpose()?;
     let policy = action.retry_policy.as_ref();
     let per_try = policy.and_then(|policy| policy.per_try_timeout);
+    let per_try = per_try.map(|timeout| duration_of("per_try_timeout", timeout)).transpose()?;
+    let mut retry = policy.map(retry_from).transpose()?.flatten();
+    let is_hedged = action.hedge_policy.is_some_and(|hedge| hedge.hedge_on_per_try_timeout);
+    let delay = per_try.filter(|_| is_hedged && retry.is_some());
+    if let (Some(retry), Some(delay)) = (&mut retry, delay) {
+        // As anywhere: what is unsafe is not sent twice unless its method is named.
+        let methods = retry.methods.clone().unwrap_or_else(|| SAFE.map(Into::into).to_vec());
+        retry.hedge = Some(Hedge { delay, attempts: retry.attempts, methods });
+    }
     Ok(Tries {
         request_timeout: Some(timeout.unwrap_or(ENVOY_TIMEOUT)).filter(|timeout| !timeout.is_zero()),
-        try_timeout: per_try.map(|timeout| duration_of("per_try_timeout", timeout)).transpose()?,
-        retry: policy.map(retry_from).transpose()?.flatten(),
+        try_timeout: per_try.filter(|_| delay.is_none()),
+        retry,
     })
 }
 
@@ -166,6 +207,7 @@ fn retry_from(policy: &RetryPolicy) -> Result<Option<Retry>, TranslateError> {
         backoff,
         backoff_max: backoff_max.unwrap_or(backoff.saturating_mul(ENVOY_BACKOFF_FACTOR)),
         retry_after_max: retry_after_from(policy.rate_limited_retry_back_off.as_ref())?,
+        hedge: None,
     }))
 }
 
