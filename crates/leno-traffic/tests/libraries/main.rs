@@ -1,5 +1,6 @@
-//! leno's breaker beside those of Hystrix 1.5.18, Sentinel 1.8.9 and Resilience4j 2.3.0: the same seeded sequences of calls,
-//! with the same clock, and where each of them stands after every step.
+//! leno's breaker beside those of Hystrix 1.5.18, Sentinel 1.8.9 and Resilience4j 2.3.0, and its ejection beside the servers
+//! of Ribbon 2.7.18 that trip: the same seeded sequences of calls, with the same clock, and where each of them stands after
+//! every step.
 //!
 //! The libraries are the jars as Maven brings them (`interop/programs/libraries`), in one process of Java that reads steps and
 //! answers each with a line. Steps are chosen as they are taken, so that they lie where something may happen: at the edges of
@@ -16,6 +17,7 @@
 mod cases;
 mod jvm;
 mod pair;
+mod ribbon;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -57,4 +59,20 @@ fn breakers_stand_where_those_of_the_libraries_stand() {
         assert!(opened > sequences as usize, "{library:?} opened {opened} times");
         assert!(compared > 8 * choices.values().sum::<usize>(), "{library:?} differs by choice too often: {choices:?}");
     }
+}
+
+#[test]
+fn servers_trip_and_are_chosen_as_ribbon_has_it() {
+    let Some(mut jvm) = Jvm::start("servers_trip_and_are_chosen_as_ribbon_has_it") else { return };
+    let (mut compared, mut trips, mut choices) = (0, 0, BTreeMap::<ribbon::Choice, usize>::new());
+    for sequence in 0..SEQUENCES {
+        let ran = ribbon::run(&mut jvm, 7 << 32 | sequence, STEPS);
+        (compared, trips) = (compared + ran.compared, trips + ran.trips);
+        ran.choices.into_iter().for_each(|(choice, times)| *choices.entry(choice).or_default() += times);
+    }
+    let _ = writeln!(
+        std::io::stdout(),
+        "servers: Ribbon: {SEQUENCES} sequences, {compared} calls compared, {trips} trips; by choice: {choices:?}"
+    );
+    assert!(trips > SEQUENCES as usize, "{trips} trips");
 }

@@ -14,11 +14,15 @@ import java.util.Map;
  * begin NOW CALL              passed STATE | refused STATE
  * end NOW CALL good|bad       ok STATE
  * leave NOW CALL              ok STATE
+ * servers NOW COUNT           ok TRIPPED, of Ribbon
+ * choose NOW                  SERVER TRIPPED
+ * note NOW SERVER good|bad    ok TRIPPED
  * </pre>
  */
 public final class Driver {
     private final Map<Integer, Long> began = new HashMap<>();
     private Side side;
+    private RibbonSide ribbon;
     private int made;
 
     public static void run() throws Exception {
@@ -44,21 +48,43 @@ public final class Driver {
         }
         long now = Long.parseLong(words[1]);
         Time.set(now);
+        return Arrays.asList("servers", "choose", "note").contains(words[0]) ? serve(words) : call(words, now);
+    }
+
+    private String serve(String[] words) {
+        String answer = "ok";
+        switch (words[0]) {
+            case "servers":
+                if (ribbon != null) {
+                    ribbon.shutdown();
+                }
+                ribbon = new RibbonSide("servers-" + made++, Integer.parseInt(words[2]));
+                break;
+            case "choose":
+                answer = String.valueOf(ribbon.choose());
+                break;
+            default:
+                ribbon.note(Integer.parseInt(words[2]), words[3].equals("good"));
+        }
+        return answer + " " + ribbon.tripped();
+    }
+
+    private String call(String[] words, long now) {
         String answer = "ok";
         switch (words[0]) {
             case "look":
                 side.look();
                 break;
             case "begin":
-                began.put(call(words), now);
-                answer = side.begin(call(words)) ? "passed" : "refused";
+                began.put(number(words), now);
+                answer = side.begin(number(words)) ? "passed" : "refused";
                 break;
             case "end":
-                side.end(call(words), words[3].equals("good"), now - began.remove(call(words)));
+                side.end(number(words), words[3].equals("good"), now - began.remove(number(words)));
                 break;
             case "leave":
-                began.remove(call(words));
-                side.leave(call(words));
+                began.remove(number(words));
+                side.leave(number(words));
                 break;
             default:
                 throw new IllegalArgumentException(words[0]);
@@ -77,7 +103,7 @@ public final class Driver {
         }
     }
 
-    private static int call(String[] words) {
+    private static int number(String[] words) {
         return Integer.parseInt(words[2]);
     }
 }

@@ -11,11 +11,13 @@ import java.util.ArrayList;
 import java.util.List;
 
 /**
- * Starts {@link Driver} with the libraries as they are, but for one word: Hystrix's breaker asks {@code System} for the
- * time, and has no seam for it. In its class, as it is loaded, the name {@code java/lang/System} becomes {@code Time}.
+ * Starts {@link Driver} with the libraries as they are, but for one word: Hystrix's breaker and what Ribbon knows of a server
+ * ask {@code System} for the time, and have no seam for it. In their classes, as they are loaded, the name
+ * {@code java/lang/System} becomes {@code Time}.
  */
 public final class Start extends URLClassLoader {
-    private static final String REDIRECTED = "com.netflix.hystrix.HystrixCircuitBreaker$HystrixCircuitBreakerImpl";
+    private static final List<String> REDIRECTED = List.of(
+        "com.netflix.hystrix.HystrixCircuitBreaker$HystrixCircuitBreakerImpl", "com.netflix.loadbalancer.ServerStats");
     private static final int UTF8 = 1, LONG = 5, DOUBLE = 6;
 
     private Start(URL[] path) {
@@ -34,7 +36,7 @@ public final class Start extends URLClassLoader {
 
     @Override
     protected Class<?> findClass(String name) throws ClassNotFoundException {
-        if (!name.equals(REDIRECTED)) {
+        if (!REDIRECTED.contains(name)) {
             return super.findClass(name);
         }
         try (InputStream file = getResourceAsStream(name.replace('.', '/') + ".class")) {

@@ -1,0 +1,159 @@
+//! Servers that trip and are left out, by Ribbon's `AvailabilityFilteringRule` and by `roundRobin` with `ejection`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use leno_model::seam;
+use leno_model::snapshot::{BalancePolicy, Ejection};
+use leno_traffic::balance::{Ask, Member, Picker};
+use leno_traffic::ejection::{Conduct, Crowd, Mark};
+use leno_traffic::load::{Load, Standing};
+
+use crate::jvm::Jvm;
+
+/// Where leno differs by choice, as `docs/from-ribbon.md` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Choice {
+    /// Where every server is out, Ribbon asks one all the same.
+    NobodyIsAsked,
+    /// One that is tried again and answers with an error stays out; for Ribbon it has answered.
+    ProbesMustBeGood,
+}
+
+/// What a sequence came to.
+#[derive(Default)]
+pub(crate) struct Ran {
+    pub(crate) compared: usize,
+    pub(crate) trips: usize,
+    pub(crate) choices: BTreeMap<Choice, usize>,
+}
+
+/// As `docs/from-ribbon.md` has it. Ribbon forgets what was before with the first good answer, leno with each window.
+const TERMS: Ejection = Ejection {
+    consecutive_errors: None,
+    consecutive_gateway_errors: None,
+    consecutive_local_errors: Some(3),
+    failure_ratio: None,
+    slow_ratio: None,
+    slow_after: Duration::from_secs(1),
+    window: Duration::from_millis(1),
+    requests_min: 1,
+    base_time: Duration::from_secs(10),
+    time_max: Duration::from_secs(30),
+    share_max: 100,
+};
+
+struct Bits<'r>(&'r mut fastrand::Rng);
+
+struct Ours {
+    members: Vec<Member>,
+    conducts: Vec<Conduct>,
+    picker: Picker,
+}
+
+impl seam::Random for Bits<'_> {
+    fn next_u64(&mut self) -> u64 {
+        self.0.u64(..)
+    }
+}
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// So many calls, each answered before the next.
+pub(crate) fn run(jvm: &mut Jvm, seed: u64, calls: usize) -> Ran {
+    let (mut random, mut ran, mut now) = (fastrand::Rng::with_seed(seed), Ran::default(), 1_000_000);
+    while ran.compared < calls {
+        let ours = Ours::new(random.usize(2..6));
+        jvm.step(&format!("servers {now} {}", ours.members.len()));
+        let choice = live(jvm, &ours, &mut random, &mut now, (&mut ran, calls));
+        choice.into_iter().for_each(|choice| *ran.choices.entry(choice).or_default() += 1);
+    }
+    ran
+}
+
+/// Until there were enough calls, or they part by choice.
+fn live(
+    jvm: &mut Jvm,
+    ours: &Ours,
+    random: &mut fastrand::Rng,
+    now: &mut u64,
+    (ran, calls): (&mut Ran, usize),
+) -> Option<Choice> {
+    // How well each server is.
+    let well: Vec<u32> = ours.members.iter().map(|_| [5, 30, 95][random.usize(..3)]).collect();
+    while ran.compared < calls {
+        *now = ours.later(*now, random);
+        let (chosen, tripped) = jvm.step(&format!("choose {now}"));
+        assert_eq!(tripped, ours.tripped(*now), "{well:?} at {now}");
+        let mut ask = Ask { now: ms(*now), random: &mut Bits(random), hash: None, excluded: &[] };
+        let Some(picked) = ours.picker.pick(&mut ask) else {
+            assert!(!tripped.contains('0'), "leno asks nobody, of {tripped}");
+            return Some(Choice::NobodyIsAsked);
+        };
+        assert_eq!(picked.to_string(), chosen, "of {tripped}");
+        let mark = match random.u32(..100) {
+            draw if draw < well[picked] => Mark::Good,
+            draw if draw % 10 == 0 => Mark::Error,
+            _ => Mark::Local,
+        };
+        let was_out = ours.members[picked].load.standing() != Standing::In;
+        ran.trips += usize::from(ours.observe(*now, picked, mark));
+        let word = if mark == Mark::Local { "bad" } else { "good" };
+        let (_, tripped) = jvm.step(&format!("note {now} {picked} {word}"));
+        if was_out && mark == Mark::Error {
+            assert_eq!(&tripped[picked..=picked], "0");
+            return Some(Choice::ProbesMustBeGood);
+        }
+        assert_eq!(tripped, ours.tripped(*now), "{mark:?} of {picked} at {now}");
+        ran.compared += 1;
+    }
+    None
+}
+
+// === impl Ours ===
+
+impl Ours {
+    fn new(count: usize) -> Self {
+        let member = |key| Member {
+            key,
+            weight: 1,
+            eligible: true,
+            standby: false,
+            since: None,
+            priority: 0,
+            load: Arc::new(Load::new()),
+        };
+        let members: Vec<Member> = (0..count as u64).map(member).collect();
+        // Ribbon begins with the second.
+        let picker = Picker::new(BalancePolicy::RoundRobin, &members, 1).watched(true);
+        Self { conducts: members.iter().map(|_| Conduct::new(&TERMS)).collect(), members, picker }
+    }
+
+    /// Whether it is ejected for that.
+    fn observe(&self, now: u64, member: usize, mark: Mark) -> bool {
+        let out = self.members.iter().filter(|member| member.load.standing() != Standing::In).count();
+        let crowd = || Crowd { members: self.members.len(), out };
+        self.conducts[member].observe(&TERMS, &self.members[member].load, ms(now), (mark, ms(1)), crowd).is_some()
+    }
+
+    fn tripped(&self, now: u64) -> String {
+        let is_out = |member| !self.picker.can_take(member, ms(now));
+        (0..self.members.len()).map(|member| if is_out(member) { '1' } else { '0' }).collect()
+    }
+
+    /// A little later, or when somebody's time is over, or a millisecond before or after.
+    fn later(&self, now: u64, random: &mut fastrand::Rng) -> u64 {
+        let over = self.members.iter().find_map(|member| match member.load.standing() {
+            Standing::Out(until) if until > ms(now) => Some(until.as_millis() as u64),
+            _ => None,
+        });
+        match (random.u32(..8), over) {
+            (0, Some(over)) => over + random.u64(..3) - 1,
+            (1, _) => now + random.u64(1..12_000),
+            _ => now + random.u64(1..300),
+        }
+    }
+}
