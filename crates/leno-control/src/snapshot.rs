@@ -19,6 +19,7 @@ mod filter;
 mod gateway;
 mod listener;
 pub mod name;
+mod rate_limit;
 mod resilience;
 mod retry;
 mod route;
@@ -81,6 +82,7 @@ impl<'a> View<'a> {
             name::Asked::Gateway { namespace, name: gateway, port, udp: true } => {
                 gateway::udp_listener(self, &namespace, &gateway, port)
             }
+            name::Asked::Inbound { service } => rate_limit::inbound(self, name, &service),
             name::Asked::Everything => Some(everything::listener(name, caller)),
         }
     }

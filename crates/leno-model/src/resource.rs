@@ -16,6 +16,7 @@ pub mod l4_route;
 pub mod load_balancer;
 pub mod metadata;
 pub mod number;
+pub mod rate_limit;
 pub mod reference;
 pub mod reference_grant;
 pub mod resilience;

@@ -5,8 +5,9 @@
 //! order in which they are tried. A resource is immutable and shared; its version is a hash of its content.
 //!
 //! Names: a destination is asked for as a caller spells its authority, `cart.shop.mesh` or `cart.shop.mesh:8080`;
-//! that is the name of its [`Listener`]. Route configurations and clusters are canonical: `cart.shop.mesh:8080`,
-//! and `cart.shop.mesh:8080@v2` for a version. Endpoints carry the name of their cluster.
+//! that is the name of its [`Listener`]; what a proxy holds beside an instance it asks for as `inbound/cart.shop.mesh`.
+//! Route configurations and clusters are canonical: `cart.shop.mesh:8080`, and `cart.shop.mesh:8080@v2` for a version.
+//! Endpoints carry the name of their cluster.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,11 +20,13 @@ use crate::name::ServiceName;
 
 mod affinity;
 mod balancing;
+mod rate_limit;
 mod resilience;
 mod retry;
 
 pub use affinity::{Affinity, Cookie, HashKey, HashSource, Session};
 pub use balancing::{Balancing, SlowStart};
+pub use rate_limit::{KeySource, Rate, RateForm, RateLimit, RateLimits, RateTell, WarmUp};
 pub use resilience::{Breaker, Ejection, Limits, Queue, Resilience};
 pub use retry::{Hedge, IDEMPOTENT, Retry, RetryBudget, RetryOn, SAFE};
 
@@ -58,6 +61,9 @@ pub struct Listener {
     pub udp: bool,
     /// How long a byte stream or a session of datagrams may stand still. Default 1 h, and 1 min for datagrams.
     pub idle_timeout: Duration,
+    /// How many requests the proxy beside the service lets in. Default without limit.
+    #[serde(default, skip_serializing_if = "RateLimits::is_none")]
+    pub rate_limits: RateLimits,
 }
 
 /// TLS that passes through, chosen by server name.
@@ -236,6 +242,9 @@ pub struct WeightedCluster {
     /// What binds requests to its endpoints. Default nothing.
     #[serde(default, skip_serializing_if = "Affinity::is_none")]
     pub affinity: Affinity,
+    /// How many requests a caller sends there. Default without limit.
+    #[serde(default, skip_serializing_if = "RateLimits::is_none")]
+    pub rate_limits: RateLimits,
 }
 
 /// A change on the way.

@@ -10,6 +10,7 @@ mod filter;
 mod gateway;
 mod load_balancer;
 mod metadata;
+mod rate_limit;
 mod reference;
 mod reference_grant;
 mod resilience;

@@ -1,8 +1,8 @@
 //! One request: route, filter, pick, send, reply. The same for both directions and at gateways.
 //!
 //! ```text
-//! serve ─ admit ─► route ─► filter ─► forward ┬ pick ─► connect ─► send ─► head ─┐ ◄─ try again, where that is safe
-//!                                             └──────────────────────────────────┴► filter ─► reply ─► relay body
+//! serve ─ admit ─► route ─► limits ─► filter ─► forward ┬ pick ─► connect ─► send ─► head ─┐ ◄─ try again, where that is safe
+//!                                                       └──────────────────────────────────┴► filter ─► reply ─► relay body
 //! ```
 //!
 //! An [`Exchange`] is the one context of the path: steps borrow it, so that nothing of a request has a place in the future
@@ -19,6 +19,7 @@ mod deadline;
 mod forward;
 mod forwarded;
 mod hedge;
+mod limits;
 mod retry;
 
 use std::net::SocketAddr;
@@ -32,10 +33,12 @@ use tokio::time::Instant;
 
 use self::admission::Decided;
 use self::affinity::Bond;
+use self::limits::LetThrough;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::filter;
 use crate::payload::Payload;
+use crate::rate_limit::Told;
 use crate::record::Record;
 use crate::reply;
 use crate::resilience::Owed;
@@ -56,6 +59,8 @@ pub(crate) struct Exchange<'a> {
     record: Record<'a>,
     /// The end of the answer says how it counts.
     owed: Option<Owed>,
+    /// What the answer tells of limits.
+    told: Option<Box<Told>>,
 }
 
 /// Where a request goes, and on which terms.
@@ -85,7 +90,18 @@ impl<'a> Exchange<'a> {
         let record = Record::begin(worker, direction, &head, downstream);
         let is_grpc = grpc::is_grpc(&head.fields);
         let payload = Payload::new(body, false);
-        Self { worker, direction, downstream, head, payload, reply: Some(reply), is_grpc, record, owed: None }
+        Self {
+            worker,
+            direction,
+            downstream,
+            head,
+            payload,
+            reply: Some(reply),
+            is_grpc,
+            record,
+            owed: None,
+            told: None,
+        }
     }
 
     /// Notes what carries the request.
@@ -143,10 +159,10 @@ impl<'a> Exchange<'a> {
             return Err(Failure::Unresolved(rule.rule.origin.resource.to_string()));
         };
         let from_source;
-        let edge = match source {
+        let edge = match &source {
             Some(source) => {
-                self.record.source(&source);
-                from_source = self.worker.inbound_edge(&source, cluster, self.is_grpc);
+                self.record.source(source);
+                from_source = self.worker.inbound_edge(source, cluster, self.is_grpc);
                 &from_source
             }
             None if self.is_grpc => &cluster.edges.grpc,
@@ -154,6 +170,10 @@ impl<'a> Exchange<'a> {
         };
         self.record.to(edge, &cluster.spec.name, &rule.rule.origin.resource);
         let _open = edge.open();
+        let LetThrough { turn, held: _held } = self.ask_limits(target, source.as_ref(), rule.rule.request_timeout)?;
+        if let Some(turn) = turn {
+            turn.await;
+        }
         // Made in its place: what is kept in a variable first, the future has room for twice.
         let mut plan = Plan {
             rule,

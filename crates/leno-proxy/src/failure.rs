@@ -3,8 +3,11 @@
 
 use std::time::Duration;
 
+use leno_http::Fields;
 use leno_http::grpc::Code;
 use leno_telemetry::Flag;
+
+use crate::rate_limit::OverLimit;
 
 /// Why a request or connection got no answer from an endpoint.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +70,9 @@ pub(crate) enum Failure {
         /// How long it is open at least.
         left: Duration,
     },
+    /// A limit on requests is used up.
+    #[error("{0}")]
+    OverLimit(Box<OverLimit>),
     /// A connection could not be made.
     #[error("connect to {to} (cluster {cluster}), try {tried}: {cause}")]
     Connect {
@@ -158,6 +164,7 @@ impl Failure {
             Self::Overflow { .. } => Flag::RequestOverflow,
             Self::QueueTimeout { .. } => Flag::QueueTimeout,
             Self::BreakerOpen { .. } => Flag::BreakerOpen,
+            Self::OverLimit(_) => Flag::RateLimited,
             Self::Connect { cause, .. } if cause.is_timeout() || is_timed_out(cause) => Flag::ConnectTimeout,
             Self::Connect { .. } => Flag::ConnectFailure,
             Self::Upstream { cause, .. } => upstream_flag(cause),
@@ -183,6 +190,7 @@ impl Failure {
             Self::Unresolved(_) => 500,
             Self::NotSynced { .. } | Self::NoEndpoint { .. } | Self::Connect { .. } | Self::ResolveFull { .. } => 503,
             Self::Overflow { .. } | Self::QueueTimeout { .. } | Self::BreakerOpen { .. } => 503,
+            Self::OverLimit(_) => 429,
             Self::Upstream { cause, .. } if cause.malformed().is_some() => 502,
             Self::Upstream { cause, .. } if cause.is_timeout() => 504,
             Self::Upstream { .. } => 502,
@@ -200,11 +208,19 @@ impl Failure {
         match self {
             Self::NoHost | Self::BadRequest(_) => Code::Internal,
             Self::Denied(_) => Code::PermissionDenied,
+            Self::OverLimit(_) => Code::ResourceExhausted,
             Self::NoRoute(_) | Self::NoTunnel => Code::Unimplemented,
             Self::Timeout(_) | Self::TryTimeout(_) => Code::DeadlineExceeded,
             Self::Upstream { cause, .. } if cause.is_timeout() => Code::DeadlineExceeded,
             Self::Upstream { cause, .. } if cause.malformed().is_some() => Code::Internal,
             _ => Code::Unavailable,
+        }
+    }
+
+    /// Says in the fields of the answer what a client may go by.
+    pub(crate) fn tell(&self, fields: &mut Fields) {
+        if let Self::OverLimit(over) = self {
+            over.tell(fields);
         }
     }
 

@@ -38,6 +38,7 @@ pub mod balancing;
 pub mod cluster;
 pub mod held;
 pub mod lookup;
+pub mod rate_limit;
 pub mod resilience;
 pub mod snapshot_file;
 pub mod subscribe;

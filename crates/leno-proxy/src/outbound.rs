@@ -213,6 +213,7 @@ pub(crate) fn local(
         terms: Vec::new(),
         udp: false,
         idle_timeout: IDLE_TIMEOUT,
+        rate_limits: Default::default(),
     };
     table::single(cluster, listener)
 }

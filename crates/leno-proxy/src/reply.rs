@@ -24,7 +24,8 @@ pub(crate) async fn fail(reply: Reply, failure: &Failure, is_grpc: bool, public:
     // A client that is gone does not hear it; the record says what happened either way.
     if is_grpc {
         let code = failure.grpc_code();
-        let head = Status::new(code, message).response().with(REASON_FIELD, reason);
+        let mut head = Status::new(code, message).response().with(REASON_FIELD, reason);
+        failure.tell(&mut head.fields);
         let _ = reply.respond(head, Bytes::new()).await;
         return Answered { status: 200, grpc_status: Some(code as u8) };
     }
@@ -33,7 +34,9 @@ pub(crate) async fn fail(reply: Reply, failure: &Failure, is_grpc: bool, public:
         // Nobody listens any more; dropping the reply closes.
         return Answered { status, grpc_status: None };
     }
-    let head = ResponseHead::new(status).with("content-type", "text/plain; charset=utf-8").with(REASON_FIELD, reason);
+    let head = ResponseHead::new(status).with("content-type", "text/plain; charset=utf-8");
+    let mut head = head.with(REASON_FIELD, reason);
+    failure.tell(&mut head.fields);
     let _ = reply.respond(head, Bytes::from(format!("leno: {message}\n"))).await;
     Answered { status, grpc_status: None }
 }

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use leno_model::name::ServiceName;
 use leno_model::seam::Clock;
 use leno_model::snapshot::{Listener, Name};
 use leno_xds::client::{Event, Subscriptions, Update};
@@ -21,6 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::held::Held;
 use crate::lookup::Tables;
+use crate::rate_limit::Inbound;
 use crate::snapshot_file;
 use crate::table::Builder;
 
@@ -79,6 +81,8 @@ pub struct Copies {
 pub struct Options {
     /// Names that are always subscribed to: those of `--to`.
     pub pinned: Vec<Name>,
+    /// The service beside whose instance this proxy stands, and what is let in to it.
+    pub inbound: Option<(ServiceName, Arc<Inbound>)>,
     /// Whether this is a gateway, which is told what to listen on.
     pub gateway: bool,
     /// Where the last good state is kept; none keeps nothing.
@@ -91,9 +95,17 @@ pub struct Options {
 
 impl Subscriber {
     /// Starts with what `held` says, which a file kept, and has it in force at once.
-    pub fn new(options: Options, subscriptions: Subscriptions, tables: Tables, builder: Builder, held: Held) -> Self {
+    pub fn new(
+        mut options: Options,
+        subscriptions: Subscriptions,
+        tables: Tables,
+        builder: Builder,
+        held: Held,
+    ) -> Self {
         let now = options.clock.monotonic();
         let mut wanted: BTreeMap<Name, Duration> = held.listeners.keys().map(|name| (name.clone(), now)).collect();
+        let inbound = options.inbound.as_ref().map(|(service, _)| inbound_name(service));
+        options.pinned.extend(inbound);
         wanted.extend(options.pinned.iter().map(|name| (name.clone(), now)));
         if options.gateway {
             wanted.insert(ALL.into(), now);
@@ -264,6 +276,10 @@ impl Subscriber {
     fn swap(&mut self) -> Vec<leno_xds::client::Refusal> {
         let (table, refusals) = self.builder.build(&self.held, self.absent.clone());
         let version = table.version;
+        if let Some((service, inbound)) = &self.options.inbound {
+            let destination = table.destination(&inbound_name(service));
+            inbound.set(destination.and_then(|destination| destination.rate_limits.clone()));
+        }
         self.tables.swap(table);
         self.sync.send_modify(|sync| sync.table = version);
         let bound = self.held.listeners.values().map(|held| held.resource.clone()).filter(|listener| listener.bind);
@@ -283,6 +299,11 @@ impl Subscriber {
             tracing::warn!(file = %file.display(), %error, "last good state not kept: a restart will need a server");
         }
     }
+}
+
+/// What a proxy asks for that stands beside an instance of a service.
+fn inbound_name(service: &ServiceName) -> Name {
+    format!("inbound/{}", service.host()).into()
 }
 
 fn copies() -> (Copies, mpsc::Receiver<oneshot::Sender<Held>>) {

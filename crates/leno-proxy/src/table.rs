@@ -4,13 +4,14 @@
 //! request takes one and keeps it. What costs (compiled routes) or must not be lost (load, budgets) is carried over. A
 //! destination whose parts have not all arrived is left out, or stays as it was in the table before.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use leno_model::seam::Clock;
+use leno_model::seam::{Clock, Random};
 use leno_model::snapshot::{
     Action, Affinity, HashSource, HostPattern, Listener, Match, Mirror, Name, Origin, RouteConfig, RouteFilter, Rule,
     TlsTerms, UpstreamTls, VirtualHost, WeightedCluster,
@@ -18,7 +19,7 @@ use leno_model::snapshot::{
 use leno_net::Address;
 use leno_route::host::HostMap;
 use leno_route::{Router, RuleIndex};
-use leno_runtime::SystemClock;
+use leno_runtime::{SystemClock, SystemRandom};
 use leno_telemetry::edge::Peer;
 use leno_telemetry::{EdgeKey, Registry};
 use leno_tls::{ClientTerms, Holder, ServerTerms};
@@ -28,6 +29,7 @@ use leno_xds::kind::Kind;
 
 use crate::cluster::{Cluster, Edges, Endpoint, EndpointIdentity, EndpointKey, EndpointState};
 use crate::held::Held;
+use crate::rate_limit::{Limiters, RateLimits, Side};
 use crate::resilience::{self, State};
 use crate::worker::Worker;
 
@@ -58,6 +60,8 @@ pub struct Destination {
     pub certificates: Option<Arc<Holder>>,
     /// Outside the mesh: it is asked as if there were no proxy, for what was sent.
     pub outside: bool,
+    /// Limits on what comes to the application, of what a proxy holds beside an instance.
+    pub rate_limits: Option<Arc<RateLimits>>,
     learnt: Arc<Learnt>,
 }
 
@@ -111,6 +115,8 @@ pub struct Target {
     pub mirrors: Box<[(Mirror, Arc<Cluster>)]>,
     /// What binds requests to endpoints of the cluster, if anything does.
     pub affinity: Option<Box<Affinity>>,
+    /// Limits on what goes there, if there are any.
+    pub rate_limits: Option<Arc<RateLimits>>,
 }
 
 /// Builds tables and remembers what has to outlive them.
@@ -124,6 +130,8 @@ pub struct Builder {
     endpoints: HashMap<EndpointIdentity, Arc<EndpointState>>,
     budgets: HashMap<Name, Arc<RetryBudget>>,
     states: HashMap<Name, Arc<State>>,
+    /// Borrowed for as long as one is made.
+    limiters: RefCell<Limiters>,
     clusters: HashMap<Name, BuiltCluster>,
     destinations: HashMap<Name, Arc<Destination>>,
     certificates: Arc<Holder>,
@@ -185,10 +193,15 @@ impl Destination {
         self.learnt.server_first.store(server_first, Relaxed);
     }
 
+    /// Everything that it leads to over HTTP or by `tcp`.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.http.iter().flat_map(|routes| &routes.rules).flat_map(|rule| &rule.targets).chain(&self.tcp)
+    }
+
     /// Every cluster that it leads to over HTTP or by `tcp`, mirrors included.
     pub fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
         let rules = || self.http.iter().flat_map(|routes| &routes.rules);
-        let targets = || rules().flat_map(|rule| &rule.targets).chain(&self.tcp);
+        let targets = || self.targets();
         let mirrors = rules().flat_map(|rule| &rule.mirrors).chain(targets().flat_map(|target| &target.mirrors));
         targets().filter_map(|target| target.cluster.as_ref()).chain(mirrors.map(|(_, cluster)| cluster))
     }
@@ -214,6 +227,7 @@ pub fn single(cluster: Cluster, listener: Listener) -> Destination {
         filters: Box::default(),
         mirrors: Box::default(),
         affinity: None,
+        rate_limits: None,
     };
     let rule = Rule {
         origin: Origin { resource: "default".into(), rule: 0, name: None },
@@ -236,6 +250,7 @@ pub fn single(cluster: Cluster, listener: Listener) -> Destination {
         terms: HostMap::new(),
         certificates: None,
         outside: false,
+        rate_limits: None,
         learnt: Arc::default(),
     }
 }
@@ -265,6 +280,7 @@ impl Builder {
             endpoints: HashMap::new(),
             budgets: HashMap::new(),
             states: HashMap::new(),
+            limiters: RefCell::new(Limiters::new(SystemRandom.next_u64())),
             clusters: HashMap::new(),
             destinations: HashMap::new(),
             certificates: Holder::new(None),
@@ -390,6 +406,7 @@ impl Builder {
             certificates: (!listener.terms.is_empty()).then(|| self.certificates.clone()),
             terms,
             outside: false,
+            rate_limits: self.limiters.borrow_mut().of(&listener.rate_limits, Side::Service),
             learnt,
         })
     }
@@ -427,6 +444,7 @@ impl Builder {
             filters: weighted.filters.clone().into(),
             mirrors: self.mirrors(&weighted.filters),
             affinity: (!weighted.affinity.is_none()).then(|| Box::new(weighted.affinity.clone())),
+            rate_limits: self.limiters.borrow_mut().of(&weighted.rate_limits, Side::Caller),
         };
         clusters.iter().map(target).collect()
     }
@@ -449,6 +467,7 @@ impl Builder {
         self.clusters.retain(|name, _| held.clusters.contains_key(name));
         self.budgets.retain(|name, _| held.clusters.contains_key(name));
         self.states.retain(|name, _| held.clusters.contains_key(name));
+        self.limiters.borrow_mut().forget_unused();
         let clusters = &self.clusters;
         let in_use: std::collections::HashSet<EndpointKey> =
             clusters.values().flat_map(|built| &built.cluster.endpoints).map(|endpoint| endpoint.state.key).collect();

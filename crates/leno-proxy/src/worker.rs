@@ -25,6 +25,7 @@ use crate::failure::Failure;
 use crate::lookup::{Found, Lookup, WAIT_MAX};
 use crate::outside::{self, LookUp, OutsideNames};
 use crate::proxy_protocol::InFront;
+use crate::rate_limit::Inbound;
 use crate::table::Destination;
 use crate::upstream::PoolKey;
 
@@ -51,6 +52,8 @@ pub enum OutboundDefault {
 pub struct Shared {
     /// The table.
     pub lookup: Lookup,
+    /// What the table lets in to the application.
+    pub inbound: Arc<Inbound>,
     /// The namespace of the workload, in which bare names are looked up.
     pub namespace: Arc<str>,
     /// `cart.shop`, or `unknown`: what the next proxy is told.

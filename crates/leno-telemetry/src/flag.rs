@@ -87,6 +87,8 @@ flags! {
     QueueTimeout = "UO", "queue_timeout";
     /// The destination failed too often to be asked now.
     BreakerOpen = "UO", "breaker_open";
+    /// A limit on requests is used up.
+    RateLimited = "RL", "rate_limited";
 }
 
 // === impl Flag ===

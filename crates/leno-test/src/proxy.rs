@@ -192,6 +192,7 @@ impl Builder {
         let passthrough = EdgeKey { destination: Peer::Passthrough, ..EdgeKey::default() };
         let shared = Arc::new(Shared {
             lookup,
+            inbound: Default::default(),
             namespace: "default".into(),
             source_name: "test.default".to_owned(),
             node: "test.default/1".to_owned(),
@@ -313,11 +314,13 @@ fn listener_of(service: &ServiceName, cluster: &Arc<str>, protocol: Protocol) ->
             weight: 1,
             filters: Vec::new(),
             affinity: Default::default(),
+            rate_limits: Default::default(),
         }],
         tls: Vec::new(),
         terms: Vec::new(),
         udp: false,
         idle_timeout: Duration::from_secs(3600),
+        rate_limits: Default::default(),
     }
 }
 
@@ -327,6 +330,7 @@ fn route_of(cluster: &Arc<str>, change: Option<&dyn Fn(&mut Rule)>) -> RouteConf
         weight: 1,
         filters: Vec::new(),
         affinity: Default::default(),
+        rate_limits: Default::default(),
     };
     let mut rule = Rule {
         origin: Origin { resource: "default".into(), rule: 0, name: None },

@@ -1,4 +1,5 @@
-//! The arithmetic of traffic: which endpoint takes a request, whether a retry is allowed, how long to wait before it.
+//! The arithmetic of traffic: which endpoint takes a request, whether it may go on at all, whether a retry is allowed, how
+//! long to wait before it.
 //!
 //! ```text
 //! endpoints ─ subset ─► members ─ balance::Picker (per table) ─ pick ─► index ─► load::Open (per request) ─ finish ─► Load
@@ -20,6 +21,7 @@ pub mod ejection;
 pub mod hash;
 pub mod load;
 pub mod priority;
+pub mod rate;
 pub mod subset;
 pub mod window;
 
@@ -32,3 +34,4 @@ pub use budget::RetryBudget;
 pub use bulkhead::Bulkhead;
 pub use ejection::{Conduct, Mark};
 pub use load::{Load, Open, Outcome};
+pub use rate::Limiter;

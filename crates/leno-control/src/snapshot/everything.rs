@@ -25,6 +25,7 @@ pub(super) fn listener(name: &str, caller: &Caller) -> Listener {
         terms: Vec::new(),
         udp: false,
         idle_timeout: IDLE_TIMEOUT,
+        rate_limits: Default::default(),
     }
 }
 

@@ -63,6 +63,7 @@ pub(super) fn listener(view: &View<'_>, namespace: &str, gateway: &str, port: u1
         terms,
         udp: false,
         idle_timeout: IDLE_TIMEOUT,
+        rate_limits: Default::default(),
     })
 }
 
@@ -83,6 +84,7 @@ pub(super) fn udp_listener(view: &View<'_>, namespace: &str, gateway: &str, port
         terms: Vec::new(),
         udp: true,
         idle_timeout: service_listener::udp_idle_timeout(view, &routes).unwrap_or(UDP_IDLE_TIMEOUT),
+        rate_limits: Default::default(),
     })
 }
 

@@ -45,6 +45,7 @@ pub(super) fn of_service(
         terms: Vec::new(),
         udp: false,
         idle_timeout: view.policy_of(service).idle_timeout,
+        rate_limits: Default::default(),
     })
 }
 
@@ -73,7 +74,13 @@ fn tcp(
         None => {
             let cluster = ClusterName { service: service.name.clone(), port: port.number, version: None }.render();
             let affinity = view.policy_of(&service.name).affinity.of_bytes();
-            vec![WeightedCluster { cluster: Some(cluster), weight: 1, filters: Vec::new(), affinity }]
+            vec![WeightedCluster {
+                cluster: Some(cluster),
+                weight: 1,
+                filters: Vec::new(),
+                affinity,
+                rate_limits: Default::default(),
+            }]
         }
     }
 }
@@ -147,7 +154,8 @@ fn clusters(
     let context = Context { route: &entry.resource.key, parent };
     let weighted = |backend| {
         let weighted = route::weighted(view, &context, backend, Vec::new());
-        WeightedCluster { affinity: weighted.affinity.of_bytes(), ..weighted }
+        // Limits are on requests.
+        WeightedCluster { affinity: weighted.affinity.of_bytes(), rate_limits: Default::default(), ..weighted }
     };
     rule.backend_refs.iter().map(|backend| weighted(backend.into())).collect()
 }

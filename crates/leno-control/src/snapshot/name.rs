@@ -2,7 +2,7 @@
 //!
 //! | kind | names |
 //! | --- | --- |
-//! | listener | as a caller spells the authority, `cart`, `cart.shop.mesh:8080`; `gateway/shop/edge:80`, of UDP `gateway/shop/edge:53/udp`; `outbound` |
+//! | listener | as a caller spells the authority, `cart`, `cart.shop.mesh:8080`; `gateway/shop/edge:80`, of UDP `gateway/shop/edge:53/udp`; `inbound/cart.shop.mesh`; `outbound` |
 //! | route configuration | `cart.shop.mesh:8080`, of a consumer route `cart.shop.mesh:8080/from/web`; `gateway/shop/edge:80`; `outbound/shop` |
 //! | cluster, endpoints | `cart.shop.mesh:8080`, `cart.shop.mesh:8080@v2` |
 
@@ -25,6 +25,9 @@ const NAME_MAX: usize = 512;
 /// Behind the port of a gateway's listener of datagrams: UDP has ports of its own.
 const UDP: &str = "/udp";
 
+/// Before the service beside whose instance a proxy stands.
+const INBOUND: &str = "inbound/";
+
 /// The port of whoever names none.
 pub(crate) const DEFAULT_PORT: u16 = 80;
 
@@ -33,6 +36,7 @@ pub(crate) const DEFAULT_PORT: u16 = 80;
 pub(crate) enum Asked {
     Service { service: ServiceName, port: Option<u16> },
     Gateway { namespace: Arc<str>, name: Arc<str>, port: u16, udp: bool },
+    Inbound { service: ServiceName },
     Everything,
 }
 
@@ -81,6 +85,10 @@ impl Asked {
         }
         if name == OUTBOUND {
             return Some(Self::Everything);
+        }
+        if let Some(host) = name.strip_prefix(INBOUND) {
+            let service = ServiceName::from_host(host, "").filter(|service| service.host() == host)?;
+            return Some(Self::Inbound { service });
         }
         let (of_tcp, udp) = name.strip_suffix(UDP).map_or((name, false), |name| (name, true));
         if let Some((namespace, name, port)) = parse_gateway(of_tcp) {
@@ -188,6 +196,16 @@ mod tests {
         assert_eq!(asked(&gateway("shop", "edge", 53)), Some((53, false)));
         assert_eq!(asked(&gateway_udp("shop", "edge", 53)), Some((53, true)));
         assert_eq!(asked("cart.shop:53/udp"), None);
+    }
+
+    #[test]
+    fn what_a_proxy_holds_beside_an_instance_has_one_name() {
+        let caller = Caller { namespace: "shop".into(), is_gateway: false };
+        let cart = ServiceName::new("shop", "cart").unwrap();
+        assert_eq!(Asked::listener("inbound/cart.shop.mesh", &caller), Some(Asked::Inbound { service: cart }));
+        for name in ["inbound/cart", "inbound/Cart.shop.mesh", "inbound/cart.shop.mesh:80", "inbound/"] {
+            assert_eq!(Asked::listener(name, &caller), None, "{name}");
+        }
     }
 
     #[test]

@@ -99,6 +99,7 @@ fn default_rule(view: &View<'_>, service: &ServiceView<'_>, port: &PortView) -> 
             weight: 1,
             filters: Vec::new(),
             affinity: policy.affinity,
+            rate_limits: policy.rate_limits_at_caller.of(&service.name),
         }]),
         request_timeout: policy.request_timeout,
         try_timeout: policy.try_timeout,
@@ -187,8 +188,12 @@ pub(super) fn weighted(
     let weight = backend.weight;
     let cluster = resolve(view, context, backend).ok();
     let service = cluster.as_deref().and_then(ClusterName::parse).map(|name| name.service);
-    let affinity = service.map(|service| view.policy_of(&service).affinity).unwrap_or_default();
-    WeightedCluster { cluster, weight, filters, affinity }
+    let of_policy = service.map(|service| {
+        let policy = view.policy_of(&service);
+        (policy.affinity, policy.rate_limits_at_caller.of(&service))
+    });
+    let (affinity, rate_limits) = of_policy.unwrap_or_default();
+    WeightedCluster { cluster, weight, filters, affinity, rate_limits }
 }
 
 fn forward(backends: Vec<WeightedCluster>) -> Action {
@@ -253,7 +258,7 @@ pub(super) fn age(entry: &Entry, rule: usize, alternative: usize) -> Age {
     }
 }
 
-fn http_match(written: &HttpMatch) -> Match {
+pub(super) fn http_match(written: &HttpMatch) -> Match {
     let path = match &written.path {
         None => PathMatch::default(),
         Some(path) => match path.r#type {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use leno_model::instance::{Instance, InstancePort, Protocol, Visibility};
 use leno_model::name::ServiceName;
+use leno_model::resource::rate_limit::LimitAt;
 use leno_model::resource::reference::ParentRef;
 use leno_model::resource::service::{ServicePort, ServiceSpec, TargetPort};
 use leno_model::resource::traffic_policy::TrafficPolicySpec;
@@ -16,7 +17,7 @@ use leno_model::snapshot::{Affinity, BalancePolicy, Balancing, ProxyProtocol, Re
 use leno_registry::Registered;
 
 use super::name::DEFAULT_PORT;
-use super::{Caller, affinity, balancing, resilience, retry};
+use super::{Caller, affinity, balancing, rate_limit, resilience, retry};
 use crate::merge::Entry;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -66,6 +67,8 @@ pub(crate) struct Policy {
     pub(crate) try_timeout: Option<Duration>,
     pub(crate) retry: Option<Retry>,
     pub(crate) resilience: Resilience,
+    pub(crate) rate_limits_at_service: rate_limit::Held,
+    pub(crate) rate_limits_at_caller: rate_limit::Held,
 }
 
 // === impl ServiceView ===
@@ -255,6 +258,8 @@ impl Policy {
             try_timeout: time(spec.and_then(|spec| spec.retry.as_ref()?.try_timeout)),
             retry: spec.and_then(retry::of_policy),
             resilience: spec.map(resilience::of).unwrap_or_default(),
+            rate_limits_at_service: rate_limit::Held::at(spec, LimitAt::Service),
+            rate_limits_at_caller: rate_limit::Held::at(spec, LimitAt::Caller),
         }
     }
 }

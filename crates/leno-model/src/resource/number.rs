@@ -90,6 +90,18 @@ ranged! {
     Share(u32) 1..=100, "percentage"
 }
 ranged! {
+    /// How many in a sliding window, 1 to 100,000.
+    WindowCount(u32) 1..=100_000, "number of requests"
+}
+ranged! {
+    /// How many keys are told apart, 64 to 1,048,576.
+    Keys(u32) 64..=1_048_576, "number of keys"
+}
+ranged! {
+    /// How many times less, 2 to 100.
+    ColdFactor(u32) 2..=100, "cold factor"
+}
+ranged! {
     /// How many probes decide, 1 to 1,000.
     Probes(u32) 1..=1000, "number of probes"
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::duration::GatewayDuration;
 use super::load_balancer::LoadBalancer;
+use super::rate_limit::RateLimit;
 use super::reference::TargetRef;
 use super::resilience::{Breaker, Ejection, Limits};
 use super::retry::{Hedge, Retry, RetryBudget};
@@ -49,4 +50,9 @@ pub struct TrafficPolicySpec {
     /// When the service is not asked for a while. Default never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<Breaker>,
+    /// How many requests the service takes in a time. All that are for a request must let it through. Those of open requests
+    /// are asked first, then those with a `key`, then the others, each as they stand; what one has let through is counted
+    /// there though another refuses it. Default: without limit. At most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rate_limits: Vec<RateLimit>,
 }

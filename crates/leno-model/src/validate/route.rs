@@ -42,7 +42,7 @@ pub(super) fn http(check: &mut Check<'_, '_>, spec: &HttpRouteSpec) {
     }
 }
 
-fn http_match(check: &mut Check<'_, '_>, at: &str, matches: &HttpMatch) {
+pub(super) fn http_match(check: &mut Check<'_, '_>, at: &str, matches: &HttpMatch) {
     if let Some(path) = &matches.path {
         let value = format!("{at}.path.value");
         match path.r#type {

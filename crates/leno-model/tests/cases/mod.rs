@@ -1051,6 +1051,97 @@ fn of_policies() -> Vec<Case> {
     ]
 }
 
+/// Limits on requests.
+fn of_rate_limits() -> Vec<Case> {
+    let base = valid(Kind::TrafficPolicy);
+    let with = |text: &str| format!("{base}{text}\n");
+    // A limit that is at fault as a whole is pointed at as one.
+    let rate = |class, path: &str, fix, limit: &str| {
+        let limit = match (path, limit) {
+            ("", "") => "¦{name: a}".to_owned(),
+            ("", limit) => format!("¦{{{limit}}}"),
+            (_, limit) => format!("{{{limit}}}"),
+        };
+        case(class, &format!("spec.rateLimits[0]{path}"), fix, with(&format!("  rateLimits: [{limit}]")))
+    };
+    let keyed = |class, path: &str, fix, key: &str| {
+        let limit = format!("name: a, key: [{key}], limit: {{requests: 1, per: 1s}}");
+        rate(class, &format!(".key{path}"), fix, &limit)
+    };
+    vec![
+        rate(InvalidName, ".name", "write `a`", "name: ¦A, limit: {requests: 1, per: 1s}"),
+        rate(MissingField, "", "write one of `limit", ""),
+        rate(TooMany, "", "a limit of its own", "name: a, concurrency: {requests: 1}, window: {requests: 1, per: 1s}"),
+        rate(MissingField, ".limit.per", "add `per:`", "name: a, limit: ¦{requests: 1}"),
+        rate(OutOfRange, ".limit.per", "from 1ms to 24h", "name: a, limit: {requests: 1, per: ¦0s}"),
+        rate(OutOfRange, ".limit.burst", "1 to 1000000", "name: a, limit: {requests: 1, per: 1s, burst: ¦0}"),
+        rate(OutOfRange, ".window.requests", "1 to 100000", "name: a, window: {requests: ¦200000, per: 1s}"),
+        rate(OutOfRange, ".window.per", "from 1ms to 24h", "name: a, window: {requests: 1, per: ¦0s}"),
+        rate(OutOfRange, ".queue.timeout", "from 1ms to 1m", "name: a, queue: {requests: 9, per: 1s, timeout: ¦2m}"),
+        rate(OutOfRange, ".queue", "write `timeout` of 1s", "name: a, queue: ¦{requests: 1, per: 1s}"),
+        rate(
+            OutOfRange,
+            ".limit.warmUp.period",
+            "from 1s to 1h",
+            "name: a, limit: {requests: 9, per: 1s, warmUp: {period: ¦2h}}",
+        ),
+        rate(
+            OutOfRange,
+            ".limit.warmUp.period",
+            "write a longer",
+            "name: a, limit: {requests: 1, per: 1s, warmUp: {period: ¦2s}}",
+        ),
+        rate(
+            OutOfRange,
+            ".limit.warmUp.coldFactor",
+            "2 to 100",
+            "name: a, limit: {requests: 9, per: 1s, warmUp: {period: 9s, coldFactor: ¦1}}",
+        ),
+        rate(UnusedField, ".keys", "add `key`", "name: a, keys: ¦100, limit: {requests: 1, per: 1s}"),
+        rate(
+            OutOfRange,
+            ".keys",
+            "64 to 1048576",
+            "name: a, keys: ¦1, key: [{path: true}], limit: {requests: 1, per: 1s}",
+        ),
+        rate(UnusedField, ".key", "`limit:", "name: a, key: ¦[{path: true}], window: {requests: 1, per: 1s}"),
+        rate(
+            UnusedField,
+            ".key",
+            "`key` or `warmUp`",
+            "name: a, key: ¦[{path: true}], limit: {requests: 9, per: 1s, warmUp: {period: 9s}}",
+        ),
+        keyed(MissingField, "[0]", "write one of `caller: true`", "¦{}"),
+        keyed(TooMany, "[0]", "an entry of its own", "¦{path: true, header: a}"),
+        keyed(DuplicateName, "[1]", "keep one", "{header: x-user}, ¦{header: X-User}"),
+        keyed(UnknownValue, "[0].path", "`path: true`", "{path: ¦false}"),
+        keyed(InvalidHeaderName, "[0].header", "as `x-user`", "{header: ¦'x user'}"),
+        keyed(ReservedHeader, "[0].header", "leave it", "{header: ¦Connection}"),
+        keyed(InvalidCookie, "[0].cookie", "as `session`", "{cookie: ¦'a;b'}"),
+        keyed(InvalidQueryName, "[0].query", "the name of the parameter", "{query: ¦''}"),
+        rate(
+            UnusedField,
+            ".key[0].caller",
+            "`at: service`",
+            "name: a, at: caller, key: [{caller: ¦true}], limit: {requests: 1, per: 1s}",
+        ),
+        rate(
+            InvalidPath,
+            ".matches[0].path.value",
+            "write `/shop`",
+            "name: a, matches: [{path: {value: ¦shop}}], limit: {requests: 1, per: 1s}",
+        ),
+        case(
+            DuplicateName,
+            "spec.rateLimits[1].name",
+            "another name",
+            with(
+                "  rateLimits:\n  - {name: a, concurrency: {requests: 1}}\n  - {name: ¦a, concurrency: {requests: 2}}",
+            ),
+        ),
+    ]
+}
+
 /// Policies of TLS towards instances.
 fn of_tls_policies() -> Vec<Case> {
     let base = valid(Kind::BackendTlsPolicy);
@@ -1078,7 +1169,9 @@ pub fn all() -> Vec<Case> {
     cases.extend(ROUTES.into_iter().flat_map(of_every_route));
     cases.extend(REQUEST_ROUTES.into_iter().flat_map(of_request_routes));
     let single = [of_http_routes(), of_grpc_routes(), of_byte_routes(), of_gateways(), of_listeners()];
-    for more in single.into_iter().chain([of_grants(), of_services(), of_policies(), of_tls_policies()]) {
+    for more in
+        single.into_iter().chain([of_grants(), of_services(), of_policies(), of_rate_limits(), of_tls_policies()])
+    {
         cases.extend(more);
     }
     cases

@@ -10,6 +10,7 @@ fn worker() -> Rc<Worker> {
     let metrics = Arc::new(Registry::new(1, Default::default()));
     let shared = Shared {
         lookup: tables().0,
+        inbound: Default::default(),
         namespace: "shop".into(),
         source_name: "unknown".into(),
         node: String::new(),

@@ -188,7 +188,7 @@ impl Exchange<'_> {
     }
 }
 
-struct Looked<'a>(&'a Fields);
+pub(super) struct Looked<'a>(pub(super) &'a Fields);
 
 impl FieldLookup for Looked<'_> {
     fn each_value<'a>(&'a self, name: &str, visit: &mut dyn FnMut(&'a [u8])) {

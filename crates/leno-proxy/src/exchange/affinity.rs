@@ -4,6 +4,8 @@
 //! that came, without a copy; a cookie that a request lacks gets random bits, which become text with the answer. A session
 //! names its endpoint by a hash of the instance's id: at an edge, nobody learns addresses from it.
 
+use std::net::IpAddr;
+
 use leno_http::fields::elements;
 use leno_http::{RequestHead, ResponseHead};
 use leno_model::snapshot::{Affinity, Cookie, HashSource, Session};
@@ -82,16 +84,21 @@ impl Exchange<'_> {
     }
 
     fn caller(&self) -> Option<u64> {
+        self.worker.caller(self.client())
+    }
+
+    /// The address of the client: at a gateway as the proxies say that it trusts.
+    pub(super) fn client(&self) -> Option<IpAddr> {
         let worker = self.worker;
         if worker.shared.gateway && worker.shared.limits.trusted_hops > 0 {
             // What is left of it is what the trusted proxies wrote, the first of them first.
             let said = self.head.fields.get("x-forwarded-for").and_then(|field| elements(field).next());
             let said = said.and_then(|first| std::str::from_utf8(first).ok()?.parse().ok());
-            if let Some(address) = said {
-                return worker.caller(Some(address));
+            if said.is_some() {
+                return said;
             }
         }
-        worker.caller(self.downstream.map(|address| address.ip()))
+        self.downstream.map(|address| address.ip())
     }
 }
 
@@ -114,12 +121,12 @@ impl Bond<'_> {
 }
 
 /// The hash of all values, whatever their order; of one value its own.
-fn of_values<'v>(values: impl Iterator<Item = &'v [u8]>) -> Option<u64> {
+pub(super) fn of_values<'v>(values: impl Iterator<Item = &'v [u8]>) -> Option<u64> {
     values.map(hash::of).reduce(u64::wrapping_add)
 }
 
 /// The value of a cookie, if it has one: the first of its name, without quotes (RFC 6265, section 4.2).
-fn cookie_of<'h>(head: &'h RequestHead, name: &str) -> Option<&'h [u8]> {
+pub(super) fn cookie_of<'h>(head: &'h RequestHead, name: &str) -> Option<&'h [u8]> {
     let pairs = head.fields.get_all("cookie").flat_map(|field| field.split(|byte| *byte == b';'));
     let mut values = pairs.filter_map(|pair| {
         let pair = pair.trim_ascii();

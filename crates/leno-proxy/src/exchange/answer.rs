@@ -55,6 +55,9 @@ impl Exchange<'_> {
             head.fields.remove("connection");
         }
         change_answer(plan, &mut head);
+        if let Some(told) = self.told.take() {
+            told.tell(&mut head.fields);
+        }
         let owes_status = self.owes_status(&head);
         if owes_status && matches!(body.length(), BodyLength::Empty | BodyLength::Known(0)) {
             without_status().write(&mut head.fields);

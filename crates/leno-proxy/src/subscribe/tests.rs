@@ -45,7 +45,13 @@ fn subscriber() -> (Subscriber, Lookup, Arc<Hand>) {
     let (subscriptions, _, _) = client(ClientOptions::new(node), nobody, SystemRandom);
     let (lookup, tables) = tables();
     let clock = Arc::new(Hand::default());
-    let options = Options { pinned: vec!["pinned.shop.mesh".into()], gateway: false, file: None, clock: clock.clone() };
+    let options = Options {
+        pinned: vec!["pinned.shop.mesh".into()],
+        inbound: None,
+        gateway: false,
+        file: None,
+        clock: clock.clone(),
+    };
     let builder = Builder::new(EdgeKey::default(), 1, Arc::new(Registry::new(1, Default::default())));
     (Subscriber::new(options, subscriptions, tables, builder, Held::default()), lookup, clock)
 }

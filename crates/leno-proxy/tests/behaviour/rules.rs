@@ -14,6 +14,7 @@ fn share(service: &str, weight: u32) -> WeightedCluster {
         weight,
         filters: Vec::new(),
         affinity: Default::default(),
+        rate_limits: Default::default(),
     }
 }
 
@@ -43,6 +44,7 @@ fn the_share_of_a_backend_that_does_not_exist_is_answered_500() {
                 weight: 1,
                 filters: Vec::new(),
                 affinity: Default::default(),
+                rate_limits: Default::default(),
             }]);
         });
         let proxy = proxy.outbound_to("cart", []).start().await;

@@ -108,6 +108,7 @@ fn tls_goes_where_its_server_name_says_unopened() {
                         weight: 1,
                         filters: Vec::new(),
                         affinity: Default::default(),
+                        rate_limits: Default::default(),
                     }],
                     origin: Origin { resource: "tlsroute/default/shop".into(), rule: 0, name: None },
                 }];

@@ -179,6 +179,7 @@ impl World {
                 weight: 1,
                 filters: vec![],
                 affinity: Default::default(),
+                rate_limits: Default::default(),
             };
             let origin = Origin { resource: "default".into(), rule: 0, name: None };
             let rule = Rule {

@@ -327,6 +327,7 @@ fn weighted(backend: &HttpBackendRef, route: &Route<'_>, known: &Known<'_>) -> W
         weight: backend.weight.map_or(1, |weight| weight.get()),
         filters: backend.filters.iter().filter_map(|filter| route_filter(filter, route)).collect(),
         affinity: Default::default(),
+        rate_limits: Default::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use leno_model::instance::Protocol;
-use leno_model::snapshot::{HostPattern, Listener, Name, Origin, TlsRule, TlsTerms, WeightedCluster};
+use leno_model::snapshot::{HostPattern, Listener, Name, Origin, RateLimits, TlsRule, TlsTerms, WeightedCluster};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +45,8 @@ struct Exact {
     terms: Vec<TlsTerms>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     udp: bool,
+    #[serde(default, skip_serializing_if = "RateLimits::is_none")]
+    rate_limits: RateLimits,
 }
 
 /// What a TLS rule's filter chain does not say as the model means it.
@@ -103,6 +105,7 @@ pub fn from_envoy(message: EnvoyListener) -> Result<Listener, TranslateError> {
         listener.idle_timeout = exact.idle_timeout.unwrap_or(listener.idle_timeout);
         listener.terms = exact.terms;
         listener.udp = exact.udp;
+        listener.rate_limits = exact.rate_limits;
     }
     Ok(listener)
 }
@@ -214,7 +217,13 @@ fn tcp_chain(listener: &Listener) -> Option<FilterChain> {
 /// The chain of a TLS rule. A rule whose shares are all 0 gets one that leads nowhere: it must not fall through to
 /// the next.
 fn tls_chain(listener: &Listener, rule: &TlsRule, dialect: Dialect) -> Option<FilterChain> {
-    let nowhere = [WeightedCluster { cluster: None, weight: 1, filters: Vec::new(), affinity: Default::default() }];
+    let nowhere = [WeightedCluster {
+        cluster: None,
+        weight: 1,
+        filters: Vec::new(),
+        affinity: Default::default(),
+        rate_limits: Default::default(),
+    }];
     let filter = tcp_proxy(listener, &rule.clusters).or_else(|| tcp_proxy(listener, &nowhere))?;
     let any = rule.hostnames.contains(&HostPattern::Any);
     let mut chain = FilterChain {
@@ -277,6 +286,7 @@ fn note_of(listener: &Listener, message: &EnvoyListener) -> ListenerNote {
         idle_timeout: idle.then_some(listener.idle_timeout),
         terms: listener.terms.clone(),
         udp: listener.udp,
+        rate_limits: listener.rate_limits.clone(),
     };
     ListenerNote {
         service: listener.service.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -322,6 +332,7 @@ fn plain(message: EnvoyListener) -> Result<Listener, TranslateError> {
         terms: Vec::new(),
         udp: false,
         idle_timeout: IDLE_TIMEOUT_DEFAULT,
+        rate_limits: RateLimits::default(),
     };
     if message.address.is_some() && message.api_listener.is_none() {
         listener.port = address_from(message.address)?.port();
@@ -406,6 +417,7 @@ fn clusters_of(proxy: TcpProxy) -> Vec<WeightedCluster> {
         weight,
         filters: Vec::new(),
         affinity: affinity.clone(),
+        rate_limits: RateLimits::default(),
     };
     match proxy.cluster_specifier {
         Some(TcpClusterSpecifier::Cluster(name)) => vec![cluster(name, 1)],

@@ -104,8 +104,46 @@ fn filter() -> impl Strategy<Value = RouteFilter> {
 
 fn weighted() -> impl Strategy<Value = WeightedCluster> {
     let weight = prop_oneof![Just(0), Just(1), 0..1_000_001u32];
-    (option::of(text()), weight, vec(filter(), 0..2), affinity())
-        .prop_map(|(cluster, weight, filters, affinity)| WeightedCluster { cluster, weight, filters, affinity })
+    (option::of(text()), weight, vec(filter(), 0..2), affinity(), rate_limits()).prop_map(
+        |(cluster, weight, filters, affinity, rate_limits)| WeightedCluster {
+            cluster,
+            weight,
+            filters,
+            affinity,
+            rate_limits,
+        },
+    )
+}
+
+fn rate_limits() -> impl Strategy<Value = RateLimits> {
+    let rate =
+        || (1..1000u32, 1..100_000u64).prop_map(|(requests, ms)| Rate { requests, per: Duration::from_millis(ms) });
+    let warm_up = option::of(Just(WarmUp { period: Duration::from_secs(9), cold_factor: 3 }));
+    let form = prop_oneof![
+        (rate(), 1..100u32, warm_up.clone()).prop_map(|(rate, burst, warm_up)| RateForm::Bucket {
+            rate,
+            burst,
+            warm_up
+        }),
+        rate().prop_map(RateForm::Window),
+        (rate(), warm_up).prop_map(|(rate, warm_up)| RateForm::Queue { rate, timeout: rate.per, warm_up }),
+        (1..100u32).prop_map(RateForm::Concurrency),
+    ];
+    let source = prop_oneof![
+        Just(KeySource::Caller),
+        text().prop_map(KeySource::Header),
+        text().prop_map(KeySource::Cookie),
+        text().prop_map(KeySource::Query),
+        Just(KeySource::Path),
+        Just(KeySource::SourceAddress),
+    ];
+    let tell = prop_oneof![Just(RateTell::Nothing), Just(RateTell::RateLimit), Just(RateTell::XRateLimit)];
+    let limit = (text(), vec(matching(), 0..2), vec(source, 0..3), 0..100u32, form, tell)
+        .prop_map(|(name, when, key, keys, form, tell)| RateLimit { name, when, key, keys, form, tell });
+    vec(limit, 0..3).prop_map(|limits| match limits.is_empty() {
+        true => RateLimits::default(),
+        false => RateLimits { service: "cart.shop".into(), limits },
+    })
 }
 
 fn affinity() -> impl Strategy<Value = Affinity> {
@@ -198,9 +236,10 @@ fn a_listener() -> impl Strategy<Value = Listener> {
         clusters,
         origin,
     });
-    let way = (option::of(text()), vec(weighted(), 0..3), vec(tls, 0..3), vec(terms(), 0..3), weird_duration());
+    let way = (option::of(text()), vec(weighted(), 0..3), vec(tls, 0..3), vec(terms(), 0..3));
+    let way = (way, weird_duration(), rate_limits());
     ("[a-z.:]{1,12}", option::of(service()), any::<u16>(), any::<(bool, bool)>(), protocol(), way).prop_map(
-        |(name, service, port, (bind, udp), protocol, (http, tcp, tls, terms, idle_timeout))| Listener {
+        |(name, service, port, (bind, udp), protocol, ((http, tcp, tls, terms), idle_timeout, rate_limits))| Listener {
             name: name.into(),
             service,
             port,
@@ -212,6 +251,7 @@ fn a_listener() -> impl Strategy<Value = Listener> {
             tls,
             terms,
             idle_timeout,
+            rate_limits,
         },
     )
 }
@@ -401,6 +441,7 @@ fn usual_rule(path: PathMatch, filters: Vec<RouteFilter>) -> Rule {
         weight,
         filters: Vec::new(),
         affinity: Default::default(),
+        rate_limits: Default::default(),
     };
     Rule {
         origin: Origin { resource: "httproute/shop/cart".into(), rule: 0, name: None },

@@ -63,7 +63,8 @@ fn proxy() -> String {
     let (lookup, tables) = leno_proxy::tables();
     tables.swap(guarded());
     leno_proxy::resilience::measure(&registry, lookup.clone());
-    leno_proxy::balancing::measure(&registry, lookup, Default::default);
+    leno_proxy::balancing::measure(&registry, lookup.clone(), Default::default);
+    leno_proxy::rate_limit::measure(&registry, lookup, Arc::new(SystemClock));
     drop(leno_proxy::udp::Udp::new(1, &registry));
     drop(leno_proxy::InFront::new(Vec::new(), &registry));
     let edge = |protocol| {
@@ -85,6 +86,9 @@ fn guarded() -> Table {
     let listener = json!({
         "name": "cart", "service": null, "port": 80, "bind": false, "protocol": "tcp", "http": null,
         "tcp": [{ "cluster": "cart", "weight": 1, "filters": [] }], "tls": [], "idle_timeout": time,
+        "rate_limits": { "service": "cart.shop", "limits": [{
+            "name": "each", "key": ["Path"], "keys": 64, "form": { "Bucket": { "rate": { "requests": 1, "per": time }, "burst": 1 } },
+        }] },
     });
     let cluster = json!({
         "name": "cart", "service": "cart.shop", "port": 80, "protocol": "tcp", "balance": "random",

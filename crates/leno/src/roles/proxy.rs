@@ -257,11 +257,13 @@ async fn start(
     leno_proxy::resilience::measure(&metrics, lookup.clone());
     let time = clock.clone();
     leno_proxy::balancing::measure(&metrics, lookup.clone(), move || time.monotonic());
+    leno_proxy::rate_limit::measure(&metrics, lookup.clone(), clock.clone());
     let source = Peer::from(args.service.clone());
     let access = access_log(&args)?;
     access.iter().for_each(|access| access.register(&metrics));
     let shared = Arc::new(Shared {
         lookup,
+        inbound: Arc::default(),
         namespace: node.namespace.as_str().into(),
         source_name: source_name(&args),
         node: node.id.clone(),
@@ -301,6 +303,7 @@ async fn start(
     let (subscriptions, events) = subscription(&args, &node, &held).await?;
     let options = subscribe::Options {
         pinned: args.to.iter().map(|to| listener_name(&to.destination, &node.namespace)).collect::<Result<_, _>>()?,
+        inbound: args.service.clone().map(|service| (service, shared.inbound.clone())),
         gateway: args.role == ProxyRole::Gateway,
         file,
         clock: clock.clone(),

@@ -141,6 +141,7 @@ fn clusters_from(
             weight: 1,
             filters: Vec::new(),
             affinity: affinity.clone(),
+            rate_limits: Default::default(),
         }]),
         Some(ClusterSpecifier::WeightedClusters(weighted)) => {
             let mut clusters = Vec::with_capacity(weighted.clusters.len());
@@ -155,7 +156,7 @@ fn clusters_from(
                 }
                 let weight = share.weight.unwrap_or_default();
                 let (cluster, affinity) = (named(share.name), affinity.clone());
-                clusters.push(WeightedCluster { cluster, weight, filters, affinity });
+                clusters.push(WeightedCluster { cluster, weight, filters, affinity, rate_limits: Default::default() });
             }
             Ok(clusters)
         }

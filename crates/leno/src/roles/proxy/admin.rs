@@ -47,6 +47,7 @@ pub(super) fn open(
     }
     let Some(address) = args.admin_listen.address() else { return Ok(()) };
     let (table, endpoints, limits) = (shared.clone(), shared.clone(), shared.clone());
+    let rate_limits = shared.clone();
     let (level, levels) = (log_level.clone(), log_level);
     let metrics = metrics.clone();
     let admin = Admin::new(guard(shared, Hosts::loopback()), ready.clone())
@@ -58,6 +59,11 @@ pub(super) fn open(
         .get("/endpoints", "every endpoint with its open requests and latency", move |_| {
             let now = endpoints.clock.monotonic();
             let answer = Answer::json(&leno_proxy::cluster::describe(&endpoints.lookup.table(), now));
+            async move { answer }
+        })
+        .get("/rate-limits", "every limit on requests that is in force here, and what it has counted", move |_| {
+            let now = rate_limits.clock.monotonic();
+            let answer = Answer::json(&leno_proxy::rate_limit::describe(&rate_limits.lookup.table(), now));
             async move { answer }
         })
         .get(

@@ -1,0 +1,112 @@
+//! How many requests a service takes, as a policy says it, with defaults: what the proxies beside its instances hold, and
+//! what its callers do.
+
+use std::time::Duration;
+
+use leno_model::instance::Protocol;
+use leno_model::name::ServiceName;
+use leno_model::resource::duration::GatewayDuration;
+use leno_model::resource::rate_limit::{self as written, LimitAt, LimitHeaders, LimitKey};
+use leno_model::resource::traffic_policy::TrafficPolicySpec;
+use leno_model::snapshot::{KeySource, Listener, Rate, RateForm, RateLimit, RateLimits, RateTell, WarmUp};
+
+use super::{View, route};
+
+const KEYS: u32 = 16_384;
+const QUEUE_TIMEOUT: Duration = Duration::from_millis(500);
+const COLD_FACTOR: u32 = 3;
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// What the proxy beside an instance of a service holds; nothing where there is no limit.
+pub(super) fn inbound(view: &View<'_>, name: &str, service: &ServiceName) -> Option<Listener> {
+    let rate_limits = view.policy_of(service).rate_limits_at_service.of(service);
+    (!rate_limits.is_none()).then(|| Listener {
+        name: name.into(),
+        service: Some(service.clone()),
+        port: 0,
+        bind: false,
+        protocol: Protocol::Detect,
+        http: None,
+        tcp: Vec::new(),
+        tls: Vec::new(),
+        terms: Vec::new(),
+        udp: false,
+        idle_timeout: IDLE_TIMEOUT,
+        rate_limits,
+    })
+}
+
+/// Limits of a policy that are held in one place.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Held(Vec<RateLimit>);
+
+// === impl Held ===
+
+impl Held {
+    pub(super) fn at(spec: Option<&TrafficPolicySpec>, at: LimitAt) -> Self {
+        let limits = spec.into_iter().flat_map(|spec| &spec.rate_limits);
+        Self(limits.filter(|limit| limit.at == at).filter_map(limit).collect())
+    }
+
+    /// Of a service that the policy is for.
+    pub(super) fn of(self, service: &ServiceName) -> RateLimits {
+        match self.0.is_empty() {
+            true => RateLimits::default(),
+            false => RateLimits { service: service.to_string(), limits: self.0 },
+        }
+    }
+}
+
+/// None of what validation refuses.
+fn limit(limit: &written::RateLimit) -> Option<RateLimit> {
+    let key: Vec<KeySource> = limit.key.iter().filter_map(key_source).collect();
+    let keys = if key.is_empty() { 0 } else { limit.keys.map_or(KEYS, |keys| keys.get()) };
+    Some(RateLimit {
+        name: limit.name.as_str().into(),
+        when: limit.matches.iter().map(route::http_match).collect(),
+        key,
+        keys,
+        form: form(limit)?,
+        tell: match limit.headers {
+            LimitHeaders::None => RateTell::Nothing,
+            LimitHeaders::RateLimit => RateTell::RateLimit,
+            LimitHeaders::XRateLimit => RateTell::XRateLimit,
+        },
+    })
+}
+
+fn form(limit: &written::RateLimit) -> Option<RateForm> {
+    let rate = |requests: u32, per: GatewayDuration| Rate { requests, per: per.0 };
+    Some(match limit {
+        written::RateLimit { limit: Some(bucket), .. } => RateForm::Bucket {
+            rate: rate(bucket.requests.get(), bucket.per),
+            burst: bucket.burst.unwrap_or(bucket.requests).get(),
+            warm_up: bucket.warm_up.as_ref().map(warm_up),
+        },
+        written::RateLimit { window: Some(window), .. } => RateForm::Window(rate(window.requests.get(), window.per)),
+        written::RateLimit { queue: Some(queue), .. } => RateForm::Queue {
+            rate: rate(queue.requests.get(), queue.per),
+            timeout: queue.timeout.map_or(QUEUE_TIMEOUT, |timeout| timeout.0),
+            warm_up: queue.warm_up.as_ref().map(warm_up),
+        },
+        written::RateLimit { concurrency: Some(open), .. } => RateForm::Concurrency(open.requests.get()),
+        _ => return None,
+    })
+}
+
+fn warm_up(written: &written::WarmUp) -> WarmUp {
+    let cold_factor = written.cold_factor.map_or(COLD_FACTOR, |factor| factor.get());
+    WarmUp { period: written.period.0, cold_factor }
+}
+
+fn key_source(written: &LimitKey) -> Option<KeySource> {
+    Some(match written {
+        LimitKey { caller: Some(true), .. } => KeySource::Caller,
+        LimitKey { header: Some(name), .. } => KeySource::Header(name.to_ascii_lowercase().into()),
+        LimitKey { cookie: Some(name), .. } => KeySource::Cookie(name.as_str().into()),
+        LimitKey { query: Some(name), .. } => KeySource::Query(name.as_str().into()),
+        LimitKey { path: Some(true), .. } => KeySource::Path,
+        LimitKey { source_address: Some(true), .. } => KeySource::SourceAddress,
+        _ => return None,
+    })
+}

@@ -1,0 +1,223 @@
+//! How many requests in a time: whether one goes on now, waits, or is refused, and when to come again.
+//!
+//! ```text
+//! a request ─ take(key, now, patience) ─► Limiter ┬ Bucket (token bucket; as a queue, leaky bucket), for all or by key ─ Keyed
+//!                                                 ├ Warm   (either, lower while it is cold)
+//!                                                 ├ Sliding (window)                       ─► Granted{wait} | Refused{after}
+//!                                                 └ open at once
+//! ```
+//!
+//! Nothing runs beside requests: what has come back since is computed from the time that passed, and from a fixed origin, so
+//! that no rounding adds up. Shared by all workers. A bucket, a window and a count of open requests are atomics and allocate
+//! nothing; only what warms up takes a lock, for a few divisions. Rejected: a share of each limit for each worker, which a
+//! caller on one connection would meet at a fraction of it, and fixed windows, through whose edges twice the limit passes.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use leno_model::snapshot::{RateForm, RateLimit};
+
+mod bucket;
+mod keyed;
+mod sliding;
+mod warm;
+
+use self::bucket::{Bucket, Pace};
+use self::keyed::Keyed;
+use self::sliding::Sliding;
+use self::warm::Warm;
+
+/// One limit and what it has counted.
+#[derive(Debug)]
+#[repr(align(64))]
+pub struct Limiter {
+    state: State,
+    /// The longest that a request waits for its turn.
+    patience: Duration,
+    /// As many as there are when nothing is used.
+    most: u32,
+    passed: AtomicU64,
+    waited: AtomicU64,
+    refused: AtomicU64,
+}
+
+#[derive(Debug)]
+enum State {
+    Bucket(Bucket),
+    Keyed(Pace, Keyed),
+    Warm(Pace, Warm),
+    Sliding(Sliding),
+    Open { open: AtomicU32, max: u32 },
+}
+
+/// A request may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Granted {
+    /// After this time.
+    pub wait: Duration,
+    /// It is counted as open: tell [`Limiter::leave`] when it is over.
+    pub holds: bool,
+    /// For [`Limiter::left`].
+    mark: u64,
+}
+
+/// A request may not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    /// One that comes after this time may, if no other comes before it. Of requests that are open nobody knows when they
+    /// end; then it is zero.
+    pub after: Duration,
+    mark: u64,
+}
+
+/// What a limit has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// How many may come now.
+    pub now: u32,
+    /// After which time all are back, or in a window one more is.
+    pub reset: Duration,
+}
+
+/// What a limit has counted, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fill {
+    /// How many may come at once.
+    pub most: u32,
+    /// How many of those are used up now; by key, of the one that uses most.
+    pub used: u32,
+    /// Requests that went on at once or later.
+    pub passed: u64,
+    /// Those of them that waited.
+    pub waited: u64,
+    /// Requests that were refused.
+    pub refused: u64,
+    /// Keys that use something now, and how many can be told apart; none without a key.
+    pub keys: Option<(u32, u32)>,
+    /// Times that a key took over the count of another, because no other was idle.
+    pub crowded: u64,
+    /// Bytes that its state takes, whatever comes.
+    pub bytes: usize,
+}
+
+// === impl Limiter ===
+
+impl Limiter {
+    /// With nothing used; what warms up is cold. `seed` decides which keys are neighbours, and nobody outside may know it.
+    pub fn new(terms: &RateLimit, seed: u64) -> Self {
+        let bucket = |pace: Pace| match terms.key.is_empty() {
+            true => State::Bucket(Bucket::new(pace)),
+            false => State::Keyed(pace, Keyed::new(terms.keys, seed)),
+        };
+        let (state, most, patience) = match terms.form {
+            RateForm::Bucket { rate, burst, warm_up } => {
+                let pace = Pace::new(rate, burst);
+                let state = match warm_up {
+                    Some(warm_up) => State::Warm(pace, Warm::new(pace, rate, warm_up)),
+                    None => bucket(pace),
+                };
+                (state, burst, Duration::ZERO)
+            }
+            RateForm::Queue { rate, timeout, warm_up } => {
+                let pace = Pace::new(rate, 1);
+                let state = match warm_up {
+                    Some(warm_up) => State::Warm(pace, Warm::new(pace, rate, warm_up)),
+                    None => bucket(pace),
+                };
+                (state, 1, timeout)
+            }
+            RateForm::Window(rate) => (State::Sliding(Sliding::new(rate)), rate.requests, Duration::ZERO),
+            RateForm::Concurrency(max) => (State::Open { open: AtomicU32::new(0), max }, max, Duration::ZERO),
+        };
+        let count = || AtomicU64::new(0);
+        Self { state, patience, most, passed: count(), waited: count(), refused: count() }
+    }
+
+    /// Takes one, of the request's key where the limit has keys. `left` is the time that the request has; it never waits for
+    /// longer.
+    pub fn take(&self, key: u64, now: Duration, left: Option<Duration>) -> Result<Granted, Refused> {
+        let patience = left.map_or(self.patience, |left| left.min(self.patience));
+        let taken = match &self.state {
+            State::Bucket(bucket) => bucket.take(now, patience),
+            State::Keyed(pace, keyed) => pace.take(keyed.count_of(key, pace.at(now)), now, patience),
+            State::Warm(pace, warm) => warm.take(pace, now, patience),
+            State::Sliding(sliding) => sliding.take(now),
+            State::Open { open, max } => {
+                let entered = open.fetch_update(Relaxed, Relaxed, |open| (open < *max).then(|| open + 1));
+                let holds = Granted { wait: Duration::ZERO, holds: true, mark: 0 };
+                entered.map(|_| holds).map_err(|_| Refused { after: Duration::ZERO, mark: 0 })
+            }
+        };
+        match &taken {
+            Ok(granted) => {
+                self.passed.fetch_add(1, Relaxed);
+                if !granted.wait.is_zero() {
+                    self.waited.fetch_add(1, Relaxed);
+                }
+            }
+            Err(_) => {
+                self.refused.fetch_add(1, Relaxed);
+            }
+        }
+        taken
+    }
+
+    /// One that was open is over.
+    pub fn leave(&self) {
+        if let State::Open { open, .. } = &self.state {
+            open.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// How many may come at once when nothing is used.
+    pub fn most(&self) -> u32 {
+        self.most
+    }
+
+    /// What was left after this request, which was granted or refused.
+    pub fn left(&self, taken: &Result<Granted, Refused>, now: Duration) -> Left {
+        let mark = match taken {
+            Ok(granted) => granted.mark,
+            Err(refused) => refused.mark,
+        };
+        match &self.state {
+            State::Bucket(bucket) => bucket.pace.left(mark, now),
+            State::Keyed(pace, _) | State::Warm(pace, _) => pace.left(mark, now),
+            State::Sliding(sliding) => sliding.left(now),
+            State::Open { open, max } => Left { now: max.saturating_sub(open.load(Relaxed)), reset: Duration::ZERO },
+        }
+    }
+
+    /// What it has counted.
+    pub fn fill(&self, now: Duration) -> Fill {
+        let (mut keys, mut crowded, mut bytes) = (None, 0, size_of::<Self>());
+        let left = match &self.state {
+            State::Bucket(bucket) => bucket.pace.left(bucket.mark(), now).now,
+            State::Warm(pace, warm) => pace.left(warm.mark(), now).now,
+            State::Keyed(pace, keyed) => {
+                let seen = keyed.seen(pace.at(now));
+                (keys, crowded) = (Some((seen.in_use, seen.of)), seen.crowded);
+                bytes += keyed.bytes();
+                pace.left(seen.highest, now).now
+            }
+            State::Sliding(sliding) => {
+                bytes += sliding.bytes();
+                sliding.left(now).now
+            }
+            State::Open { open, max } => max.saturating_sub(open.load(Relaxed)),
+        };
+        Fill {
+            most: self.most,
+            used: self.most.saturating_sub(left),
+            passed: self.passed.load(Relaxed),
+            waited: self.waited.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+            keys,
+            crowded,
+            bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
