@@ -60,6 +60,8 @@ pub(crate) enum Case {
     Connections,
     /// HTTP/2: a client that asks one thing at a time, beside one of 100 streams.
     Fair,
+    /// Instructions of a request with a TrafficPolicy in force, beside none.
+    Policy,
 }
 
 #[derive(clap::Args)]
@@ -75,7 +77,7 @@ pub(crate) struct Options {
     /// End with one line of JSON.
     #[arg(long)]
     json: bool,
-    /// Only these contestants: leno, tcp-copy, gateway, haproxy, nginx, envoy, direct.
+    /// Only these contestants: leno, tcp-copy, gateway, plain, haproxy, nginx, envoy, direct.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// A leno that is built already; without it, `--profile` is built first.

@@ -84,6 +84,7 @@ const PACKAGES: &[Package] = &[
     apt("haproxy", "haproxy", &[Use::Interop, Use::Bench]),
     apt("nginx", "nginx", &[Use::Interop, Use::Bench]),
     apt("libnginx-mod-stream", "/usr/lib/nginx/modules/ngx_stream_module.so", &[Use::Bench]),
+    apt("valgrind", "valgrind", &[Use::Bench]),
     apt("wrk", "wrk", &[Use::Bench]),
     apt("nghttp2-client", "h2load", &[Use::Bench]),
     apt("nghttp2-server", "nghttpd", &[Use::Bench]),

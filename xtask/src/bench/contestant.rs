@@ -20,6 +20,8 @@ use crate::process::{below, free_port, output, root, scratch, signal, which};
 const START_DEADLINE: Duration = Duration::from_secs(20);
 /// What `/large` of the upstream has.
 pub(crate) const LARGE_BYTES: u64 = 10_000_000;
+/// What callgrind's files are called, beside the configuration of the process that it counts in.
+const COUNTS: &str = "counts";
 /// Linux reports CPU time in hundredths of a second, whatever its own clock.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -60,6 +62,7 @@ pub(crate) fn of_case(case: Case) -> Vec<Contestant> {
         Case::Http1 | Case::Large => &["leno", "tcp-copy", "haproxy", "nginx", "envoy"],
         Case::Mesh => &["direct", "leno", "haproxy", "nginx", "envoy"],
         Case::Idle => &["leno", "gateway", "haproxy", "nginx", "envoy"],
+        Case::Policy => &["leno", "plain"],
         _ => &["leno", "haproxy", "nginx", "envoy"],
     };
     names.iter().map(|name| Contestant { name }).collect()
@@ -77,6 +80,8 @@ fn recipe(name: &str, case: Case, place: &Place) -> Result<Recipe> {
     let peer = |name: &str| which(name).with_context(|| format!("{name} is not installed"));
     let (program, arguments, [tcp, http1, http2, tls]) = match name {
         "leno" if case == Case::Tcp => (leno()?, LENO_TCP, ["leno/tcp.yaml"; 4]),
+        "leno" if case == Case::Policy => (leno()?, LENO_HTTP, ["leno/policy.yaml"; 4]),
+        "plain" => (leno()?, LENO_HTTP, ["leno/http1.yaml"; 4]),
         "tcp-copy" => (leno()?, LENO_TCP, ["leno/tcp.yaml"; 4]),
         "gateway" => (leno()?, LENO_GATEWAY, ["leno/gateway.yaml"; 4]),
         "leno" if case.is_tls() => (leno()?, LENO_GATEWAY, ["leno/tls.yaml"; 4]),
@@ -111,7 +116,7 @@ fn recipe(name: &str, case: Case, place: &Place) -> Result<Recipe> {
 
 impl Contestant {
     pub(crate) fn is_ours(&self) -> bool {
-        ["leno", "tcp-copy", "gateway"].contains(&self.name)
+        ["leno", "tcp-copy", "gateway", "plain"].contains(&self.name)
     }
 
     /// Starts it and waits for its first answer.
@@ -139,7 +144,13 @@ impl Contestant {
         let folder = place.folder().display().to_string();
         let values = [("@FILE@", file.display().to_string()), ("@LISTEN@", listen.to_string()), ("@FOLDER@", folder)];
         let arguments = recipe.arguments.split(' ').map(|argument| fill(argument, &values));
-        Ok((listen, pinned("0", &recipe.program, arguments)?))
+        if case != Case::Policy {
+            return Ok((listen, pinned("0", &recipe.program, arguments)?));
+        }
+        let counts = format!("--callgrind-out-file={}", file.with_extension(COUNTS).display());
+        let counted = ["-q", "--tool=callgrind", &counts].map(str::to_owned).into_iter();
+        let valgrind = which("valgrind").context("valgrind is not installed")?;
+        Ok((listen, pinned("0", &valgrind, counted.chain([recipe.program.display().to_string()]).chain(arguments))?))
     }
 }
 
@@ -242,6 +253,35 @@ impl Running {
                 line.split_whitespace().next().and_then(|number| number.parse::<f64>().ok()).unwrap_or_default();
         }
         Ok(kilobytes / 1024.0)
+    }
+
+    /// Has callgrind begin to count.
+    pub(crate) fn count_instructions(&self) -> Result<()> {
+        self.tell_callgrind("--zero")
+    }
+
+    /// Instructions since then.
+    pub(crate) fn instructions(&self, place: &Place) -> Result<f64> {
+        self.tell_callgrind("--dump")?;
+        let mut sum = 0.0;
+        for entry in fs::read_dir(place.folder())? {
+            let path = entry?.path();
+            // Written anew by each process, and taken away once it is read.
+            if path.to_string_lossy().contains(&format!(".{COUNTS}")) {
+                let text = fs::read_to_string(&path)?;
+                let totals = text.lines().filter_map(|line| line.strip_prefix("totals: ")?.trim().parse::<f64>().ok());
+                sum += totals.sum::<f64>();
+                fs::remove_file(path)?;
+            }
+        }
+        if sum > 0.0 { Ok(sum) } else { bail!("callgrind counted nothing") }
+    }
+
+    fn tell_callgrind(&self, what: &str) -> Result<()> {
+        for process in &self.processes {
+            output(Command::new("callgrind_control").args([what, &process.pid().to_string()]))?;
+        }
+        Ok(())
     }
 
     fn pids(&self) -> Vec<i32> {

@@ -24,6 +24,7 @@ const GOALS: &[Goal] = &[
     Goal::Size(Case::Idle, "gateway", "rss_mb", 12.0),
     Goal::Size(Case::IdleTls, "leno", "bytes_per_connection", 16_000.0),
     Goal::Size(Case::IdleHttp2, "leno", "bytes_per_connection", 20_000.0),
+    Goal::Ratio(Case::Policy, "plain", 1.05),
     Goal::Size(Case::Connections, "leno", "p99_growth", 2.0),
 ];
 

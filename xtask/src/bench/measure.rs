@@ -11,6 +11,8 @@ use super::{Case, Options};
 
 /// How long memory is let settle before and after connections come.
 const SETTLE: Duration = Duration::from_secs(1);
+/// Requests whose instructions are counted.
+const COUNTED_REQUESTS: usize = 4_000;
 
 /// Starts it, measures it, ends it.
 pub(crate) fn measure(options: &Options, contestant: &Contestant, place: &Place) -> Result<Sample> {
@@ -22,6 +24,7 @@ pub(crate) fn measure(options: &Options, contestant: &Contestant, place: &Place)
         Case::Tls | Case::TlsResumed | Case::TlsLarge => busy(options, &running, place),
         Case::Connections => connections(options, &running),
         Case::Fair => fair(options, &running, place),
+        Case::Policy => instructions(&running, place),
     }
 }
 
@@ -122,6 +125,15 @@ fn fair(options: &Options, running: &Running, place: &Place) -> Result<Sample> {
         ("p99_growth", beside.p99_ms / alone.p99_ms),
         ("rss_mb", running.rss_mb()?),
     ]))
+}
+
+/// What a request takes of the processor's instructions, on one connection; the same whatever else the machine does.
+fn instructions(running: &Running, place: &Place) -> Result<Sample> {
+    load::some_requests(running.port, COUNTED_REQUESTS / 4)?;
+    running.count_instructions()?;
+    load::some_requests(running.port, COUNTED_REQUESTS)?;
+    let each = running.instructions(place)? / COUNTED_REQUESTS as f64;
+    Ok(Sample::from([("instructions_per_request", each)]))
 }
 
 /// What a load was answered, and the proxy's CPU time for it in seconds.

@@ -29,6 +29,7 @@ pub(crate) const COLUMNS: &[(&str, &str)] = &[
     ("cpu_us_per_megabyte", "CPU µs/MB"),
     ("cpu_us_per_handshake", "CPU µs/handshake"),
     ("handshakes_per_cpu_second", "handshakes/CPU second"),
+    ("instructions_per_request", "instructions/request"),
     ("cpu_growth", "CPU growth"),
     ("rps", "requests/s"),
     ("mb_per_second", "MB/s"),
@@ -136,6 +137,7 @@ impl Figures {
             Case::Large | Case::TlsLarge => "cpu_us_per_megabyte",
             Case::Tls | Case::TlsResumed => "cpu_us_per_handshake",
             Case::Fair => "p99_ms",
+            Case::Policy => "instructions_per_request",
             Case::Tcp | Case::Http1 | Case::Http2 | Case::Mesh | Case::Connections => "cpu_us_per_request",
         };
         let pairs = self.of("leno")?.iter().zip(self.of(name).filter(|_| name != "leno" && name != "direct")?);
