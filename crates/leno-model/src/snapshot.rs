@@ -405,6 +405,8 @@ pub enum BalancePolicy {
     PeakEwma,
     /// The one of two random ones with fewer open requests.
     LeastRequest,
+    /// Of all of them, the one with the fewest open requests (Ribbon's `BestAvailableRule`).
+    BestAvailable,
     /// In turn.
     RoundRobin,
     /// At random.

@@ -16,6 +16,7 @@ use leno_model::snapshot::{BalancePolicy, Balancing};
 use crate::alias::Alias;
 use crate::load::Load;
 
+mod best_available;
 mod least_request;
 mod maglev;
 mod peak_ewma;
@@ -27,6 +28,7 @@ mod round_robin;
 mod suite;
 mod warming;
 
+pub use best_available::BestAvailable;
 pub use least_request::LeastRequest;
 pub use maglev::Maglev;
 pub use peak_ewma::PeakEwma;
@@ -49,6 +51,8 @@ pub const POLICIES: &[(BalancePolicy, Make)] = &[
     (BalancePolicy::PeakEwma, |_, _| Box::new(PeakEwma)),
     // For requests whose length says nothing about the endpoint.
     (BalancePolicy::LeastRequest, |_, _| Box::new(LeastRequest)),
+    // The same by looking at all of them, where they are few and requests are long.
+    (BalancePolicy::BestAvailable, |_, _| Box::new(BestAvailable)),
     // For even counts.
     (BalancePolicy::RoundRobin, |set, seed| Box::new(RoundRobin::new(set, seed))),
     // For comparison, and where nothing is known of the load.

@@ -1,4 +1,5 @@
-//! Servers that trip and are left out, by Ribbon's `AvailabilityFilteringRule` and by `roundRobin` with `ejection`.
+//! Servers that trip and are left out, by Ribbon's `AvailabilityFilteringRule` and by `roundRobin` with `ejection`; and who is
+//! chosen by its `BestAvailableRule` and by `bestAvailable`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -66,12 +67,34 @@ const fn ms(ms: u64) -> Duration {
 pub(crate) fn run(jvm: &mut Jvm, seed: u64, calls: usize) -> Ran {
     let (mut random, mut ran, mut now) = (fastrand::Rng::with_seed(seed), Ran::default(), 1_000_000);
     while ran.compared < calls {
-        let ours = Ours::new(random.usize(2..6));
-        jvm.step(&format!("servers {now} {}", ours.members.len()));
+        let ours = Ours::new(BalancePolicy::RoundRobin, random.usize(2..6));
+        jvm.step(&format!("servers {now} {} AvailabilityFiltering", ours.members.len()));
         let choice = live(jvm, &ours, &mut random, &mut now, (&mut ran, calls));
         choice.into_iter().for_each(|choice| *ran.choices.entry(choice).or_default() += 1);
     }
     ran
+}
+
+/// So many calls, of which several are open at a time: whom leno asks has as little to do as whom Ribbon would have asked.
+pub(crate) fn run_best_available(jvm: &mut Jvm, seed: u64, calls: usize) {
+    let (mut random, mut now) = (fastrand::Rng::with_seed(seed), 1_000_000);
+    let ours = Ours::new(BalancePolicy::BestAvailable, random.usize(2..9));
+    jvm.step(&format!("servers {now} {} BestAvailable", ours.members.len()));
+    let mut open = Vec::new();
+    for _ in 0..calls {
+        now += random.u64(..300);
+        let (chosen, _) = jvm.step(&format!("choose {now}"));
+        let mut ask = Ask { now: ms(now), random: &mut Bits(&mut random), hash: None, excluded: &[] };
+        let picked = ours.picker.pick(&mut ask).unwrap();
+        let open_at = |member: usize| ours.members[member].load.open_requests();
+        assert_eq!(open_at(picked), open_at(chosen.parse().unwrap()), "{picked} and {chosen} at {now}");
+        jvm.step(&format!("open {now} {picked}"));
+        open.push((picked, ours.members[picked].load.open()));
+        while !open.is_empty() && random.u32(..100) < 45 {
+            let (member, _ended) = open.swap_remove(random.usize(..open.len()));
+            jvm.step(&format!("close {now} {member}"));
+        }
+    }
 }
 
 /// Until there were enough calls, or they part by choice.
@@ -116,7 +139,7 @@ fn live(
 // === impl Ours ===
 
 impl Ours {
-    fn new(count: usize) -> Self {
+    fn new(policy: BalancePolicy, count: usize) -> Self {
         let member = |key| Member {
             key,
             weight: 1,
@@ -128,7 +151,7 @@ impl Ours {
         };
         let members: Vec<Member> = (0..count as u64).map(member).collect();
         // Ribbon begins with the second.
-        let picker = Picker::new(BalancePolicy::RoundRobin, &members, 1).watched(true);
+        let picker = Picker::new(policy, &members, 1).watched(true);
         Self { conducts: members.iter().map(|_| Conduct::new(&TERMS)).collect(), members, picker }
     }
 

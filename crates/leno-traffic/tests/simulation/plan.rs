@@ -107,7 +107,8 @@ impl Plan {
         let mut random = fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let policy = match random.u32(..40) {
             0..14 => BalancePolicy::PeakEwma,
-            14..22 => BalancePolicy::LeastRequest,
+            14..19 => BalancePolicy::LeastRequest,
+            19..22 => BalancePolicy::BestAvailable,
             22..30 => BalancePolicy::RoundRobin,
             30..36 => BalancePolicy::Random,
             36..39 => BalancePolicy::RingHash,

@@ -38,7 +38,7 @@ pub(super) fn write(balance: BalancePolicy, balancing: &Balancing, dialect: Dial
         BalancePolicy::RoundRobin => {
             slow_start_config.map(|config| LbConfig::RoundRobin(RoundRobinLbConfig { slow_start_config: Some(config) }))
         }
-        BalancePolicy::PeakEwma | BalancePolicy::LeastRequest => {
+        BalancePolicy::PeakEwma | BalancePolicy::BestAvailable | BalancePolicy::LeastRequest => {
             let config = |config| LbConfig::LeastRequest(LeastRequestLbConfig { slow_start_config: Some(config) });
             slow_start_config.map(config)
         }
@@ -117,7 +117,7 @@ mod tests {
     fn slow_start_panic_and_the_size_of_a_table_stand_under_envoys_names() {
         use BalancePolicy::*;
         let both = Balancing { panic_threshold: 40, slow_start: slow_start(), table_size: None };
-        for balance in [PeakEwma, LeastRequest, RoundRobin] {
+        for balance in [PeakEwma, LeastRequest, BestAvailable, RoundRobin] {
             assert_eq!(told(balance, both.clone()), (both.clone(), false), "{balance:?}");
         }
         let table = Balancing { panic_threshold: 1, slow_start: None, table_size: Some(101) };

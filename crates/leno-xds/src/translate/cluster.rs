@@ -24,10 +24,12 @@ use crate::messages::urls;
 use crate::messages::wkt::Any;
 use crate::provide::Resource;
 
-/// Our balancing policy by the name under which others list theirs.
-const PEAK_EWMA: &str = "leno.mesh/peak_ewma";
-/// And by its type; gRPC looks for a policy of the name after the slash, does not find it and takes the next.
-const PEAK_EWMA_URL: &str = "type.googleapis.com/leno.mesh.PeakEwma";
+/// Our balancing policies by the names under which others list theirs, and by their types; gRPC looks for a policy of the
+/// name after the slash, does not find it and takes the next.
+const OURS: [(BalancePolicy, &str, &str); 2] = [
+    (BalancePolicy::PeakEwma, "leno.mesh/peak_ewma", "type.googleapis.com/leno.mesh.PeakEwma"),
+    (BalancePolicy::BestAvailable, "leno.mesh/best_available", "type.googleapis.com/leno.mesh.BestAvailable"),
+];
 /// The key of the HTTP options among a cluster's protocol options.
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
@@ -210,17 +212,19 @@ fn protocol_from(options: Option<&HttpProtocolOptions>) -> Protocol {
 fn balance_to(cluster: &Cluster, dialect: Dialect) -> (LbPolicy, Option<LoadBalancingPolicy>) {
     let balance = cluster.balance;
     let (number, url) = match balance {
-        BalancePolicy::PeakEwma | BalancePolicy::LeastRequest => (LbPolicy::LeastRequest, urls::LEAST_REQUEST),
+        BalancePolicy::PeakEwma | BalancePolicy::BestAvailable | BalancePolicy::LeastRequest => {
+            (LbPolicy::LeastRequest, urls::LEAST_REQUEST)
+        }
         BalancePolicy::RoundRobin => (LbPolicy::RoundRobin, urls::ROUND_ROBIN),
         BalancePolicy::Random => (LbPolicy::Random, urls::RANDOM),
         BalancePolicy::RingHash => (LbPolicy::RingHash, urls::RING_HASH),
         BalancePolicy::Maglev => (LbPolicy::Maglev, urls::MAGLEV),
     };
-    let ours = (balance == BalancePolicy::PeakEwma).then(peak_ewma);
+    let ours = OURS.iter().find(|(policy, ..)| *policy == balance).map(|(_, name, url)| our_policy(name, url));
     if dialect == Dialect::Grpc {
         // Not every gRPC knows the others' numbers, and one that it does not know costs the whole cluster.
         let theirs = match balance {
-            BalancePolicy::LeastRequest => Some(policy(url, &Empty {})),
+            BalancePolicy::LeastRequest | BalancePolicy::BestAvailable => Some(policy(url, &Empty {})),
             // It has no Maglev, and a ring keeps requests of one key together too.
             BalancePolicy::RingHash | BalancePolicy::Maglev => {
                 Some(policy(urls::RING_HASH, &RingHash { hash_function: 1 }))
@@ -254,7 +258,7 @@ fn known_policy(any: &Any) -> Option<BalancePolicy> {
     match any.type_url.as_str() {
         urls::TYPED_STRUCT => {
             let inner: TypedStruct = any.unpack(urls::TYPED_STRUCT)?.ok()?;
-            (inner.type_url == PEAK_EWMA_URL).then_some(BalancePolicy::PeakEwma)
+            OURS.iter().find(|(.., url)| *url == inner.type_url).map(|(policy, ..)| *policy)
         }
         urls::LEAST_REQUEST => Some(BalancePolicy::LeastRequest),
         urls::ROUND_ROBIN => Some(BalancePolicy::RoundRobin),
@@ -280,9 +284,9 @@ fn policies(policies: impl IntoIterator<Item = Policy>) -> LoadBalancingPolicy {
     LoadBalancingPolicy { policies: policies.into_iter().collect() }
 }
 
-fn peak_ewma() -> Policy {
-    let config = TypedStruct { type_url: PEAK_EWMA_URL.to_owned(), value: Some(Default::default()) };
-    named_policy(PEAK_EWMA, Any::pack(urls::TYPED_STRUCT, &config))
+fn our_policy(name: &str, url: &str) -> Policy {
+    let config = TypedStruct { type_url: url.to_owned(), value: Some(Default::default()) };
+    named_policy(name, Any::pack(urls::TYPED_STRUCT, &config))
 }
 
 fn policy(url: &str, config: &impl Message) -> Policy {

@@ -342,7 +342,8 @@ fn ejection() -> impl Strategy<Value = Ejection> {
 
 fn a_cluster() -> impl Strategy<Value = Cluster> {
     use BalancePolicy::*;
-    let balance = prop::sample::select(vec![PeakEwma, LeastRequest, RoundRobin, Random, RingHash, Maglev]);
+    let balance =
+        prop::sample::select(vec![PeakEwma, LeastRequest, BestAvailable, RoundRobin, Random, RingHash, Maglev]);
     let times = (weird_duration(), weird_duration());
     let proxy_protocol = option::of(prop::sample::select(vec![ProxyProtocol::V1, ProxyProtocol::V2]));
     let begin = (option::of(upstream_tls()), proxy_protocol, resilience(), balancing());
@@ -600,6 +601,17 @@ fn keys_stand_on_routes_and_connections_under_envoys_names() {
     }
     let bytes = route::encode(&config_of(rule), Dialect::Leno).body;
     assert!(!bytes.windows(8).any(|window| window == b"affinity"), "nothing is left for a note");
+}
+
+#[test]
+fn whoever_does_not_know_best_available_takes_least_request() {
+    let cluster = Cluster { balance: BalancePolicy::BestAvailable, ..usual_cluster(Default::default()) };
+    for dialect in [ENVOY, Dialect::Grpc] {
+        let mut message = cluster::to_envoy(&cluster, dialect);
+        assert_eq!(cluster::from_envoy(message.clone()).unwrap().balance, BalancePolicy::BestAvailable);
+        message.load_balancing_policy.as_mut().unwrap().policies.remove(0);
+        assert_eq!(cluster::from_envoy(message).unwrap().balance, BalancePolicy::LeastRequest);
+    }
 }
 
 #[test]

@@ -14,8 +14,9 @@ import java.util.Map;
  * begin NOW CALL              passed STATE | refused STATE
  * end NOW CALL good|bad       ok STATE
  * leave NOW CALL              ok STATE
- * servers NOW COUNT           ok TRIPPED, of Ribbon
+ * servers NOW COUNT RULE      ok TRIPPED, of Ribbon
  * choose NOW                  SERVER TRIPPED
+ * open|close NOW SERVER       ok TRIPPED
  * note NOW SERVER good|bad    ok TRIPPED
  * </pre>
  */
@@ -48,7 +49,7 @@ public final class Driver {
         }
         long now = Long.parseLong(words[1]);
         Time.set(now);
-        return Arrays.asList("servers", "choose", "note").contains(words[0]) ? serve(words) : call(words, now);
+        return Arrays.asList("servers", "choose", "open", "close", "note").contains(words[0]) ? serve(words) : call(words, now);
     }
 
     private String serve(String[] words) {
@@ -58,10 +59,16 @@ public final class Driver {
                 if (ribbon != null) {
                     ribbon.shutdown();
                 }
-                ribbon = new RibbonSide("servers-" + made++, Integer.parseInt(words[2]));
+                ribbon = new RibbonSide("servers-" + made++, Integer.parseInt(words[2]), words[3]);
                 break;
             case "choose":
                 answer = String.valueOf(ribbon.choose());
+                break;
+            case "open":
+                ribbon.open(Integer.parseInt(words[2]));
+                break;
+            case "close":
+                ribbon.close(Integer.parseInt(words[2]));
                 break;
             default:
                 ribbon.note(Integer.parseInt(words[2]), words[3].equals("good"));

@@ -17,7 +17,8 @@ import java.util.List;
  */
 public final class Start extends URLClassLoader {
     private static final List<String> REDIRECTED = List.of(
-        "com.netflix.hystrix.HystrixCircuitBreaker$HystrixCircuitBreakerImpl", "com.netflix.loadbalancer.ServerStats");
+        "com.netflix.hystrix.HystrixCircuitBreaker$HystrixCircuitBreakerImpl", "com.netflix.loadbalancer.ServerStats",
+        "com.netflix.loadbalancer.BestAvailableRule");
     private static final int UTF8 = 1, LONG = 5, DOUBLE = 6;
 
     private Start(URL[] path) {
