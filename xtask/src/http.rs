@@ -24,6 +24,8 @@ pub(crate) struct Client {
 /// What was answered.
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    /// The lines of its head, in lower case.
+    pub(crate) head: Vec<String>,
     pub(crate) body: Vec<u8>,
 }
 
@@ -60,16 +62,15 @@ impl Client {
         let head = self.head()?;
         let status = head.first().and_then(|line| line.split(' ').nth(1)).and_then(|status| status.parse().ok());
         let status = status.with_context(|| format!("{path}: an answer without a status"))?;
-        let field = |name: &str| {
-            head.iter()
-                .find_map(|line| line.to_ascii_lowercase().strip_prefix(name).map(|value| value.trim().to_owned()))
-        };
+        let head: Vec<String> = head.iter().map(|line| line.to_ascii_lowercase()).collect();
+        let field =
+            |name: &str| head.iter().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned());
         let body = match (field("content-length:"), field("transfer-encoding:")) {
             (Some(length), _) => self.bytes(length.parse()?)?,
             (None, Some(encoding)) if encoding == "chunked" => self.chunks()?,
             _ => bail!("{path}: an answer of unknown length"),
         };
-        Ok(Answer { status, body })
+        Ok(Answer { status, head, body })
     }
 
     fn head(&mut self) -> Result<Vec<String>> {

@@ -12,6 +12,7 @@ pub mod discovery;
 pub mod endpoint;
 pub mod listener;
 pub mod note;
+pub mod rate_limit;
 pub mod route;
 pub mod session;
 pub mod wkt;
@@ -27,6 +28,8 @@ pub mod urls {
         "type.googleapis.com/envoy.extensions.filters.listener.http_inspector.v3.HttpInspector";
     pub const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
     pub const CORS: &str = "type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors";
+    pub const LOCAL_RATE_LIMIT: &str =
+        "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit";
     pub const STATEFUL_SESSION: &str =
         "type.googleapis.com/envoy.extensions.filters.http.stateful_session.v3.StatefulSession";
     pub const STATEFUL_SESSION_PER_ROUTE: &str =

@@ -25,6 +25,7 @@ pub mod cluster;
 pub mod endpoints;
 pub mod listener;
 mod path;
+mod rate_limit;
 mod resilience;
 pub mod route;
 mod rule;

@@ -1,12 +1,13 @@
 //! Envoy and what it makes of changes: which versions it holds, what it refused, and where its traffic goes.
 //!
 //! One scenario, two drivers: `files` is the twin without leno, `control_plane` is `leno server`. Balancing by key comes first, then
-//! retries, deadlines and hedges, where the driver can say them. Then
+//! retries, deadlines and hedges, then a limit on requests, where the driver can say them. Then
 //! fifty changes of weights, endpoints and routes; after each Envoy holds what it was given, has refused nothing, and its traffic is where the weights say. Then
 //! one resource that it must refuse, which changes nothing.
 
 mod control_plane;
 mod files;
+mod limits;
 mod retries;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -119,6 +120,14 @@ fn run(folder: &Path, driver: &dyn Driver) -> Result<Counts> {
         Err(error) => {
             wanted += 1;
             counts.fail(format!("envoy: retries, deadlines and hedges: {error:#}"));
+        }
+    }
+    match limits::judge(&envoy, driver, &origins) {
+        Ok(false) => {}
+        Ok(true) => (counts.passed, wanted) = (counts.passed + 1, wanted + 1),
+        Err(error) => {
+            wanted += 1;
+            counts.fail(format!("envoy: a limit on requests: {error:#}"));
         }
     }
     for change in 1..=CHANGES {

@@ -17,7 +17,7 @@ use super::endpoints::{address_from, address_to};
 use super::route::{domain_from, domain_to};
 use super::{
     Dialect, TranslateError, UNRESOLVED, affinity, by_ads, duration_of, exact_of, exact_text, note, protocol_of,
-    service_in_name, service_of, unusable, with_note,
+    rate_limit, service_in_name, service_of, unusable, with_note,
 };
 use crate::messages::core::Empty;
 use crate::messages::listener::{
@@ -193,9 +193,14 @@ fn http_manager(listener: &Listener, routes: &Name, dialect: Dialect) -> HttpCon
         ..HttpConnectionManager::default()
     };
     if matches!(dialect, Dialect::Envoy { .. }) {
-        // What these two do stands with routes.
+        // What these three do stands with routes.
         let sessions = filter(affinity::SESSION_FILTER, urls::STATEFUL_SESSION);
-        manager.http_filters = vec![filter("envoy.filters.http.cors", urls::CORS), sessions, router];
+        let limits = HttpFilter {
+            name: rate_limit::FILTER.to_owned(),
+            typed_config: Some(rate_limit::place()),
+            is_optional: false,
+        };
+        manager.http_filters = vec![filter("envoy.filters.http.cors", urls::CORS), limits, sessions, router];
         manager.use_remote_address = Some(true);
         manager.upgrade_configs = vec![UpgradeConfig { upgrade_type: "websocket".to_owned() }];
     }

@@ -10,7 +10,7 @@ use self::filters::{filters_from, filters_to};
 use self::retry::{by_method, tries_from};
 use self::when::{when_from, when_to};
 use super::listener::{origin_of, rule_note};
-use super::{Dialect, TranslateError, affinity, exact_of, exact_text, note, unusable, with_note};
+use super::{Dialect, TranslateError, affinity, exact_of, exact_text, note, rate_limit, unusable, with_note};
 use crate::messages::note::RuleNote;
 use crate::messages::route::Route;
 use crate::messages::urls;
@@ -69,6 +69,7 @@ fn rule_to(rule: &Rule, dialect: Dialect) -> Option<Route> {
         && dialect != Dialect::Grpc
     {
         affinity::session_to(clusters, &mut route);
+        rate_limit::write(clusters, &mut route);
     }
     if dialect == Dialect::Leno {
         let exact = exact_text(&differences(rule, &route));
@@ -132,8 +133,8 @@ fn plain(mut route: Route, index: usize, exact: &Exact) -> Result<Rule, Translat
         action: match &exact.action {
             Some(action) => action.clone(),
             None => {
-                let session = affinity::session_from(&route)?;
-                action_from(route.action, session, &when)?
+                let (session, limits) = (affinity::session_from(&route)?, rate_limit::read(&route)?);
+                action_from(route.action, session, limits, &when)?
             }
         },
         when,

@@ -11,7 +11,9 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::{Dialect, cluster, endpoints, listener, route};
+use crate::messages::rate_limit::LocalRateLimit;
 use crate::messages::route::{Action as EnvoyAction, HashPolicySpecifier, PathSpecifier, RetryPolicy};
+use crate::messages::urls;
 
 pub(super) const ENVOY: Dialect = Dialect::Envoy { bind: IpAddr::V4(Ipv4Addr::LOCALHOST) };
 
@@ -612,6 +614,48 @@ fn whoever_does_not_know_best_available_takes_least_request() {
         message.load_balancing_policy.as_mut().unwrap().policies.remove(0);
         assert_eq!(cluster::from_envoy(message).unwrap().balance, BalancePolicy::LeastRequest);
     }
+}
+
+#[test]
+fn the_lowest_bucket_for_all_requests_stands_on_a_route_under_envoys_name() {
+    let limit = |name: &str, requests, ms, key: Vec<KeySource>| RateLimit {
+        name: name.into(),
+        when: Vec::new(),
+        key,
+        keys: 0,
+        form: RateForm::Bucket { rate: Rate { requests, per: Duration::from_millis(ms) }, burst: 7, warm_up: None },
+        tell: RateTell::XRateLimit,
+    };
+    let with = |limits: Vec<RateLimit>| {
+        let mut rule = usual_rule(PathMatch::Prefix("/".into()), Vec::new());
+        if let Action::Forward(clusters) = &mut rule.action {
+            let limits = RateLimits { service: "cart.shop".into(), limits };
+            clusters.iter_mut().for_each(|cluster| cluster.rate_limits = limits.clone());
+        }
+        rule
+    };
+    let bucket_of = |rule: &Rule| {
+        let message = route::to_envoy(&config_of(rule.clone()), ENVOY);
+        let any =
+            message.virtual_hosts[0].routes[0].typed_per_filter_config.get("envoy.filters.http.local_ratelimit")?;
+        Some(any.unpack::<LocalRateLimit>(urls::LOCAL_RATE_LIMIT).unwrap().unwrap())
+    };
+    let rule = with(vec![limit("own", 100, 1_000, vec![])]);
+    let message = bucket_of(&rule).unwrap();
+    assert_eq!((&*message.stat_prefix, message.rate_limited_as_resource_exhausted), ("cart.shop/own", true));
+    let bucket = message.token_bucket.unwrap();
+    assert_eq!((bucket.max_tokens, bucket.tokens_per_fill), (7, Some(100)));
+    for dialect in [ENVOY, Dialect::Leno] {
+        let read = route::from_envoy(route::to_envoy(&config_of(rule.clone()), dialect)).unwrap();
+        assert_eq!(read.hosts[0].rules[0].action, rule.action);
+    }
+    let bytes = route::encode(&config_of(rule), Dialect::Leno).body;
+    assert!(!bytes.windows(11).any(|window| window == b"rate_limits"), "nothing is left for a note");
+    let lowest = with(vec![limit("high", 100, 1_000, vec![]), limit("low", 10, 1_000, vec![])]);
+    assert_eq!(bucket_of(&lowest).unwrap().stat_prefix, "cart.shop/low");
+    let fast = bucket_of(&with(vec![limit("fast", 3, 20, vec![])])).unwrap().token_bucket.unwrap();
+    assert_eq!(fast.tokens_per_fill, Some(9), "Envoy fills every 50 ms at most");
+    assert_eq!(bucket_of(&with(vec![limit("each", 10, 1_000, vec![KeySource::Path])])), None);
 }
 
 #[test]

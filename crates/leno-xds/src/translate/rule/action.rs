@@ -1,7 +1,8 @@
 //! What a rule does with a request.
 
 use leno_model::snapshot::{
-    Action, Affinity, Match, Name, PathRewrite, Redirect, Rewrite, RouteFilter, Rule, Session, WeightedCluster,
+    Action, Affinity, Match, Name, PathRewrite, RateLimits, Redirect, Rewrite, RouteFilter, Rule, Session,
+    WeightedCluster,
 };
 
 use super::filters::{Changes, headers_from};
@@ -36,12 +37,13 @@ pub(super) fn action_to(rule: &Rule, dialect: Dialect) -> EnvoyAction {
 pub(super) fn action_from(
     action: Option<EnvoyAction>,
     session: Option<Session>,
+    limits: RateLimits,
     when: &Match,
 ) -> Result<Action, TranslateError> {
     match action {
         Some(EnvoyAction::Route(action)) => {
             let affinity = affinity::affinity_from(action.hash_policy, session)?;
-            Ok(Action::Forward(clusters_from(action.cluster_specifier, &affinity)?))
+            Ok(Action::Forward(clusters_from(action.cluster_specifier, &affinity, &limits)?))
         }
         Some(EnvoyAction::Redirect(redirect)) => Ok(Action::Redirect(redirect_from(redirect, when)?)),
         Some(EnvoyAction::DirectResponse(response)) => {
@@ -133,6 +135,7 @@ fn specifier_to(clusters: &[WeightedCluster], dialect: Dialect) -> Option<Cluste
 fn clusters_from(
     specifier: Option<ClusterSpecifier>,
     affinity: &Affinity,
+    limits: &RateLimits,
 ) -> Result<Vec<WeightedCluster>, TranslateError> {
     let named = |name: String| (name != UNRESOLVED).then(|| Name::from(name));
     match specifier {
@@ -141,7 +144,7 @@ fn clusters_from(
             weight: 1,
             filters: Vec::new(),
             affinity: affinity.clone(),
-            rate_limits: Default::default(),
+            rate_limits: limits.clone(),
         }]),
         Some(ClusterSpecifier::WeightedClusters(weighted)) => {
             let mut clusters = Vec::with_capacity(weighted.clusters.len());
@@ -156,7 +159,7 @@ fn clusters_from(
                 }
                 let weight = share.weight.unwrap_or_default();
                 let (cluster, affinity) = (named(share.name), affinity.clone());
-                clusters.push(WeightedCluster { cluster, weight, filters, affinity, rate_limits: Default::default() });
+                clusters.push(WeightedCluster { cluster, weight, filters, affinity, rate_limits: limits.clone() });
             }
             Ok(clusters)
         }
