@@ -225,7 +225,7 @@ async fn a_policy_says_how_a_service_is_used() {
     mesh.apply(&text).await.unwrap();
     let cluster = mesh.cluster(&node("shop"), "cart.shop.mesh:80").unwrap();
     let queue = Some(Queue { size: 8, timeout: Duration::from_secs(1) });
-    assert_eq!(cluster.resilience.limits, Limits { requests: Some(64), queue, retries: Some(3) });
+    assert_eq!(cluster.resilience.limits, Limits { requests: Some(64), queue, retries: Some(3), ..Limits::default() });
     assert_eq!(
         (cluster.balance, cluster.connect_timeout.as_millis(), cluster.idle_timeout.as_secs()),
         (BalancePolicy::RoundRobin, 250, 120)

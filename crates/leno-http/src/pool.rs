@@ -15,7 +15,7 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::client::{Connection, Kind};
@@ -75,6 +75,8 @@ struct Slot<K> {
     h2: Vec<Rc<H2>>,
     /// An HTTP/2 connection is being opened; its end is told to those who wait for it.
     dialling: Option<watch::Receiver<bool>>,
+    /// Told when a connection comes to be idle or shared, where anybody waits for that.
+    freed: Option<Rc<Notify>>,
     used: Instant,
 }
 
@@ -180,6 +182,7 @@ impl<K: Hash + Eq + Clone + 'static> Pool<K> {
             Kind::H2(conn) => {
                 if let Some(slot) = state.slots.get_mut(&slot) {
                     slot.h2.push(conn.clone());
+                    slot.freed.iter().for_each(|freed| freed.notify_waiters());
                 }
             }
             Kind::H1(conn) => {
@@ -187,6 +190,40 @@ impl<K: Hash + Eq + Clone + 'static> Pool<K> {
                 conn.set_home(Home { pool: Rc::downgrade(&inner), slot });
             }
         }
+    }
+
+    /// An HTTP/2 connection that has streams left at all.
+    pub fn shared(&self, key: &K) -> Option<Connection> {
+        let state = self.inner.state.borrow();
+        let slot = state.slots.get(state.by_key.get(key)?)?;
+        let conn = slot.h2.iter().find(|conn| conn.is_usable() && conn.has_room(100))?;
+        Some(Connection::of(Kind::H2(conn.clone())))
+    }
+
+    /// Whether an HTTP/2 connection is being opened.
+    pub fn is_dialling(&self, key: &K) -> bool {
+        self.dialling(key).is_some()
+    }
+
+    /// Tells of connections of a key that come to be idle or shared, one waiting at a time.
+    pub fn freed(&self, key: &K) -> Rc<Notify> {
+        let mut state = self.inner.state.borrow_mut();
+        let slot = state.slot_of(key);
+        let freed = state.slots.get_mut(&slot).map(|slot| slot.freed.get_or_insert_default().clone());
+        freed.unwrap_or_default()
+    }
+
+    /// Closes connections of these keys on which nothing is asked.
+    pub fn close_idle(&self, mut of: impl FnMut(&K) -> bool) {
+        let mut dropped = (Vec::new(), Vec::new());
+        for slot in self.inner.state.borrow_mut().slots.values_mut().filter(|slot| of(&slot.key)) {
+            dropped.0.append(&mut slot.idle);
+            let shared = std::mem::take(&mut slot.h2).into_iter();
+            let (idle, busy): (Vec<_>, Vec<_>) = shared.partition(|conn| conn.open_streams() == 0);
+            slot.h2 = busy;
+            dropped.1.extend(idle);
+        }
+        drop(dropped);
     }
 
     /// Closes what idled too long. To be called about once a second.
@@ -277,6 +314,7 @@ impl<K> Return for Inner<K> {
             let since = Instant::now();
             slot.used = since;
             slot.idle.push(Idle { conn, since });
+            slot.freed.iter().for_each(|freed| freed.notify_one());
         }
     }
 }
@@ -289,7 +327,14 @@ impl<K: Hash + Eq + Clone> State<K> {
             return *slot;
         }
         self.next += 1;
-        let slot = Slot { key: key.clone(), idle: Vec::new(), h2: Vec::new(), dialling: None, used: Instant::now() };
+        let slot = Slot {
+            key: key.clone(),
+            idle: Vec::new(),
+            h2: Vec::new(),
+            dialling: None,
+            freed: None,
+            used: Instant::now(),
+        };
         self.slots.insert(self.next, slot);
         self.by_key.insert(key.clone(), self.next);
         self.next

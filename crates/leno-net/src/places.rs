@@ -9,6 +9,7 @@
 //! Sources are counted where strangers connect: loopback is not, and IPv6 is counted by its /64, of which one host has
 //! all addresses. That takes a short lock for each connection; none for a request.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -41,8 +42,17 @@ pub struct Places {
 #[derive(Debug)]
 pub struct Place {
     count: Arc<Count>,
-    /// The source that it counts for. Boxed, because most have none.
-    source: Option<Box<IpAddr>>,
+    /// Boxed, because most have none.
+    beside: Option<Box<Beside>>,
+}
+
+/// What goes with a place.
+#[derive(Debug)]
+enum Beside {
+    /// The source that an accepted connection counts for.
+    Source(IpAddr),
+    /// What one that was opened here holds.
+    Held { _held: Box<dyn Any + Send + Sync> },
 }
 
 /// Which cap an accepted connection broke.
@@ -106,7 +116,7 @@ impl Places {
             self.count.refuse(Full::All, source);
             return Err(Full::All);
         }
-        let mut place = Place { count: self.count.clone(), source: None };
+        let mut place = Place { count: self.count.clone(), beside: None };
         source.map_or(Ok(()), |source| place.count_for(source))?;
         Ok(place)
     }
@@ -114,7 +124,7 @@ impl Places {
     /// A place for a connection that this process opens, which is let through beyond the cap.
     pub fn count(&self) -> Place {
         self.count.taken.fetch_add(1, Ordering::Relaxed);
-        Place { count: self.count.clone(), source: None }
+        Place { count: self.count.clone(), beside: None }
     }
 
     /// How many there are.
@@ -199,6 +209,14 @@ impl Strikes {
 // === impl Place ===
 
 impl Place {
+    /// Has this dropped with the place, which is one that counts for no source.
+    #[must_use]
+    pub fn holding(mut self, held: impl Send + Sync + 'static) -> Self {
+        self.forget_source();
+        self.beside = Some(Box::new(Beside::Held { _held: Box::new(held) }));
+        self
+    }
+
     /// Counts it for a source, in place of the one that it was counted for.
     pub(crate) fn count_for(&mut self, source: IpAddr) -> Result<(), Full> {
         self.forget_source();
@@ -208,7 +226,7 @@ impl Place {
             let open = sources.entry(source).or_insert(0);
             if *open < max {
                 *open += 1;
-                self.source = Some(Box::new(source));
+                self.beside = Some(Box::new(Beside::Source(source)));
                 return Ok(());
             }
         }
@@ -217,14 +235,16 @@ impl Place {
     }
 
     fn forget_source(&mut self) {
-        let Some(source) = self.source.take() else { return };
-        let mut sources = self.count.shard(&source);
-        if let Some(open) = sources.get_mut(&*source) {
+        let Some(Beside::Source(source)) = self.beside.as_deref() else { return };
+        let mut sources = self.count.shard(source);
+        if let Some(open) = sources.get_mut(source) {
             *open -= 1;
             if *open == 0 {
-                sources.remove(&*source);
+                sources.remove(source);
             }
         }
+        drop(sources);
+        self.beside = None;
     }
 }
 

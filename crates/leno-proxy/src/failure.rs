@@ -54,8 +54,16 @@ pub(crate) enum Failure {
         /// Its limit.
         max: u32,
     },
+    /// As many connections are open as may be, and nobody else may wait for one.
+    #[error("{max} connections to {cluster} are open, which is its limit")]
+    ConnectionOverflow {
+        /// The cluster.
+        cluster: String,
+        /// Its limit.
+        max: u32,
+    },
     /// As much of the cluster was in use as may be, for as long as a request may wait.
-    #[error("waited {waited:?} for one of the open requests to {cluster} to end")]
+    #[error("waited {waited:?} for one of what is open to {cluster} to end")]
     QueueTimeout {
         /// The cluster.
         cluster: String,
@@ -161,7 +169,7 @@ impl Failure {
             Self::NoRoute(_) => Flag::NoRoute,
             Self::Refused(..) | Self::Unresolved(_) => Flag::UnresolvedReference,
             Self::NoEndpoint { .. } => Flag::NoHealthyEndpoint,
-            Self::Overflow { .. } => Flag::RequestOverflow,
+            Self::Overflow { .. } | Self::ConnectionOverflow { .. } => Flag::RequestOverflow,
             Self::QueueTimeout { .. } => Flag::QueueTimeout,
             Self::BreakerOpen { .. } => Flag::BreakerOpen,
             Self::OverLimit(_) => Flag::RateLimited,
@@ -189,7 +197,8 @@ impl Failure {
             Self::Refused(status, _) => *status,
             Self::Unresolved(_) => 500,
             Self::NotSynced { .. } | Self::NoEndpoint { .. } | Self::Connect { .. } | Self::ResolveFull { .. } => 503,
-            Self::Overflow { .. } | Self::QueueTimeout { .. } | Self::BreakerOpen { .. } => 503,
+            Self::Overflow { .. } | Self::ConnectionOverflow { .. } => 503,
+            Self::QueueTimeout { .. } | Self::BreakerOpen { .. } => 503,
             Self::OverLimit(_) => 429,
             Self::Upstream { cause, .. } if cause.malformed().is_some() => 502,
             Self::Upstream { cause, .. } if cause.is_timeout() => 504,

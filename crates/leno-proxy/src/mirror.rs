@@ -71,7 +71,8 @@ async fn copy(worker: &Worker, cluster: &Cluster, mut head: RequestHead, mut bod
     head.fields.remove("upgrade");
     head.fields.remove("connection");
     let (http2, is_grpc) = (upstream::speaks_http2(cluster, head.version), grpc::is_grpc(&head.fields));
-    let Ok(connection) = upstream::connect(worker, cluster, endpoint, http2).await else { return };
+    let connection = upstream::connect(worker, cluster, endpoint, http2, Some(Duration::ZERO)).await;
+    let Ok(connection) = connection else { return };
     let Ok((sink, answer)) = connection.send(&head, body.length()).await else { return };
     let (_, answered) = tokio::join!(
         pump_with(&mut body, sink, |trailers| filter::change_trailers(trailers, is_grpc)),

@@ -12,6 +12,7 @@ use leno_route::weighted;
 use leno_telemetry::Flag;
 use leno_telemetry::access::Direction;
 use leno_tls::connect::Offer;
+use leno_traffic::bulkhead::Held;
 use leno_traffic::{Mark, Open, Outcome};
 use smallvec::SmallVec;
 use tokio::time::Instant;
@@ -76,7 +77,8 @@ pub(crate) async fn dial<'t>(
         let endpoint = &cluster.endpoints[picked];
         let open = endpoint.state.load.open();
         let started = Instant::now();
-        match open_to(worker, cluster, endpoint, client, is_tls).await {
+        let held = upstream::at_once(worker, cluster)?;
+        match open_to(worker, cluster, endpoint, client, is_tls, held).await {
             Ok(stream) => {
                 let (now, took) = (worker.now(), started.elapsed());
                 endpoint.state.load.observe(now, took, Outcome::Answered);
@@ -105,9 +107,10 @@ async fn open_to(
     endpoint: &Endpoint,
     client: Option<&Stream>,
     is_tls: bool,
+    held: Option<Held>,
 ) -> Result<Stream, leno_http::Error> {
     let timeout = cluster.spec.connect_timeout;
-    let stream = upstream::dial(worker, endpoint, timeout).await?;
+    let stream = upstream::dial(worker, endpoint, timeout, held).await?;
     if let Some(form) = cluster.spec.proxy_protocol {
         proxy_protocol::send(&stream, form, client, timeout).await.map_err(leno_http::Error::connect)?;
     }

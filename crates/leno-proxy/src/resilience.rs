@@ -32,6 +32,9 @@ pub struct State {
     pub(crate) newcomers: Newcomers,
     requests: Bulkhead,
     retries: Bulkhead,
+    connections: Arc<Bulkhead>,
+    /// Until when a connection is missed, in milliseconds of the process.
+    missed_until: AtomicU64,
     /// Tries beside those that are waited for, and those whose answer was the first.
     hedges: AtomicU64,
     hedges_first: AtomicU64,
@@ -60,6 +63,8 @@ struct Watch {
     conducts: Box<[Arc<Conduct>]>,
 }
 
+/// A connection that was missed is for so long: two sweeps of the pools.
+const MISSED_FOR: Duration = Duration::from_secs(2);
 const CAUSES: [Cause; 4] = [Cause::Consecutive, Cause::FailureRatio, Cause::SlowRatio, Cause::Probe];
 
 /// The end of the answer says how it counts.
@@ -80,6 +85,7 @@ impl Resilience {
         let limits = spec.limits;
         state.requests.set(limits.requests.unwrap_or(u32::MAX), limits.queue.map_or(0, |queue| queue.size));
         state.retries.set(limits.retries.unwrap_or(u32::MAX), 0);
+        state.connections.set(limits.connections.unwrap_or(u32::MAX), limits.pending.unwrap_or(0));
         let ejection = spec.ejection.map(|terms| Watch { terms, conducts: state.conducts(&terms, endpoints) });
         let breaker = state.breaker(spec.breaker.as_ref());
         Self { limits, ejection, breaker, state }
@@ -116,6 +122,22 @@ impl Resilience {
             return Some(None);
         }
         self.state.requests.enter_or_refuse().map(Some)
+    }
+
+    /// What bounds its connections, where anything does.
+    pub(crate) fn connections(&self) -> Option<&Arc<Bulkhead>> {
+        self.limits.connections.map(|_| &self.state.connections)
+    }
+
+    /// Notes that somebody found all of its connections taken.
+    pub(crate) fn missed_connection(&self, now: Duration) {
+        self.state.missed_until.store((now + MISSED_FOR).as_millis() as u64, Relaxed);
+    }
+
+    /// Whether somebody waits for one of its connections, or found all taken a moment ago.
+    pub(crate) fn is_short_of_connections(&self, now: Duration) -> bool {
+        let waited_for = |limit: &Arc<Bulkhead>| limit.fill().waiting > 0;
+        self.connections().is_some_and(waited_for) || (now.as_millis() as u64) < self.state.missed_until.load(Relaxed)
     }
 
     /// Whether one more retry may be open; `held` is this request's right to have one.
@@ -168,7 +190,8 @@ impl Resilience {
     fn fills(&self) -> impl Iterator<Item = (&'static str, Fill)> {
         let requests = self.limits.requests.map(|_| ("requests", self.state.requests.fill()));
         let retries = self.limits.retries.map(|_| ("retries", self.state.retries.fill()));
-        requests.into_iter().chain(retries)
+        let connections = self.connections().map(|limit| ("connections", limit.fill()));
+        requests.into_iter().chain(retries).chain(connections)
     }
 }
 

@@ -10,9 +10,16 @@ use leno_model::instance::Protocol;
 use leno_net::Stream;
 use leno_tls::ClientTerms;
 use leno_tls::connect::Offer;
+use leno_traffic::bulkhead::Held;
 
+use self::room::Room;
 use crate::cluster::{Cluster, Endpoint, EndpointKey};
+use crate::failure::Failure;
 use crate::worker::Worker;
+
+mod room;
+
+pub(crate) use self::room::at_once;
 
 /// Names a pool's connections: an endpoint and what is spoken with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,40 +39,74 @@ pub(crate) fn speaks_http2(cluster: &Cluster, version: Version) -> bool {
     }
 }
 
-/// An open HTTP connection to an endpoint.
+/// Why there is no connection.
+pub(crate) enum Unconnected {
+    /// It could not be opened.
+    Error(Error),
+    /// As many as may be are open.
+    Full(Failure),
+}
+
+/// An open HTTP connection to an endpoint; where they are limited it is waited for, at most for `left`.
 pub(crate) async fn connect(
     worker: &Worker,
     cluster: &Cluster,
     endpoint: &Endpoint,
     http2: bool,
-) -> Result<Connection, Error> {
+    left: Option<Duration>,
+) -> Result<Connection, Unconnected> {
     let tls = cluster.tls.as_ref().map_or(0, |terms| terms.number());
     let key = PoolKey { endpoint: endpoint.state.key, http2, tls };
     if let Some(connection) = worker.pool.get(&key) {
         return Ok(connection);
     }
-    let dial = || async {
+    // Boxed, because it is rare and larger than all the rest of an exchange.
+    Box::pin(open_one(worker, cluster, endpoint, key, left)).await
+}
+
+async fn open_one(
+    worker: &Worker,
+    cluster: &Cluster,
+    endpoint: &Endpoint,
+    key: PoolKey,
+    left: Option<Duration>,
+) -> Result<Connection, Unconnected> {
+    let held = match room::find(worker, cluster, &key, left).await? {
+        Room::Found(connection) => return Ok(connection),
+        Room::Made(held) => held,
+    };
+    let http2 = key.http2;
+    let dial = || async move {
         if cluster.spec.proxy_protocol.is_some() {
             return Err(Error::connect(io::Error::other(
                 "it takes a PROXY header, which says for whom a connection is, and connections of HTTP are for everybody: \
                  lead to it with a TCPRoute or TLSRoute",
             )));
         }
-        let stream = dial(worker, endpoint, cluster.spec.connect_timeout).await?;
+        let held = room::hold(cluster, held)?;
+        let stream = dial(worker, endpoint, cluster.spec.connect_timeout, held).await?;
         match &cluster.tls {
             None => open(worker, stream, http2).await,
             Some(terms) => open_over_tls(worker, cluster, terms, stream, http2).await,
         }
     };
-    // Boxed, because it is rare and larger than all the rest of an exchange.
-    Box::pin(worker.pool.get_or_dial(&key, http2, dial)).await
+    worker.pool.get_or_dial(&key, http2, dial).await.map_err(Unconnected::Error)
 }
 
-/// A fresh byte stream to an endpoint.
-pub(crate) async fn dial(worker: &Worker, endpoint: &Endpoint, timeout: Duration) -> Result<Stream, Error> {
+/// A fresh byte stream to an endpoint, which keeps its room as long as it is open.
+pub(crate) async fn dial(
+    worker: &Worker,
+    endpoint: &Endpoint,
+    timeout: Duration,
+    held: Option<Held>,
+) -> Result<Stream, Error> {
     let dial = if endpoint.state.is_application { &worker.application_dial } else { &worker.dial };
     let stream = dial.connect(&endpoint.state.address, timeout).await.map_err(Error::connect)?;
-    Ok(stream.with_place(worker.shared.places.count()))
+    let place = worker.shared.places.count();
+    Ok(stream.with_place(match held {
+        Some(held) => place.holding(held),
+        None => place,
+    }))
 }
 
 /// HTTP over TLS over a stream that was dialled. Whether it is HTTP/2 the server says, where it is not declared.

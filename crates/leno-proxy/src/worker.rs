@@ -285,7 +285,12 @@ impl Worker {
         for destination in table.destinations() {
             live.extend(destination.clusters().flat_map(|c| c.endpoints.iter().map(|e| e.state.key)));
         }
+        let clusters = || table.destinations().flat_map(|destination| destination.clusters());
         let now = self.now();
+        for short in clusters().filter(|cluster| cluster.resilience.is_short_of_connections(now)) {
+            // Somebody else needs the room of what nobody needs here.
+            self.pool.close_idle(|key| short.endpoints.iter().any(|own| own.state.key == key.endpoint));
+        }
         self.outside_names.sweep();
         self.outside.borrow_mut().retain(|_, (until, _)| now < *until);
         for (_, destination) in self.outside.borrow().values() {

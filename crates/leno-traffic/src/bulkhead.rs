@@ -11,7 +11,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::mem::ManuallyDrop;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -34,6 +36,11 @@ pub struct Bulkhead {
 #[derive(Debug)]
 #[must_use = "dropping it is leaving"]
 pub struct Entered<'b>(&'b Bulkhead);
+
+/// One that is in and keeps what it is in: for what lives longer than whoever let it in.
+#[derive(Debug)]
+#[must_use = "dropping it is leaving"]
+pub struct Held(Arc<Bulkhead>);
 
 /// One that waits; dropped, it does no more.
 #[derive(Debug)]
@@ -108,6 +115,16 @@ impl Bulkhead {
             self.refused.fetch_add(1, Relaxed);
         }
         entered
+    }
+
+    /// Enters for as long as the result lives, if there is room and nobody waits.
+    pub fn try_hold(self: &Arc<Self>) -> Option<Held> {
+        self.try_enter().map(|entered| entered.hold(self))
+    }
+
+    /// Counts one that was refused.
+    pub fn count_refused(&self) {
+        self.refused.fetch_add(1, Relaxed);
     }
 
     /// Takes a place in the queue.
@@ -190,7 +207,23 @@ impl Default for Bulkhead {
     }
 }
 
-// === impl Entered, Waiting ===
+// === impl Entered, Held, Waiting ===
+
+impl Entered<'_> {
+    /// Stays in for as long as the result lives; `bulkhead` is the one that it is in.
+    pub fn hold(self, bulkhead: &Arc<Bulkhead>) -> Held {
+        debug_assert!(std::ptr::eq(self.0, &**bulkhead), "it is in another one");
+        // The result leaves in its place.
+        let _stays = ManuallyDrop::new(self);
+        Held(Arc::clone(bulkhead))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
@@ -250,6 +283,19 @@ mod tests {
         assert!(one.is_some() && two.is_some() && bulkhead.enter_or_refuse().is_none());
         drop(one);
         assert!(bulkhead.try_enter().is_some());
+    }
+
+    #[test]
+    fn what_is_held_is_in_until_it_is_dropped() {
+        let bulkhead = Arc::new(of(1, 1));
+        let held = bulkhead.try_hold().unwrap();
+        assert!(bulkhead.try_hold().is_none());
+        let mut waiting = bulkhead.wait().unwrap();
+        drop(held);
+        let held = poll(&mut waiting).unwrap().hold(&bulkhead);
+        assert_eq!(bulkhead.fill().open, 1);
+        drop(held);
+        assert_eq!(bulkhead.fill().open, 0);
     }
 
     #[test]

@@ -10,6 +10,8 @@ use leno_model::snapshot::{Breaker, Ejection, Limits, Queue, Resilience};
 use super::retry;
 
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
+/// As in Envoy.
+const PENDING: u32 = 1024;
 const CONSECUTIVE_ERRORS: u32 = 5;
 const SLOW_AFTER: Duration = Duration::from_secs(1);
 const WINDOW: Duration = Duration::from_secs(10);
@@ -36,6 +38,8 @@ fn limits(written: &resilience::Limits) -> Limits {
         requests: written.requests.map(|requests| requests.get()),
         queue: written.queue.as_ref().map(queue),
         retries: written.retries.map(|retries| retries.get()),
+        connections: written.connections.map(|connections| connections.get()),
+        pending: written.connections.map(|_| written.pending.map_or(PENDING, |pending| pending.get())),
     }
 }
 

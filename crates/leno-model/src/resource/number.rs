@@ -114,6 +114,10 @@ ranged! {
     Hedges(u32) 1..=4, "number of attempts"
 }
 ranged! {
+    /// How many may wait, none too, 0 to 10,000.
+    Pending(u32) 0..=10_000, "number of requests"
+}
+ranged! {
     /// How many in a second, 0 to 10,000.
     PerSecond(u32) 0..=10_000, "number per second"
 }

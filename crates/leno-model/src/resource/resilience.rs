@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::duration::GatewayDuration;
-use super::number::{Count, Probes, QueueSize, Run, Share, Volume};
+use super::number::{Count, Pending, Probes, QueueSize, Run, Share, Volume};
 
 /// How much of a service (of each of its ports and versions) one proxy uses at once. What is over a limit is answered at
 /// once with 503 and the reason `request_overflow`, a call of gRPC with `UNAVAILABLE`.
@@ -24,6 +24,14 @@ pub struct Limits {
     /// `max_retries`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retries: Option<Count>,
+    /// Connections that are open at once, busy or kept for the next request, to all instances, 1 to 1,000,000; a byte stream
+    /// is one, and is refused where there is none left. Default: without limit. Envoy's `max_connections`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<Count>,
+    /// Requests that wait for one of the `connections`, each no longer than `connectTimeout` and its own time, 0 to 10,000;
+    /// what finds no place is refused. Default 1,024 where `connections` are limited. Envoy's `max_pending_requests`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<Pending>,
 }
 
 /// Requests that wait for others to end.

@@ -21,6 +21,11 @@ pub(super) fn check(check: &mut Check<'_, '_>, spec: &TrafficPolicySpec) {
 }
 
 fn check_limits(check: &mut Check<'_, '_>, limits: &Limits) {
+    if limits.pending.is_some() && limits.connections.is_none() {
+        let message = "it says how many wait for a connection, and the number of connections has no limit";
+        let fix = "add `connections` beside `pending`, or remove it";
+        check.error(FaultClass::MissingField, "spec.limits.pending", message, fix);
+    }
     let Some(queue) = &limits.queue else { return };
     range(check, "spec.limits.queue.timeout", queue.timeout, Duration::from_millis(1), Duration::from_secs(60));
     if limits.requests.is_none() {

@@ -1032,6 +1032,9 @@ fn of_policies() -> Vec<Case> {
         ),
         case(OutOfRange, "spec.limits.queue.size", "1 to 10000", with("  limits: {requests: 1, queue: {size: ¦0}}")),
         case(MissingField, "spec.limits.queue", "add `requests`", with("  limits: {queue: ¦{size: 1}}")),
+        case(OutOfRange, "spec.limits.connections", "1 to 1000000", with("  limits: {connections: ¦0}")),
+        case(MissingField, "spec.limits.pending", "add `connections`", with("  limits: {pending: ¦5}")),
+        case(OutOfRange, "spec.limits.pending", "0 to 10000", with("  limits: {connections: 1, pending: ¦10001}")),
         case(OutOfRange, "spec.ejection.failureRatio", "1 to 100", with("  ejection: {failureRatio: ¦101}")),
         case(OutOfRange, "spec.ejection.window", "from 1s to 1h", with("  ejection: {window: ¦0s}")),
         case(

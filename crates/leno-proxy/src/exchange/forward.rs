@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::filter;
 use crate::payload::Payload;
 use crate::resilience::{Owed, Owing};
-use crate::upstream;
+use crate::upstream::{self, Unconnected};
 use crate::worker::Worker;
 
 /// An endpoint answered: a head came. What is still to be uploaded goes on beside the answer.
@@ -135,7 +135,10 @@ impl Exchange<'_> {
 
     /// Tells the breaker of a request that came to no answer.
     fn count_failure(&self, plan: &Plan<'_>, failure: &Failure) {
-        if let Some(passed) = plan.passed.as_ref().filter(|_| !matches!(failure, Failure::Downstream(_))) {
+        // The breaker hears nothing of who left, or of what was refused here.
+        use Failure::{ConnectionOverflow, Downstream, QueueTimeout};
+        let is_silent = matches!(failure, Downstream(_) | ConnectionOverflow { .. } | QueueTimeout { .. });
+        if let Some(passed) = plan.passed.as_ref().filter(|_| !is_silent) {
             let now = self.worker.now();
             passed.settle(now, Mark::Local, now.saturating_sub(self.record.began()));
         }
@@ -194,8 +197,10 @@ impl Exchange<'_> {
         let (mut answer, mut upload) = match sending.send(&mut self.head, &mut self.payload).await {
             Ok(sent) => sent,
             Err(unanswered) => {
-                failed(open);
-                if !unanswered.is_downstream() {
+                if !unanswered.is_ours() {
+                    failed(open);
+                }
+                if !unanswered.is_downstream() && !unanswered.is_ours() {
                     self.unanswered(cluster, tried, began);
                 }
                 return Err(unanswered);
@@ -250,9 +255,13 @@ impl Sending<'_> {
         let Self { worker, plan, endpoint, .. } = *self;
         let cluster = plan.cluster;
         let http2 = upstream::speaks_http2(cluster, head.version);
-        let connection = upstream::connect(worker, cluster, endpoint, http2).await.map_err(|cause| {
-            let (to, cluster) = (endpoint.state.address.to_string(), cluster.spec.name.to_string());
-            Unanswered::Again(Failure::Connect { to, cluster, tried: self.tried as u32, cause })
+        let connected = upstream::connect(worker, cluster, endpoint, http2, plan.time_left()).await;
+        let connection = connected.map_err(|unconnected| match unconnected {
+            Unconnected::Full(failure) => Unanswered::Failed(failure),
+            Unconnected::Error(cause) => {
+                let (to, cluster) = (endpoint.state.address.to_string(), cluster.spec.name.to_string());
+                Unanswered::Again(Failure::Connect { to, cluster, tried: self.tried as u32, cause })
+            }
         })?;
         if endpoint.state.via_proxy {
             head.fields.set(filter::SOURCE_FIELD, &worker.shared.source_name);
@@ -311,6 +320,12 @@ impl Unanswered {
     fn into_failure(self) -> Failure {
         let (Self::Again(failure) | Self::Failed(failure)) = self;
         failure
+    }
+
+    /// The endpoint was not asked: a limit of ours was in the way.
+    pub(super) fn is_ours(&self) -> bool {
+        use Failure::{ConnectionOverflow, QueueTimeout, Timeout};
+        matches!(self.failure(), ConnectionOverflow { .. } | QueueTimeout { .. } | Timeout(_))
     }
 
     pub(super) fn is_downstream(&self) -> bool {

@@ -139,7 +139,7 @@ impl<'a> Exchange<'a> {
                 Ok(Answered { response, upload, open, began })
             }
             Err(unanswered) => {
-                if !unanswered.is_downstream() {
+                if !unanswered.is_downstream() && !unanswered.is_ours() {
                     let now = self.worker.now();
                     open.finish(now, now.saturating_sub(began), Outcome::Failed);
                     self.unanswered(plan.cluster, tried, began);

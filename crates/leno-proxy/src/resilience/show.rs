@@ -197,11 +197,15 @@ fn write_limits(out: &mut Exposition, clusters: &BTreeMap<&str, &Cluster>) {
             out.sample(name, &[("cluster", cluster), ("limit", limit)], value(fill));
         }
     };
-    family("leno_limit_open", "What is open under a limit: requests or retries.", Kind::Gauge, &|f| f.open.into());
+    family("leno_limit_open", "What is open under a limit: requests, retries or connections.", Kind::Gauge, &|f| {
+        f.open.into()
+    });
     family("leno_limit_max", "What may be open under a limit.", Kind::Gauge, &|f| f.max.into());
-    family("leno_limit_waiting", "Requests that wait in the queue of a limit.", Kind::Gauge, &|f| f.waiting.into());
+    family("leno_limit_waiting", "Requests that wait because all that a limit allows is open.", Kind::Gauge, &|f| {
+        f.waiting.into()
+    });
     let help = "What a limit refused because all was taken.";
     family("leno_limit_refused_total", help, Kind::Counter, &|f| f.refused as f64);
-    let help = "Requests that waited in the queue of a limit until their time was over.";
+    let help = "Requests that waited for what a limit allows until their time was over.";
     family("leno_limit_late_total", help, Kind::Counter, &|f| f.late as f64);
 }

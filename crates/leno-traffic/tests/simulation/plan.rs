@@ -211,6 +211,7 @@ fn limits(random: &mut fastrand::Rng, open: u32) -> Limits {
         requests: random.bool().then(|| 3 * open + random.u32(8..30)),
         queue: random.bool().then_some(queue),
         retries: (random.u32(..3) == 0).then(|| random.u32(1..6)),
+        ..Limits::default()
     }
 }
 

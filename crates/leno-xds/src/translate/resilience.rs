@@ -24,13 +24,19 @@ const OFF: Option<u32> = Some(0);
 
 /// Says it in a message.
 pub(super) fn write(resilience: &Resilience, dialect: Dialect, message: &mut Cluster) {
-    let Limits { requests, retries, .. } = resilience.limits;
-    let mut thresholds = Thresholds { max_requests: requests, max_retries: retries, ..Thresholds::default() };
+    let Limits { requests, retries, connections, pending, .. } = resilience.limits;
+    let mut thresholds = Thresholds {
+        max_connections: connections,
+        max_pending_requests: pending,
+        max_requests: requests,
+        max_retries: retries,
+        ..Thresholds::default()
+    };
     // Where it has a budget, Envoy does not look at the number of retries, which is the harder bound.
     thresholds.retry_budget = resilience.retry_budget.filter(|_| retries.is_none()).map(budget_to);
     if let Dialect::Envoy { .. } = dialect {
-        thresholds.max_connections = Some(UNLIMITED);
-        thresholds.max_pending_requests = Some(UNLIMITED);
+        thresholds.max_connections.get_or_insert(UNLIMITED);
+        thresholds.max_pending_requests.get_or_insert(UNLIMITED);
         thresholds.max_requests.get_or_insert(UNLIMITED);
     }
     if thresholds != Thresholds::default() {
@@ -44,8 +50,14 @@ pub(super) fn read(message: &Cluster) -> Result<Resilience, TranslateError> {
     let thresholds = message.circuit_breakers.iter().flat_map(|breakers| &breakers.thresholds);
     let thresholds = thresholds.filter(|thresholds| thresholds.priority == 0).copied().next().unwrap_or_default();
     let limit = |written: Option<u32>| written.filter(|limit| *limit != UNLIMITED);
-    let limits =
-        Limits { requests: limit(thresholds.max_requests), queue: None, retries: limit(thresholds.max_retries) };
+    let connections = limit(thresholds.max_connections);
+    let limits = Limits {
+        requests: limit(thresholds.max_requests),
+        queue: None,
+        retries: limit(thresholds.max_retries),
+        connections,
+        pending: connections.and(thresholds.max_pending_requests),
+    };
     let ejection = message.outlier_detection.as_ref().map(ejection_from).transpose()?;
     let retry_budget = thresholds.retry_budget.map(budget_from).transpose()?;
     Ok(Resilience { limits, ejection, breaker: None, retry_budget })

@@ -281,8 +281,9 @@ fn upstream_tls() -> impl Strategy<Value = UpstreamTls> {
 fn resilience() -> impl Strategy<Value = Resilience> {
     let limit = || option::of(prop_oneof![Just(1), Just(u32::MAX), any::<u32>()]);
     let queue = (any::<u32>(), weird_duration()).prop_map(|(size, timeout)| Queue { size, timeout });
-    let limits = (limit(), option::of(queue), limit());
-    let limits = limits.prop_map(|(requests, queue, retries)| Limits { requests, queue, retries });
+    let limits = (limit(), option::of(queue), limit(), limit(), limit()).prop_map(
+        |(requests, queue, retries, connections, pending)| Limits { requests, queue, retries, connections, pending },
+    );
     (limits, option::of(ejection()), option::of(breaker()), option::of(retry_budget()))
         .prop_map(|(limits, ejection, breaker, retry_budget)| Resilience { limits, ejection, breaker, retry_budget })
 }
@@ -524,6 +525,18 @@ fn retries_stand_under_envoys_names() {
 }
 
 #[test]
+fn the_time_of_a_request_stands_where_each_looks_for_it_and_nowhere_else() {
+    let rule = usual_rule(PathMatch::Prefix("/".into()), Vec::new());
+    let times =
+        |dialect| match route::to_envoy(&config_of(rule.clone()), dialect).virtual_hosts[0].routes[0].action.clone() {
+            Some(EnvoyAction::Route(action)) => (action.timeout.is_some(), action.max_stream_duration.is_some()),
+            _ => unreachable!("the rule forwards"),
+        };
+    // Where the other one is, Envoy does not look at `timeout`.
+    assert_eq!((times(ENVOY), times(Dialect::Grpc)), ((true, false), (true, true)));
+}
+
+#[test]
 fn conditions_of_grpc_reach_grpc_and_let_its_calls_in_where_nothing_else_does_harm() {
     let on = vec![RetryOn::ConnectFailure, RetryOn::Unavailable];
     let retry = Retry { codes: Vec::new(), on, ..usual_retry() };
@@ -719,7 +732,7 @@ pub(super) fn usual_cluster(resilience: Resilience) -> Cluster {
 
 #[test]
 fn limits_stand_under_envoys_names_and_their_absence_too() {
-    let limits = Limits { requests: Some(64), retries: Some(3), queue: None };
+    let limits = Limits { requests: Some(64), retries: Some(3), ..Limits::default() };
     let model = usual_cluster(Resilience { limits, ..Resilience::default() });
     let message = cluster::to_envoy(&model, ENVOY);
     let thresholds = message.circuit_breakers.clone().unwrap().thresholds[0];
@@ -728,6 +741,12 @@ fn limits_stand_under_envoys_names_and_their_absence_too() {
     assert_eq!(cluster::from_envoy(message).unwrap().resilience, model.resilience);
     let text = cluster::encode(&model, Dialect::Leno).body;
     assert!(!text.windows(10).any(|window| window == b"resilience"), "nothing is left for a note");
+    let limits = Limits { connections: Some(8), pending: Some(2), ..Limits::default() };
+    let model = usual_cluster(Resilience { limits, ..Resilience::default() });
+    let message = cluster::to_envoy(&model, ENVOY);
+    let thresholds = message.circuit_breakers.clone().unwrap().thresholds[0];
+    assert_eq!((thresholds.max_connections, thresholds.max_pending_requests), (Some(8), Some(2)));
+    assert_eq!(cluster::from_envoy(message).unwrap().resilience, model.resilience);
 }
 
 #[test]

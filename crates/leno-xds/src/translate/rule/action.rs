@@ -80,19 +80,10 @@ fn forward_to(rule: &Rule, specifier: ClusterSpecifier, dialect: Dialect) -> Rou
     }
 }
 
-/// gRPC reads a route's timeout here; to Envoy it says that `grpc-timeout` counts, which it does not by itself.
+/// gRPC reads a route's timeout here. Envoy would look at `timeout` no more.
 fn stream_duration_to(rule: &Rule, dialect: Dialect) -> Option<MaxStreamDuration> {
-    let limit = rule.request_timeout.map(Into::into);
-    match dialect {
-        Dialect::Leno => None,
-        Dialect::Envoy { .. } => {
-            let grpc_timeout_header_max = Some(limit.unwrap_or_default());
-            Some(MaxStreamDuration { grpc_timeout_header_max, ..MaxStreamDuration::default() })
-        }
-        Dialect::Grpc => {
-            limit.map(|_| MaxStreamDuration { max_stream_duration: limit, ..MaxStreamDuration::default() })
-        }
-    }
+    let limit = rule.request_timeout.filter(|_| dialect == Dialect::Grpc);
+    limit.map(|limit| MaxStreamDuration { max_stream_duration: Some(limit.into()), ..MaxStreamDuration::default() })
 }
 
 /// Where requests go; none when nothing has a share, which Envoy refuses.

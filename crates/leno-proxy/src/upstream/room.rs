@@ -1,0 +1,106 @@
+//! Room for one more connection to a destination whose connections are limited.
+//!
+//! A connection holds its room as long as its descriptor is open, in pools too. Where none is left, the worker closes what it
+//! keeps idle to other instances, and then waits: for room, which comes in order of asking, or for one of its own connections
+//! to the instance to come back. What other workers keep idle they close within a second when somebody missed one.
+
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use leno_http::{Connection, Error};
+use leno_traffic::bulkhead::Held;
+
+use super::{PoolKey, Unconnected};
+use crate::cluster::Cluster;
+use crate::failure::Failure;
+use crate::worker::Worker;
+
+/// What was found for a request.
+pub(super) enum Room {
+    /// A connection is there.
+    Found(Connection),
+    /// One more may be opened; none where nothing limits that, or where somebody opens one already.
+    Made(Option<Held>),
+}
+
+/// Looks for room, at most for `left`.
+pub(super) async fn find(
+    worker: &Worker,
+    cluster: &Cluster,
+    key: &PoolKey,
+    left: Option<Duration>,
+) -> Result<Room, Unconnected> {
+    let Some(limit) = cluster.resilience.connections() else { return Ok(Room::Made(None)) };
+    if key.http2 && worker.pool.is_dialling(key) {
+        return Ok(Room::Made(None));
+    }
+    if let Some(held) = limit.try_hold() {
+        return Ok(Room::Made(Some(held)));
+    }
+    // More of its streams than are usual, but no further connection.
+    if let Some(connection) = worker.pool.shared(key) {
+        return Ok(Room::Found(connection));
+    }
+    let is_other =
+        |other: &PoolKey| other != key && cluster.endpoints.iter().any(|own| own.state.key == other.endpoint);
+    worker.pool.close_idle(is_other);
+    if let Some(held) = limit.try_hold() {
+        return Ok(Room::Made(Some(held)));
+    }
+    let timeout = cluster.spec.connect_timeout;
+    cluster.resilience.missed_connection(worker.now());
+    if left.is_some_and(|left| left.is_zero()) {
+        limit.count_refused();
+        return Err(full(cluster));
+    }
+    let mut waiting = pin!(limit.wait().map_err(|_| full(cluster))?);
+    let freed = worker.pool.freed(key);
+    let waited = async {
+        loop {
+            tokio::select! {
+                biased;
+                () = freed.notified() => {
+                    // Somebody who has not waited may have been quicker.
+                    if let Some(connection) = worker.pool.get(key) {
+                        return Room::Found(connection);
+                    }
+                }
+                entered = &mut waiting => return Room::Made(Some(entered.hold(limit))),
+            }
+        }
+    };
+    tokio::time::timeout(left.unwrap_or(timeout).min(timeout), waited).await.map_err(|_| match left {
+        Some(left) if left < timeout => Unconnected::Full(Failure::Timeout(left)),
+        _ => {
+            limit.count_late();
+            Unconnected::Full(Failure::QueueTimeout { cluster: cluster.spec.name.to_string(), waited: timeout })
+        }
+    })
+}
+
+/// The room of a connection that is about to be opened: whoever waited for another to open one has none yet.
+pub(super) fn hold(cluster: &Cluster, held: Option<Held>) -> Result<Option<Held>, Error> {
+    let Some(limit) = cluster.resilience.connections().filter(|_| held.is_none()) else { return Ok(held) };
+    let none = || Error::connect(io::Error::other("as many connections as may be are open"));
+    limit.try_hold().map(Some).ok_or_else(none)
+}
+
+/// Room for a byte stream, which does not wait.
+pub(crate) fn at_once(worker: &Worker, cluster: &Cluster) -> Result<Option<Held>, Failure> {
+    let Some(limit) = cluster.resilience.connections() else { return Ok(None) };
+    limit.try_hold().map(Some).ok_or_else(|| {
+        cluster.resilience.missed_connection(worker.now());
+        limit.count_refused();
+        overflow(cluster)
+    })
+}
+
+fn full(cluster: &Cluster) -> Unconnected {
+    Unconnected::Full(overflow(cluster))
+}
+
+fn overflow(cluster: &Cluster) -> Failure {
+    let max = cluster.spec.resilience.limits.connections.unwrap_or(u32::MAX);
+    Failure::ConnectionOverflow { cluster: cluster.spec.name.to_string(), max }
+}
