@@ -18,13 +18,16 @@ use leno_xds::translate::{self, Dialect};
 
 use crate::Directory;
 use crate::merge::{Merged, Topic};
-use crate::snapshot::{Caller, View, name};
+use crate::snapshot::{Arranged, Caller, Standpoint, View, name};
 
 /// How many batches of changes are remembered for subscribers that are behind.
 const LOG_MAX: usize = 1024;
 
 /// How many names that lead nowhere are kept; beyond, all of them are forgotten and everybody asks anew.
 const ABSENT_MAX: usize = 100_000;
+
+/// How many answers are kept that hold for callers of one place alone; beyond, they are made anew each time.
+const ARRANGED_MAX: usize = 10_000;
 
 /// Answers, and what changed in them.
 pub(crate) struct Served {
@@ -36,6 +39,8 @@ pub(crate) struct Served {
     /// What instances make of a service beside its endpoints, as a hash.
     shapes: HashMap<ServiceName, u64>,
     absent: usize,
+    /// Answers that hold for callers of one place alone.
+    arranged: usize,
     log: VecDeque<(u64, BTreeSet<(Kind, Name)>)>,
     /// What changed up to this revision is no longer known.
     forgotten: u64,
@@ -49,10 +54,14 @@ struct Asked {
     dialect: Dialect,
     /// For listeners, whose name is looked up for somebody.
     caller: Option<Caller>,
+    /// For endpoints, where that matters: where somebody is.
+    own: Option<Standpoint>,
 }
 
 struct Answer {
     resource: Option<Resource>,
+    /// Of endpoints: what they are arranged by for callers, if it matters where those are. Then this is the answer for nobody.
+    arranged: Option<Arranged>,
     read: BTreeSet<Topic>,
 }
 
@@ -83,6 +92,7 @@ impl Served {
             list_readers: HashMap::new(),
             shapes: HashMap::new(),
             absent: 0,
+            arranged: 0,
             log: VecDeque::new(),
             forgotten: 0,
         }
@@ -101,13 +111,24 @@ impl Served {
         name: &str,
     ) -> Option<Resource> {
         let caller = (kind == Kind::Listener).then(|| caller(node));
-        let asked = Asked { kind, name: name.into(), dialect: node.dialect(), caller };
+        let asked = Asked { kind, name: name.into(), dialect: node.dialect(), caller, own: None };
+        if !self.answers.contains_key(&asked) {
+            let answer = build(merged, directory, &asked);
+            self.keep(asked.clone(), answer);
+        }
+        let answer = self.answers.get(&asked)?;
+        let Some(arranged) = &answer.arranged else { return answer.resource.clone() };
+        let own = Some(Standpoint::of(node, &arranged.policy));
+        let asked = Asked { own, ..asked };
         if let Some(answer) = self.answers.get(&asked) {
             return answer.resource.clone();
         }
         let answer = build(merged, directory, &asked);
         let resource = answer.resource.clone();
-        self.keep(asked, answer);
+        // Whoever is told that endpoints changed is told so by the answer for nobody, which changes with the same.
+        if self.arranged < ARRANGED_MAX {
+            self.keep(asked, answer);
+        }
         resource
     }
 
@@ -200,10 +221,13 @@ impl Served {
         for asked in affected {
             let answer = build(merged, directory, &asked);
             let before = self.forget(&asked);
-            if before.is_none_or(|before| before.resource != answer.resource) {
+            let is_same = |before: Answer| before.resource == answer.resource && before.arranged == answer.arranged;
+            if !before.is_some_and(is_same) {
                 dirty.insert((asked.kind, asked.name.clone()));
             }
-            self.keep(asked, answer);
+            if asked.own.is_none() || answer.arranged.is_some() {
+                self.keep(asked, answer);
+            }
         }
         let lists = topics.iter().filter_map(|topic| self.list_readers.get(topic)).flatten();
         let lists: HashSet<AskedList> = lists.cloned().collect();
@@ -223,6 +247,7 @@ impl Served {
             }
             self.absent += 1;
         }
+        self.arranged += usize::from(asked.own.is_some());
         for topic in &answer.read {
             self.readers.entry(topic.clone()).or_default().insert(asked.clone());
         }
@@ -239,6 +264,7 @@ impl Served {
     fn forget(&mut self, asked: &Asked) -> Option<Answer> {
         let answer = self.answers.remove(asked)?;
         self.absent -= usize::from(answer.resource.is_none());
+        self.arranged -= usize::from(asked.own.is_some());
         for topic in &answer.read {
             if let Some(readers) = self.readers.get_mut(topic) {
                 readers.remove(asked);
@@ -302,10 +328,12 @@ fn build(merged: &Merged, directory: &dyn Directory, asked: &Asked) -> Answer {
         Kind::Route => view.route_config(&asked.name).map(|config| translate::route::encode(&config, asked.dialect)),
         Kind::Cluster => view.cluster(&asked.name).map(|cluster| translate::cluster::encode(&cluster, asked.dialect)),
         Kind::Endpoints => {
-            view.endpoints(&asked.name).map(|endpoints| translate::endpoints::encode(&endpoints, asked.dialect))
+            let endpoints = view.endpoints(&asked.name, asked.own.as_ref());
+            endpoints.map(|endpoints| translate::endpoints::encode(&endpoints, asked.dialect))
         }
     };
-    Answer { resource, read: view.into_read() }
+    let arranged = (asked.kind == Kind::Endpoints).then(|| view.arranged(&asked.name)).flatten();
+    Answer { resource, arranged, read: view.into_read() }
 }
 
 fn build_list(merged: &Merged, directory: &dyn Directory, asked: &AskedList) -> List {

@@ -18,6 +18,7 @@ mod everything;
 mod filter;
 mod gateway;
 mod listener;
+mod locality;
 pub mod name;
 mod rate_limit;
 mod resilience;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 use leno_model::name::ServiceName;
 use leno_model::resource::backend_tls_policy::WellKnown;
 use leno_model::resource::kind::ResourceKey;
+use leno_model::resource::locality::LocalitySpec;
 use leno_model::resource::reference::{BackendView, ParentRef};
 use leno_model::snapshot::{Cluster, Endpoints, Listener, Name, Roots, RouteConfig, UpstreamTls};
 
@@ -40,6 +42,7 @@ use crate::merge::{Entry, Merged, Topic};
 
 pub(crate) use self::backend::{Context, Unresolved, resolve};
 pub(crate) use self::gateway::routes_of as gateway_routes;
+pub(crate) use self::locality::{Arranged, Standpoint};
 pub(crate) use self::route::{Attached, attached, rules_of};
 pub(crate) use self::service::ServiceView;
 
@@ -105,9 +108,17 @@ impl<'a> View<'a> {
         cluster::build(self, &name::ClusterName::parse(name)?)
     }
 
-    /// The endpoints of the cluster of this name.
-    pub fn endpoints(&self, name: &str) -> Option<Endpoints> {
-        endpoint::build(self, &name::ClusterName::parse(name)?)
+    /// The endpoints of the cluster of this name, as somebody is to use them who stands there; of nobody in particular, as
+    /// those do for whom it does not matter.
+    pub(crate) fn endpoints(&self, name: &str, own: Option<&Standpoint>) -> Option<Endpoints> {
+        endpoint::build(self, &name::ClusterName::parse(name)?, own)
+    }
+
+    /// What the endpoints of a cluster are arranged by, if it matters where a caller is.
+    pub(crate) fn arranged(&self, name: &str) -> Option<Arranged> {
+        let name = name::ClusterName::parse(name)?;
+        let policy = self.locality_of(&name.service)?;
+        Some(Arranged::of(policy, &self.service(&name.service)))
     }
 
     /// The names of the listeners that a gateway opens.
@@ -168,6 +179,12 @@ impl<'a> View<'a> {
     pub(crate) fn policy_of(&self, service: &ServiceName) -> service::Policy {
         self.note(Topic::Service(service.clone()));
         service::Policy::of(self.merged.policies_of(service).first().map(|(_, spec)| *spec))
+    }
+
+    pub(crate) fn locality_of(&self, service: &ServiceName) -> Option<&'a LocalitySpec> {
+        self.note(Topic::Service(service.clone()));
+        let merged: &'a Merged = self.merged;
+        merged.policies_of(service).first().and_then(|(_, spec)| spec.load_balancer.as_ref()?.locality.as_ref())
     }
 
     pub(crate) fn gateway_spec(

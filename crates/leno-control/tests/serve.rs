@@ -7,9 +7,10 @@ mod mesh;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use leno_model::instance::{InstanceStatus, ProbeResult, Protocol, Visibility};
+use leno_model::instance::{Instance, InstanceStatus, ProbeResult, Protocol, Visibility};
 use leno_model::snapshot::{Action, BalancePolicy, EndpointHealth, Limits, Queue, Rule};
 use leno_xds::kind::Kind;
+use leno_xds::node::NodeInfo;
 use leno_xds::provide::{Dirty, Provide};
 
 use mesh::{Mesh, apply, envoy, gateway, instance, node, service};
@@ -366,4 +367,72 @@ async fn validation_refuses_the_expressions_that_a_proxy_cannot_compile() {
         let applies = mesh.apply(&route).await.is_ok();
         assert_eq!(applies, leno_route::check_pattern(&pattern).is_ok(), "{pattern}");
     }
+}
+
+/// A policy for `cart`.
+fn locality(text: &str) -> String {
+    format!(
+        "{LENO}kind: TrafficPolicy\nmetadata: {{name: cart, namespace: shop}}\nspec:\n  targetRefs: [{{name: cart}}]\n  loadBalancer: {text}\n"
+    )
+}
+
+/// Priorities by id, of the endpoints of `cart` for a proxy in a zone.
+fn priorities(mesh: &Mesh, zone: &str) -> Vec<(String, u32)> {
+    let near = NodeInfo { zone: Some(zone.to_owned()), labels: [("rack".into(), "7".into())].into(), ..node("shop") };
+    let endpoints = mesh.endpoints(&near, "cart.shop.mesh:80").unwrap().endpoints;
+    endpoints.into_iter().map(|endpoint| (endpoint.id.to_string(), endpoint.priority)).collect()
+}
+
+#[tokio::test]
+async fn proxies_of_different_zones_are_served_the_same_endpoints_in_another_order() {
+    let mut mesh = Mesh::new().await;
+    for (n, zone) in [(1, "a"), (2, "b")] {
+        let instance = Instance { zone: Some(zone.into()), ..instance("cart.shop", &format!("in-{zone}"), n, &[80]) };
+        mesh.instances.put(instance, ProbeResult::Unknown);
+    }
+    let as_one = [("in-a".to_owned(), 0), ("in-b".to_owned(), 0)];
+    assert_eq!(priorities(&mesh, "a"), as_one);
+    let before = mesh.control.revision();
+    mesh.apply(&locality("{locality: {}}")).await.unwrap();
+    assert!(dirty(&mesh, before).contains(&(Kind::Endpoints, "cart.shop.mesh:80".to_owned())));
+    let [mut a, mut b] = [as_one.clone(), as_one.clone()];
+    (a[1].1, b[0].1) = (1, 1);
+    assert_eq!((priorities(&mesh, "a"), priorities(&mesh, "b")), (a.to_vec(), b.to_vec()));
+    assert_eq!(priorities(&mesh, "c"), as_one);
+    let before = mesh.control.revision();
+    mesh.apply(&locality("{locality: {failoverPriority: [rack]}}")).await.unwrap();
+    assert!(dirty(&mesh, before).contains(&(Kind::Endpoints, "cart.shop.mesh:80".to_owned())));
+    assert_eq!(priorities(&mesh, "a"), as_one);
+    let before = mesh.control.revision();
+    after_change(&mut mesh, |mesh| {
+        let metadata = [("rack".to_owned(), "7".to_owned())].into();
+        let labelled = Instance { zone: Some("b".into()), metadata, ..instance("cart.shop", "in-b", 2, &[80]) };
+        mesh.instances.put(labelled, ProbeResult::Unknown);
+    })
+    .await;
+    assert_eq!(
+        dirty(&mesh, before),
+        [(Kind::Endpoints, "cart.shop.mesh:80".to_owned())],
+        "labels do not show, and count"
+    );
+    assert_eq!(priorities(&mesh, "a"), [("in-a".to_owned(), 1), ("in-b".to_owned(), 0)]);
+    let before = mesh.control.revision();
+    mesh.apply(&locality("{policy: random}")).await.unwrap();
+    assert!(dirty(&mesh, before).contains(&(Kind::Endpoints, "cart.shop.mesh:80".to_owned())));
+    assert_eq!(priorities(&mesh, "a"), as_one);
+}
+
+#[tokio::test]
+async fn an_envoy_is_served_priorities_and_weights_of_its_own_place() {
+    let mesh = Mesh::new().await;
+    for (n, zone) in [(1, "a"), (2, "b"), (3, "c")] {
+        let instance = Instance { zone: Some(zone.into()), ..instance("cart.shop", &format!("in-{zone}"), n, &[80]) };
+        mesh.instances.put(instance, ProbeResult::Unknown);
+    }
+    let to = "[{place: '*/a', share: 70}, {place: '*/b', share: 30}]";
+    mesh.apply(&locality(&format!("{{locality: {{distribute: [{{from: '*/a', to: {to}}}]}}}}"))).await.unwrap();
+    let near = NodeInfo { zone: Some("a".to_owned()), ..envoy("shop") };
+    let endpoints = mesh.endpoints(&near, "cart.shop.mesh:80").unwrap().endpoints;
+    let seen: Vec<(u32, Option<u32>)> = endpoints.iter().map(|of| (of.priority, of.locality_weight)).collect();
+    assert_eq!(seen, [(0, Some(700_000)), (0, Some(300_000)), (1, Some(100))]);
 }

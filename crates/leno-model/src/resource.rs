@@ -14,6 +14,7 @@ pub mod http_route;
 pub mod kind;
 pub mod l4_route;
 pub mod load_balancer;
+pub mod locality;
 pub mod metadata;
 pub mod number;
 pub mod rate_limit;

@@ -445,6 +445,12 @@ pub struct Endpoint {
     pub zone: Option<Name>,
     /// The instance's region.
     pub region: Option<Name>,
+    /// Whom it comes after: endpoints of a greater number take what those of a lesser one cannot.
+    #[serde(default)]
+    pub priority: u32,
+    /// The share of the locality that it is in, beside those of the same priority; where the cluster looks at that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locality_weight: Option<u32>,
 }
 
 /// Whether an endpoint takes new requests.

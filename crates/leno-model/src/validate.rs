@@ -9,6 +9,7 @@ mod conflict;
 mod filter;
 mod gateway;
 mod load_balancer;
+mod locality;
 mod metadata;
 mod rate_limit;
 mod reference;

@@ -1,13 +1,13 @@
 //! What balancing knows beside load: since when endpoints are new, kept from table to table, and how it is shown.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use leno_model::snapshot::{EndpointHealth, SlowStart};
+use leno_model::snapshot::{self, EndpointHealth, SlowStart};
 use leno_telemetry::Registry;
 use leno_telemetry::metric::{Exposition, Kind};
-use leno_traffic::balance::Seen;
+use leno_traffic::balance::{Locality, Seen};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Endpoint, EndpointKey, by_name};
@@ -38,6 +38,24 @@ impl Newcomers {
         });
         *known = Some(marked.collect());
     }
+}
+
+/// The locality of each endpoint, where those have shares. Beside one that has a weight, one without takes nothing, as with
+/// Envoy; where none of a priority has one, they share by their endpoints' weights.
+pub(crate) fn localities(spec: &snapshot::Cluster, endpoints: &[Endpoint]) -> Vec<Option<Locality>> {
+    if !spec.balancing.weighted_localities {
+        return vec![None; endpoints.len()];
+    }
+    let has_weight = |endpoint: &&Endpoint| endpoint.spec.weight > 0 && endpoint.spec.locality_weight.is_some();
+    let weighed: BTreeSet<u32> = endpoints.iter().filter(has_weight).map(|endpoint| endpoint.spec.priority).collect();
+    let mut ids = HashMap::new();
+    let locality = |endpoint: &Endpoint| {
+        let next = ids.len() as u32;
+        let id = *ids.entry((endpoint.spec.region.clone(), endpoint.spec.zone.clone())).or_insert(next);
+        let weight = endpoint.spec.locality_weight.unwrap_or_default();
+        weighed.contains(&endpoint.spec.priority).then_some(Locality { id, weight })
+    };
+    endpoints.iter().map(locality).collect()
 }
 
 /// Shows which clusters are in panic, of those that can be.
@@ -79,8 +97,6 @@ fn write(out: &mut Exposition, table: &Table, now: Duration) {
 mod tests {
     use std::sync::Arc;
 
-    use leno_model::snapshot;
-
     use super::*;
     use crate::cluster::EndpointState;
 
@@ -98,6 +114,8 @@ mod tests {
             version: None,
             zone: None,
             region: None,
+            priority: 0,
+            locality_weight: None,
         };
         Endpoint { spec, state: Arc::new(EndpointState::new(leno_net::Address::Tcp(address), false)), since: None }
     }

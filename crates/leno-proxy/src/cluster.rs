@@ -140,16 +140,19 @@ impl Cluster {
         edges: Edges,
         seed: u64,
     ) -> Self {
+        let localities = balancing::localities(&spec, &endpoints);
         let members: Vec<Member> = endpoints
             .iter()
-            .map(|endpoint| Member {
+            .zip(localities)
+            .map(|(endpoint, locality)| Member {
                 // By its id, which is the same for every proxy; addresses of applications in namespaces of their own are not.
                 key: endpoint.id_hash(),
                 weight: endpoint.spec.weight,
                 eligible: endpoint.spec.health == EndpointHealth::Healthy,
                 standby: endpoint.spec.health == EndpointHealth::Unhealthy,
                 since: endpoint.since,
-                priority: 0,
+                priority: endpoint.spec.priority,
+                locality,
                 load: endpoint.state.load.clone(),
             })
             .collect();
@@ -237,6 +240,9 @@ pub fn describe(table: &Table, now: Duration) -> serde_json::Value {
             "weight": endpoint.spec.weight,
             "health": endpoint.spec.health,
             "version": endpoint.spec.version,
+            "region": endpoint.spec.region,
+            "zone": endpoint.spec.zone,
+            "priority": endpoint.spec.priority,
             "openRequests": endpoint.state.load.open_requests(),
             "latencyMs": latency,
             "newForMs": balancing::describe_endpoint(cluster, endpoint, now),

@@ -196,6 +196,8 @@ pub(crate) fn local(
             version: None,
             zone: None,
             region: None,
+            priority: 0,
+            locality_weight: None,
         };
         Endpoint { spec, state: Arc::new(state), since: None }
     };

@@ -143,6 +143,8 @@ mod tests {
             version: None,
             zone: None,
             region: None,
+            priority: 0,
+            locality_weight: None,
         };
         let endpoints = Endpoints { cluster: "cart.shop.mesh:8080".into(), endpoints: vec![endpoint] };
         let mut held = Held::default();

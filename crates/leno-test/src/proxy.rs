@@ -372,6 +372,8 @@ fn endpoints_of(cluster: &Arc<str>, addresses: impl IntoIterator<Item = SocketAd
         version: None,
         zone: None,
         region: None,
+        priority: 0,
+        locality_weight: None,
     };
     Endpoints { cluster: cluster.clone(), endpoints: addresses.into_iter().map(endpoint).collect() }
 }

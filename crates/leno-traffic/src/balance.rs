@@ -85,8 +85,19 @@ pub struct Member {
     pub since: Option<Duration>,
     /// Whom it comes after: members of a greater number take what those of a lesser one cannot.
     pub priority: u32,
+    /// Its locality, where those have shares.
+    pub locality: Option<Locality>,
     /// Its load, kept from table to table.
     pub load: Arc<Load>,
+}
+
+/// A locality, by a number, and its share beside the others of the same priority; 0 takes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Locality {
+    /// Which one.
+    pub id: u32,
+    /// Its share.
+    pub weight: u32,
 }
 
 /// One question to a balancer.
@@ -131,7 +142,8 @@ pub struct Slot {
 impl Member {
     /// Whether it is one of those that somebody may pick at some time.
     fn counts(&self) -> bool {
-        self.weight > 0 && (self.eligible || self.standby)
+        let weight = self.locality.map_or(1, |locality| locality.weight);
+        self.weight > 0 && weight > 0 && (self.eligible || self.standby)
     }
 }
 

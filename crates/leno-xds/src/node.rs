@@ -1,5 +1,6 @@
 //! Who subscribes: what a proxy says of itself in its first message. A hint, never a proof of identity.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -57,6 +58,8 @@ pub struct NodeInfo {
     pub region: Option<String>,
     /// Where it runs.
     pub zone: Option<String>,
+    /// Labels of its own, by which instances may be near it: `leno.mesh.labels` in the node's metadata.
+    pub labels: BTreeMap<String, String>,
     /// Where it opens listeners, for Envoys: `leno.mesh.bind` in the node's metadata, 127.0.0.1 when it says nothing.
     pub bind: IpAddr,
     /// The program's version, for people.
@@ -90,6 +93,7 @@ impl NodeInfo {
             gateway: None,
             region: None,
             zone: None,
+            labels: BTreeMap::new(),
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             version: String::new(),
         }
@@ -123,6 +127,8 @@ impl NodeInfo {
             info.service = words.text("service").and_then(|service| service.parse().ok());
             info.gateway = words.text("gateway").map(str::to_owned);
             info.role = if words.text("role") == Some("gateway") { ProxyRole::Gateway } else { ProxyRole::Sidecar };
+            let labels = words.object("labels").into_iter().flat_map(|labels| labels.texts());
+            info.labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             info.bind = words.text("bind").and_then(|bind| bind.parse().ok()).unwrap_or(info.bind);
         }
         info
@@ -141,6 +147,11 @@ impl NodeInfo {
         }
         if self.role == ProxyRole::Gateway {
             say("role", "gateway");
+        }
+        if !self.labels.is_empty() {
+            let mut labels = Struct::default();
+            labels.fields.extend(self.labels.iter().map(|(name, value)| (name.clone(), value.as_str().into())));
+            words.fields.insert("labels".to_owned(), labels.into());
         }
         let mut metadata = Struct::default();
         metadata.fields.insert(METADATA_KEY.to_owned(), words.into());
@@ -185,6 +196,7 @@ mod tests {
             gateway: Some("shop/edge".into()),
             region: Some("r".into()),
             zone: Some("z".into()),
+            labels: [("rack".to_owned(), "7".to_owned())].into(),
             version: "0.1.0".into(),
             ..NodeInfo::new("cart-1")
         };

@@ -48,6 +48,8 @@ fn put_endpoints(world: &World, name: &str, port: u16) {
         version: Some("v1".into()),
         zone: None,
         region: None,
+        priority: 0,
+        locality_weight: None,
     };
     let model = Endpoints { cluster: name.into(), endpoints: vec![endpoint] };
     world.put(endpoints::encode(&model, Dialect::Leno), Kind::Endpoints);

@@ -228,6 +228,14 @@ impl ConnectionArgs {
     }
 }
 
+/// Reads `rack=7`.
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write a name, `=` and a value, as rack=7".to_owned()),
+    }
+}
+
 fn parse_count(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|count| *count > 0).ok_or_else(|| format!("{text:?} is no number from 1 on"))
 }
@@ -285,6 +293,9 @@ pub struct EnrolArgs {
     /// The region it runs in.
     #[arg(long, env = "LENO_REGION", value_name = "REGION")]
     pub region: Option<String>,
+    /// A label, as `rack=7`, by which policies can have requests stay near; the instance has it as metadata. Repeatable.
+    #[arg(long = "label", env = "LENO_LABEL", value_delimiter = ',', value_name = "NAME=VALUE", value_parser = parse_label)]
+    pub labels: Vec<(String, String)>,
     /// Its share of traffic beside other instances, 0 to 10000.
     #[arg(long, env = "LENO_WEIGHT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub weight: u32,
@@ -783,6 +794,9 @@ pub struct RegisterArgs {
     /// The region it runs in.
     #[arg(long)]
     pub region: Option<String>,
+    /// A label, as `rack=7`, by which policies can have requests stay near. Repeatable.
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = parse_label)]
+    pub labels: Vec<(String, String)>,
     /// Its share of traffic beside other instances, 0 to 10000.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub weight: u32,

@@ -1,6 +1,6 @@
 //! Envoy and what it makes of changes: which versions it holds, what it refused, and where its traffic goes.
 //!
-//! One scenario, two drivers: `files` is the twin without leno, `control_plane` is `leno server`. Balancing by key comes first, then
+//! One scenario, two drivers: `files` is the twin without leno, `control_plane` is `leno server`. Balancing by key and by place come first, then
 //! retries, deadlines and hedges, then a limit on requests, where the driver can say them. Then
 //! fifty changes of weights, endpoints and routes; after each Envoy holds what it was given, has refused nothing, and its traffic is where the weights say. Then
 //! one resource that it must refuse, which changes nothing.
@@ -55,6 +55,9 @@ trait Driver {
     fn apply_keys(&self, origins: &Origins) -> Result<bool>;
     /// Sends all traffic to these ports, in turn and under a policy whose `spec` this is; false where it cannot say that.
     fn apply_policy(&self, ports: &[u16], spec: Value) -> Result<bool>;
+    /// Sends all traffic to the origins `a`, which is where Envoy is, and `b` in another region: this much of a hundred to `b`,
+    /// or without a share what is nearest. False where it cannot say that.
+    fn apply_places(&self, origins: &Origins, share_b: Option<usize>) -> Result<bool>;
     /// Puts a resource in force that Envoy must refuse.
     fn apply_bad(&self) -> Result<()>;
     /// Whether the refusal has reached the driver; an error says what it knows instead.
@@ -112,6 +115,15 @@ fn run(folder: &Path, driver: &dyn Driver) -> Result<Counts> {
         match keeps_keys(&envoy, driver) {
             Ok(()) => counts.passed += 1,
             Err(error) => counts.fail(format!("envoy: balancing by key: {error:#}")),
+        }
+    }
+    for share_b in [None, Some(30)] {
+        if driver.apply_places(&origins, share_b)? {
+            wanted += 1;
+            match keeps_places(&envoy, driver, share_b) {
+                Ok(()) => counts.passed += 1,
+                Err(error) => counts.fail(format!("envoy: places, {share_b:?} of 100 elsewhere: {error:#}")),
+            }
         }
     }
     match retries::judge(&envoy, driver) {
@@ -182,6 +194,26 @@ fn keeps_keys(envoy: &Envoy, driver: &dyn Driver) -> Result<()> {
             bail!("after {} s keys meet {met:?}", TAKE_DEADLINE.as_secs());
         }
         thread::sleep(ASK_PERIOD);
+    }
+}
+
+/// Whether requests stay where Envoy is, or are shared as they are to be.
+fn keeps_places(envoy: &Envoy, driver: &dyn Driver, share_b: Option<usize>) -> Result<()> {
+    let wanted = share_b.unwrap_or_default() as f64 / 100.0;
+    let until = Instant::now() + TAKE_DEADLINE;
+    loop {
+        let seen = shares(driver.listen(), "/x", REQUESTS)?;
+        let share = seen.get("b").copied().unwrap_or_default();
+        if envoy.rejected()? != 0 {
+            bail!("it refused something");
+        }
+        // Without a share it is none at all.
+        if (share - wanted).abs() <= if share_b.is_some() { SHARE_TOLERANCE } else { 0.0 } {
+            return Ok(());
+        }
+        if Instant::now() > until {
+            bail!("after {} s traffic goes {seen:?}", TAKE_DEADLINE.as_secs());
+        }
     }
 }
 

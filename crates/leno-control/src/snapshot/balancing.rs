@@ -4,6 +4,8 @@ use leno_model::resource::load_balancer::{LoadBalancer, SlowStartSpec};
 use leno_model::resource::number::{Aggression, Percent, Share, TableSize};
 use leno_model::snapshot::{Balancing, SlowStart};
 
+use super::locality;
+
 /// In hundredths.
 const AGGRESSION: u32 = 100;
 const SHARE_MIN: u32 = 10;
@@ -12,6 +14,7 @@ pub(super) fn of(balancer: &LoadBalancer) -> Balancing {
     Balancing {
         panic_threshold: balancer.panic_threshold.map_or(0, Percent::get),
         slow_start: balancer.slow_start.as_ref().map(slow_start),
+        weighted_localities: balancer.locality.as_ref().is_some_and(locality::has_shares),
         table_size: balancer.table_size.map(TableSize::get),
     }
 }

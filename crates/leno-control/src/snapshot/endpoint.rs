@@ -11,15 +11,19 @@ use leno_model::snapshot::{Endpoint, EndpointHealth, Endpoints};
 use leno_registry::{Registered, Routable};
 
 use super::View;
+use super::locality::{self, Labelled, Standpoint};
 use super::name::ClusterName;
 use super::service::{PortView, ServiceView};
 
 const WEIGHT: u32 = 100;
 
-pub(super) fn build(view: &View<'_>, name: &ClusterName) -> Option<Endpoints> {
+pub(super) fn build(view: &View<'_>, name: &ClusterName, own: Option<&Standpoint>) -> Option<Endpoints> {
     let service = view.service(&name.service);
     let port = service.port(Some(name.port))?;
-    let registered = service.instances.iter().filter_map(|registered| endpoint(&service, &port, registered));
+    let registered = service.instances.iter().filter_map(|registered| {
+        let endpoint = endpoint(&service, &port, registered)?;
+        Some(Labelled { endpoint, labels: Some(&registered.instance.metadata) })
+    });
     let spec = service.spec();
     let declared = spec.into_iter().flat_map(|spec| {
         let target = spec.ports.iter().find(|p| p.port.get() == port.number).and_then(|p| match &p.target_port {
@@ -28,11 +32,18 @@ pub(super) fn build(view: &View<'_>, name: &ClusterName) -> Option<Endpoints> {
         });
         spec.endpoints.iter().map(move |endpoint| (endpoint, target))
     });
-    let declared = declared.map(|(endpoint, target)| static_endpoint(endpoint, target.unwrap_or(port.number)));
-    let mut endpoints: Vec<Endpoint> = registered.chain(declared).collect();
+    let declared = declared.map(|(endpoint, target)| Labelled {
+        endpoint: static_endpoint(endpoint, target.unwrap_or(port.number)),
+        labels: None,
+    });
+    let mut labelled: Vec<Labelled<'_>> = registered.chain(declared).collect();
     if let Some(version) = &name.version {
-        endpoints.retain(|endpoint| endpoint.version.as_ref() == Some(version));
+        labelled.retain(|labelled| labelled.endpoint.version.as_ref() == Some(version));
     }
+    let mut endpoints = match (view.locality_of(&name.service), own) {
+        (Some(policy), Some(own)) => locality::arrange(policy, own, labelled),
+        _ => labelled.into_iter().map(|labelled| labelled.endpoint).collect(),
+    };
     endpoints.sort_by(|a, b| a.id.cmp(&b.id));
     Some(Endpoints { cluster: name.render(), endpoints })
 }
@@ -56,6 +67,8 @@ fn endpoint(service: &ServiceView<'_>, port: &PortView, registered: &Arc<Registe
         version: instance.version.clone(),
         zone: instance.zone.clone(),
         region: instance.region.clone(),
+        priority: 0,
+        locality_weight: None,
     })
 }
 
@@ -69,6 +82,8 @@ fn static_endpoint(written: &ServiceEndpoint, port: u16) -> Endpoint {
         health: EndpointHealth::Healthy,
         version: written.version.as_deref().map(Into::into),
         zone: written.zone.as_deref().map(Into::into),
-        region: None,
+        region: written.region.as_deref().map(Into::into),
+        priority: 0,
+        locality_weight: None,
     }
 }

@@ -218,6 +218,7 @@ pub(crate) fn node(namespace: &str) -> NodeInfo {
         gateway: None,
         region: None,
         zone: None,
+        labels: BTreeMap::new(),
         version: String::new(),
         bind: [127, 0, 0, 1].into(),
     }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::duration::GatewayDuration;
+use super::locality::LocalitySpec;
 use super::number::{Aggression, Percent, Share, TableSize};
 use crate::snapshot::BalancePolicy;
 
@@ -37,6 +38,11 @@ pub struct LoadBalancer {
     /// have theirs at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_start: Option<SlowStartSpec>,
+    /// Has requests stay near: instances of the caller's zone and region, or with a label of its own, come first, and others
+    /// take what those cannot. So long as 72 of 100 of them can take requests they get all; with fewer, what is over goes on
+    /// to the next. Default: where an instance is does not matter, so that all have the same load wherever their callers are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locality: Option<LocalitySpec>,
     /// Places in the table of `maglev`: a prime, 101 to 655357. More places make shares more even, and take 2 bytes each.
     /// Default 65537.
     #[serde(default, skip_serializing_if = "Option::is_none")]

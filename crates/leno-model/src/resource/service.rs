@@ -78,6 +78,9 @@ pub struct ServiceEndpoint {
     /// The zone it runs in. Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
+    /// The region it runs in. Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
 }
 
 // === impl TargetPort ===

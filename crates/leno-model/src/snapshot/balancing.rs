@@ -13,6 +13,9 @@ pub struct Balancing {
     /// How endpoints that are new come to their share. Default at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_start: Option<SlowStart>,
+    /// Whether localities have shares, by their weights, before endpoints have theirs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub weighted_localities: bool,
     /// Places in the table of Maglev, a prime. Default 65,537.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table_size: Option<u32>,

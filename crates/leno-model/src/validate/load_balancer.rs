@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::traffic_policy::range;
-use super::{Check, filter, text};
+use super::{Check, filter, locality, text};
 use crate::fault::FaultClass;
 use crate::resource::duration::GatewayDuration;
 use crate::resource::load_balancer::{HashCookieSpec, HashKeySpec, LoadBalancer, SessionSpec};
@@ -49,6 +49,9 @@ pub(super) fn check(check: &mut Check<'_, '_>, at: &str, balancer: &LoadBalancer
     if let Some(slow_start) = &balancer.slow_start {
         let window = Some(slow_start.window);
         range(check, &format!("{at}.slowStart.window"), window, Duration::from_secs(1), Duration::from_secs(3600));
+    }
+    if let Some(locality) = &balancer.locality {
+        locality::check(check, &format!("{at}.locality"), locality);
     }
     if let Some(size) = balancer.table_size {
         table_size(check, &format!("{at}.tableSize"), balancer.policy, size.get());

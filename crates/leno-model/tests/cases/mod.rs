@@ -909,6 +909,9 @@ fn of_policies() -> Vec<Case> {
     let balancer = |class, path: &str, fix, fields: &str| {
         case(class, &format!("spec.loadBalancer.{path}"), fix, with(&format!("  loadBalancer: {{{fields}}}")))
     };
+    let locality = |class, path: &str, fix, fields: &str| {
+        balancer(class, &format!("locality.{path}"), fix, &format!("locality: {{{fields}}}"))
+    };
     let session = |class, path: &str, fix, session: &str| {
         let text = with(&format!("  loadBalancer: {{session: {session}}}"));
         case(class, &format!("spec.loadBalancer.session{path}"), fix, text)
@@ -982,6 +985,48 @@ fn of_policies() -> Vec<Case> {
         balancer(OutOfRange, "slowStart.aggression", "0.1 to 10", "slowStart: {window: 1m, aggression: ¦0}"),
         balancer(WrongType, "slowStart.aggression", "from 0.1 to 10", "slowStart: {window: 1m, aggression: ¦fast}"),
         balancer(OutOfRange, "slowStart.minWeightShare", "1 to 100", "slowStart: {window: 1m, minWeightShare: ¦0}"),
+        locality(InvalidName, "failoverPriority[0]", "the name of a label", "failoverPriority: [¦'a b']"),
+        locality(DuplicateName, "failoverPriority[1]", "remove one", "failoverPriority: [zone, ¦zone]"),
+        locality(TooMany, "failoverPriority", "split", "failoverPriority: ¦[a, b, c, d, e, f]"),
+        locality(UnknownValue, "failover[0].to", "another region", "failover: [{from: eu, to: ¦eu}]"),
+        locality(
+            DuplicateName,
+            "failover[1].from",
+            "remove one",
+            "failover: [{from: eu, to: us}, {from: ¦eu, to: ap}]",
+        ),
+        locality(InvalidName, "failover[0].from", "the region's name", "failover: [{from: ¦'', to: us}]"),
+        locality(Empty, "distribute[0].to", "at least one", "distribute: [{from: eu, to: ¦[]}]"),
+        locality(
+            UnknownValue,
+            "distribute[0].from",
+            "as `eu-west/a`",
+            "distribute: [{from: ¦eu/a/1, to: [{place: eu, share: 100}]}]",
+        ),
+        locality(
+            UnknownValue,
+            "distribute[0].to[0].place",
+            "`*` for any",
+            "distribute: [{from: eu, to: [{place: ¦'eu*', share: 100}]}]",
+        ),
+        locality(
+            OutOfRange,
+            "distribute[0].to",
+            "make them 100",
+            "distribute: [{from: eu, to: ¦[{place: eu, share: 80}, {place: us, share: 30}]}]",
+        ),
+        locality(
+            DuplicateName,
+            "distribute[0].to[1].place",
+            "keep one",
+            "distribute: [{from: eu, to: [{place: eu, share: 50}, {place: ¦eu, share: 50}]}]",
+        ),
+        locality(
+            DuplicateName,
+            "distribute[1].from",
+            "make one",
+            "distribute: [{from: eu, to: [{place: eu, share: 100}]}, {from: ¦eu, to: [{place: us, share: 100}]}]",
+        ),
         balancer(UnusedField, "tableSize", "policy: maglev", "tableSize: ¦65537"),
         balancer(OutOfRange, "tableSize", "write 1009", "policy: maglev, hash: [{query: a}], tableSize: ¦1000"),
         balancer(OutOfRange, "tableSize", "101 to 655357", "policy: maglev, hash: [{query: a}], tableSize: ¦7"),

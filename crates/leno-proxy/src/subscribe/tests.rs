@@ -37,6 +37,7 @@ fn subscriber() -> (Subscriber, Lookup, Arc<Hand>) {
         service: None,
         gateway: None,
         region: None,
+        labels: Default::default(),
         zone: None,
         bind: std::net::Ipv4Addr::LOCALHOST.into(),
         version: String::new(),

@@ -1,8 +1,8 @@
 //! The members of a cluster in groups, one of which a request is for: by priority, and among those who are in panic.
 //!
 //! ```text
-//! members ─ priorities ─┬─ able ones ──────────► policy
-//!                       └─ all of them, in panic ► policy
+//! members ─ priorities ─┬─ able ones, by their locality where those have shares ─► policy
+//!                       └─ all of them, in panic ───────────────────────────────► policy
 //! ```
 //!
 //! Where members cannot be left out for a while, who is able is known when the table is built, and a pick finds its group
@@ -12,20 +12,25 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use leno_model::snapshot::{BalancePolicy, Balancing};
 
 use super::{Ask, Balance, Member, POLICIES, PeakEwma, Set, Slot, mix};
+use crate::alias::Alias;
 use crate::priority::{Crew, PRIORITIES_MAX, Split};
 use crate::window::millis;
 
 /// How long it is believed who is able.
 const JUDGED_EVERY: u64 = 10;
 
-/// Sets the choice of a priority apart from the one of a member, where one key decides both.
+/// Set the choice of a priority and that of a locality apart from the one of a member, where one key decides all.
 const PRIORITY_OF_KEY: u64 = 0x7072_696f;
+const LOCALITY_OF_KEY: u64 = 0x6c6f_6361;
+
+/// How often a locality is drawn, before the first is taken that has somebody.
+const LOCALITIES_MAX: u64 = 16;
 
 /// A policy with the members of one cluster.
 pub struct Picker {
@@ -42,16 +47,22 @@ pub struct Picker {
 
 /// Members that are used together.
 struct Priority {
-    members: u32,
-    able: Group,
-    /// Those too that are not able; where there is a panic threshold.
-    all: Option<Group>,
+    /// Those that are able, by locality where those have shares; at least one group.
+    able: Box<[Group]>,
+    /// Draws one of them.
+    localities: Alias,
+    /// All members; where there is a panic threshold.
+    all: Option<Box<[Group]>>,
 }
 
 /// A policy with members.
 struct Group {
+    /// Those of `set`, and those that are not able.
+    members: u32,
     set: Set,
     balance: Box<dyn Balance>,
+    /// Percentage of its locality's share that they can carry.
+    availability: AtomicU8,
 }
 
 /// How requests are shared among priorities, and since when that is known.
@@ -109,8 +120,10 @@ impl Picker {
     #[must_use]
     pub fn watched(mut self, is_watched: bool) -> Self {
         self.is_watched = is_watched;
-        self.priorities.iter_mut().for_each(|priority| priority.able.set.is_watched = is_watched);
-        let is_split = self.priorities.len() > 1 || self.panic_threshold > 0;
+        let mut able = self.priorities.iter_mut().flat_map(|priority| &mut priority.able);
+        able.by_ref().for_each(|group| group.set.is_watched = is_watched);
+        let has_localities = self.priorities.iter().any(|priority| priority.able.len() > 1);
+        let is_split = self.priorities.len() > 1 || self.panic_threshold > 0 || has_localities;
         self.judged = (is_watched && is_split).then(Judged::default);
         self
     }
@@ -120,7 +133,7 @@ impl Picker {
         let split = self.split(ask.now);
         let (hash, random) = (ask.hash, &mut ask.random);
         let first = split.draw(|| hash.map_or_else(|| random.next_u64(), |hash| mix(hash, PRIORITY_OF_KEY)));
-        let pick = |at: usize, ask: &mut Ask<'_>| self.priorities.get(at)?.group(split.panics(at)).pick(ask);
+        let pick = |at: usize, ask: &mut Ask<'_>| self.priorities.get(at)?.pick(ask, split.panics(at));
         let slot = pick(first, ask).or_else(|| {
             let mut others = (0..self.priorities.len()).filter(|at| *at != first);
             others.find_map(|at| pick(at, ask))
@@ -134,14 +147,15 @@ impl Picker {
     /// Whether this member can be picked now, whatever the policy would pick.
     pub fn can_take(&self, member: usize, now: Duration) -> bool {
         let split = self.split(now);
-        self.priorities.iter().enumerate().any(|(at, priority)| priority.group(split.panics(at)).set.has(member, now))
+        let mut groups = self.priorities.iter().enumerate().flat_map(|(at, of)| of.groups(split.panics(at)));
+        groups.any(|group| group.set.has(member, now))
     }
 
     /// Picks this member, which can be picked now.
     pub fn take(&self, member: usize, now: Duration) {
-        let mut sets = self.priorities.iter().map(|priority| &priority.able.set);
+        let mut groups = self.priorities.iter().flat_map(|priority| &priority.able);
         if self.is_watched
-            && let Some(slot) = sets.find_map(|set| set.slot_of(member))
+            && let Some(slot) = groups.find_map(|group| group.set.slot_of(member))
         {
             slot.load.picked(now);
         }
@@ -149,8 +163,8 @@ impl Picker {
 
     /// How many members can be picked.
     pub fn eligible(&self) -> usize {
-        let count = |(at, priority): (usize, &Priority)| priority.group(self.split.panics(at)).set.slots.len();
-        self.priorities.iter().enumerate().map(count).sum()
+        let groups = self.priorities.iter().enumerate().flat_map(|(at, of)| of.groups(self.split.panics(at)));
+        groups.map(|group| group.set.slots.len()).sum()
     }
 
     /// Each priority as it is.
@@ -193,39 +207,87 @@ impl fmt::Debug for Picker {
 
 impl Priority {
     fn new(policy: BalancePolicy, balancing: &Balancing, members: &[(usize, &Member)], seed: u64) -> Self {
-        let able = members.iter().filter(|(_, member)| member.eligible).copied();
-        let all = (balancing.panic_threshold > 0).then(|| Group::new(policy, balancing, members.iter().copied(), seed));
-        Self { members: members.len() as u32, able: Group::new(policy, balancing, able, seed), all }
-    }
-
-    fn group(&self, panics: bool) -> &Group {
-        self.all.as_ref().filter(|_| panics).unwrap_or(&self.able)
-    }
-
-    /// Who there is; with a time, those that are out then are not able.
-    fn crew(&self, now: Option<Duration>) -> Crew {
-        let set = &self.able.set;
-        let able = match now.filter(|_| set.is_watched) {
-            Some(now) => set.slots.iter().filter(|slot| !slot.load.is_out(now)).count(),
-            None => set.slots.len(),
+        let mut by_locality: BTreeMap<Option<u32>, Vec<(usize, &Member)>> = BTreeMap::new();
+        for (index, member) in members {
+            by_locality.entry(member.locality.map(|locality| locality.id)).or_default().push((*index, member));
+        }
+        by_locality.entry(None).or_default();
+        if by_locality.len() > 1 {
+            // Without a locality is nobody, where some have one.
+            by_locality.retain(|_, members| !members.is_empty());
+        }
+        let weight = |members: &Vec<(usize, &Member)>| {
+            members.first().and_then(|(_, member)| member.locality).map_or(1, |locality| locality.weight)
         };
-        Crew { members: self.members, able: able as u32 }
+        let weights: Vec<u32> = by_locality.values().map(weight).collect();
+        let able = by_locality.into_values().map(|members| Group::able(policy, balancing, &members, seed)).collect();
+        let all = || Box::new([Group::new(policy, balancing, members, members.len(), seed)]) as Box<[Group]>;
+        let all = (balancing.panic_threshold > 0).then(all);
+        Self { able, localities: Alias::new(&weights), all }
+    }
+
+    fn groups(&self, panics: bool) -> &[Group] {
+        self.all.as_deref().filter(|_| panics).unwrap_or(&self.able)
+    }
+
+    fn pick(&self, ask: &mut Ask<'_>, panics: bool) -> Option<&Slot> {
+        let groups = self.groups(panics);
+        if let [only] = groups {
+            return only.pick(ask);
+        }
+        for draw in 0..LOCALITIES_MAX {
+            let bits = ask.hash.map_or_else(|| ask.random.next_u64(), |hash| mix(hash, LOCALITY_OF_KEY + draw));
+            let group = &groups[self.localities.draw(bits)];
+            let is_drawn = mix(bits, LOCALITY_OF_KEY) % 100 < u64::from(group.availability.load(Relaxed));
+            if let Some(slot) = is_drawn.then(|| group.pick(ask)).flatten() {
+                return Some(slot);
+            }
+        }
+        groups.iter().find_map(|group| group.pick(ask))
+    }
+
+    /// Who there is; with a time, those that are out then are not able. Localities are told what they can carry.
+    fn crew(&self, now: Option<Duration>) -> Crew {
+        let mut all = Crew::default();
+        for group in &self.able {
+            let crew = group.crew(now);
+            if self.able.len() > 1 {
+                group.availability.store(crew.availability(), Relaxed);
+            }
+            all = Crew { members: all.members + crew.members, able: all.able + crew.able };
+        }
+        all
     }
 }
 
 // === impl Group ===
 
 impl Group {
-    fn new<'m>(
+    /// Those that are able.
+    fn able(policy: BalancePolicy, balancing: &Balancing, members: &[(usize, &Member)], seed: u64) -> Self {
+        let able: Vec<(usize, &Member)> = members.iter().filter(|(_, member)| member.eligible).copied().collect();
+        Self::new(policy, balancing, &able, members.len(), seed)
+    }
+
+    fn new(
         policy: BalancePolicy,
         balancing: &Balancing,
-        members: impl Iterator<Item = (usize, &'m Member)>,
+        members: &[(usize, &Member)],
+        count: usize,
         seed: u64,
     ) -> Self {
-        let set = Set::of(members, balancing);
+        let set = Set::of(members.iter().copied(), balancing);
         let make = POLICIES.iter().find(|(name, _)| *name == policy).map(|(_, make)| make);
         let balance = make.map_or_else(|| Box::new(PeakEwma) as Box<dyn Balance>, |make| make(&set, seed));
-        Self { set, balance }
+        Self { members: count as u32, set, balance, availability: AtomicU8::new(100) }
+    }
+
+    fn crew(&self, now: Option<Duration>) -> Crew {
+        let able = match now.filter(|_| self.set.is_watched) {
+            Some(now) => self.set.slots.iter().filter(|slot| !slot.load.is_out(now)).count(),
+            None => self.set.slots.len(),
+        };
+        Crew { members: self.members, able: able as u32 }
     }
 
     fn pick(&self, ask: &mut Ask<'_>) -> Option<&Slot> {

@@ -30,6 +30,7 @@ pub(super) fn members(weights: &[u32]) -> Vec<Member> {
         standby: false,
         since: None,
         priority: 0,
+        locality: None,
         load: Arc::new(Load::new()),
     };
     weights.iter().enumerate().map(member).collect()
@@ -450,4 +451,58 @@ fn whoever_was_tried_in_every_priority_is_not_picked_again() {
         let picks = [pick(&[]), pick(&[0]), pick(&[0, 1]), pick(&[0, 1, 2])];
         assert_eq!(picks, [Some(0), Some(1), Some(2), None], "{policy:?}");
     });
+}
+
+/// Members in localities, of which each has a share.
+fn in_localities(localities: &[(u32, u32)]) -> Vec<Member> {
+    let mut members = members(&vec![1; localities.len()]);
+    for (member, (id, weight)) in members.iter_mut().zip(localities) {
+        member.locality = Some(Locality { id: *id, weight: *weight });
+    }
+    members
+}
+
+#[test]
+fn localities_share_as_they_are_to_however_many_members_they_have() {
+    let s = Duration::from_secs;
+    for_each_policy(|policy| {
+        let members = in_localities(&[(1, 80), (2, 20), (2, 20), (2, 20), (3, 0)]);
+        let picker = Picker::new(policy, &members, 5);
+        let counts = counts_between(&picker, 5, s(0), s(30));
+        assert_shares(&counts, &[240, 20, 20, 20, 0], 0.03, &format!("{policy:?}"));
+    });
+}
+
+#[test]
+fn a_locality_gives_up_what_it_cannot_carry_and_nothing_while_72_of_100_are_in() {
+    let s = Duration::from_secs;
+    for_each_policy(|policy| {
+        let members = in_localities(&[(1, 50), (1, 50), (1, 50), (1, 50), (2, 50)]);
+        let picker = Picker::new(policy, &members, 5).watched(true);
+        let shares = |from: u64, wanted: &[u32; 5]| {
+            assert_shares(&counts_between(&picker, 5, s(from), s(from + 30)), wanted, 0.04, &format!("{policy:?}"));
+        };
+        members[0].load.put_out(s(10_000));
+        shares(0, &[0, 20, 20, 20, 60]);
+        // Half of four carry 70 of 100.
+        members[1].load.put_out(s(10_000));
+        shares(40, &[0, 0, 35, 35, 100]);
+        [2, 3].iter().for_each(|out: &usize| members[*out].load.put_out(s(10_000)));
+        shares(80, &[0, 0, 0, 0, 1]);
+    });
+}
+
+#[test]
+fn a_key_keeps_its_locality_and_its_member_there() {
+    for policy in [BalancePolicy::RingHash, BalancePolicy::Maglev] {
+        let members = in_localities(&[(1, 70), (1, 70), (2, 30), (2, 30)]);
+        let (picker, mut random) = (Picker::new(policy, &members, 5), seeded(3));
+        for key in 0..100 {
+            let mut pick = |hash| {
+                picker.pick(&mut Ask { now: Duration::ZERO, random: &mut random, hash: Some(hash), excluded: &[] })
+            };
+            let first = pick(mix(key, 3));
+            assert!(first.is_some() && (0..20).all(|_| pick(mix(key, 3)) == first), "{policy:?}");
+        }
+    }
 }

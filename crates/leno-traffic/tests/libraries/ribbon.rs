@@ -147,6 +147,7 @@ impl Ours {
             standby: false,
             since: None,
             priority: 0,
+            locality: None,
             load: Arc::new(Load::new()),
         };
         let members: Vec<Member> = (0..count as u64).map(member).collect();

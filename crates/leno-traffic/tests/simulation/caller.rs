@@ -57,6 +57,7 @@ impl<'p> Caller<'p> {
             standby: false,
             since: None,
             priority: 0,
+            locality: None,
             load: Arc::new(Load::new()),
         };
         let members: Vec<Member> = plan.weights.iter().enumerate().map(member).collect();

@@ -159,6 +159,9 @@ pub struct OutlierDetection {
 pub struct CommonLbConfig {
     #[prost(message, optional, tag = "1")]
     pub healthy_panic_threshold: Option<Percent>,
+    /// Localities have shares, by their weights.
+    #[prost(message, optional, tag = "3")]
+    pub locality_weighted_lb_config: Option<Empty>,
 }
 
 /// Options of the policy that has a number.
@@ -204,11 +207,21 @@ pub struct SlowStartConfig {
     pub min_weight_percent: Option<Percent>,
 }
 
+/// `envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig`.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct LocalityLbConfig {
+    /// Localities have shares, by their weights.
+    #[prost(message, optional, tag = "2")]
+    pub locality_weighted_lb_config: Option<Empty>,
+}
+
 /// `envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct LeastRequest {
     #[prost(message, optional, tag = "3")]
     pub slow_start_config: Option<SlowStartConfig>,
+    #[prost(message, optional, tag = "4")]
+    pub locality_lb_config: Option<LocalityLbConfig>,
 }
 
 /// Balancing policies in order of preference: the first that the receiver knows is used.

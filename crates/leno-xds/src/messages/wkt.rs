@@ -97,6 +97,11 @@ impl Struct {
         }
     }
 
+    /// Every text by its key.
+    pub fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.fields.keys().filter_map(|key| Some((key.as_str(), self.text(key)?)))
+    }
+
     /// The object under `key`.
     pub fn object(&self, key: &str) -> Option<&Struct> {
         match self.fields.get(key)?.kind.as_ref()? {

@@ -1,4 +1,5 @@
-//! What balancing does beside choosing by its policy: `healthy_panic_threshold`, `slow_start_config`, `table_size`.
+//! What balancing does beside choosing by its policy: `healthy_panic_threshold`, `slow_start_config`, `table_size`,
+//! `locality_weighted_lb_config`.
 //!
 //! Envoy has slow start with round robin and least request alone; peak EWMA is least request to it. With other policies it
 //! stands in leno's note. Where Envoy is told nothing of panic its threshold is 50, so that it is always told.
@@ -7,10 +8,11 @@ use leno_model::snapshot::{BalancePolicy, Balancing, SlowStart};
 
 use super::{Dialect, TranslateError, duration_of};
 use crate::messages::cluster::{
-    Cluster, CommonLbConfig, LbConfig, LeastRequest, LeastRequestLbConfig, MaglevLbConfig, RoundRobinLbConfig,
-    SlowStartConfig,
+    Cluster, CommonLbConfig, LbConfig, LeastRequest, LeastRequestLbConfig, LocalityLbConfig, MaglevLbConfig,
+    RoundRobinLbConfig, SlowStartConfig,
 };
-use crate::messages::core::{Percent, RuntimeDouble};
+use crate::messages::core::{Empty, Percent, RuntimeDouble};
+use crate::messages::urls;
 
 /// Envoy refuses a number that may change at runtime without the name under which it is looked for.
 const AGGRESSION_KEY: &str = "leno.mesh.slow_start.aggression";
@@ -21,18 +23,19 @@ const SHARE_MIN: f64 = 10.0;
 
 /// Says it in a message.
 pub(super) fn write(balance: BalancePolicy, balancing: &Balancing, dialect: Dialect, message: &mut Cluster) {
-    let told = match dialect {
-        Dialect::Envoy { .. } => true,
-        Dialect::Leno => balancing.panic_threshold > 0,
-        Dialect::Grpc => false,
-    };
-    if told {
-        let threshold = Percent { value: balancing.panic_threshold.into() };
-        message.common_lb_config = Some(CommonLbConfig { healthy_panic_threshold: Some(threshold) });
-    }
+    // gRPC has none of it, and looks at weights of localities in any case.
     if dialect == Dialect::Grpc {
         return;
     }
+    let told = balancing.panic_threshold > 0 || dialect != Dialect::Leno;
+    let threshold = told.then(|| Percent { value: balancing.panic_threshold.into() });
+    // Envoy refuses it here beside a list of policies, where it stands among the options of each.
+    let weighted = balancing.weighted_localities && message.load_balancing_policy.is_none();
+    let common = CommonLbConfig {
+        healthy_panic_threshold: threshold,
+        locality_weighted_lb_config: weighted.then_some(Empty {}),
+    };
+    message.common_lb_config = (common != CommonLbConfig::default()).then_some(common);
     let slow_start_config = balancing.slow_start.map(slow_start_to);
     message.lb_config = match balance {
         BalancePolicy::RoundRobin => {
@@ -52,7 +55,11 @@ pub(super) fn write(balance: BalancePolicy, balancing: &Balancing, dialect: Dial
 
 /// The options of least request, for those who take policies from a list.
 pub(super) fn least_request(balancing: &Balancing) -> LeastRequest {
-    LeastRequest { slow_start_config: balancing.slow_start.map(slow_start_to) }
+    let weighted = LocalityLbConfig { locality_weighted_lb_config: Some(Empty {}) };
+    LeastRequest {
+        slow_start_config: balancing.slow_start.map(slow_start_to),
+        locality_lb_config: balancing.weighted_localities.then_some(weighted),
+    }
 }
 
 /// What a message says to whoever does not read notes.
@@ -64,7 +71,13 @@ pub(super) fn read(message: &Cluster) -> Result<Balancing, TranslateError> {
         Some(LbConfig::Maglev(config)) => (None, config.table_size),
         None => (None, None),
     };
+    let common = message.common_lb_config.and_then(|config| config.locality_weighted_lb_config);
+    let listed = message.load_balancing_policy.iter().flat_map(|list| &list.policies);
+    let listed = listed.filter_map(|policy| policy.typed_extension_config.as_ref()?.typed_config.as_ref());
+    let in_list = listed.filter_map(|any| any.unpack::<LeastRequest>(urls::LEAST_REQUEST)?.ok());
+    let mut in_list = in_list.filter_map(|least| least.locality_lb_config?.locality_weighted_lb_config);
     Ok(Balancing {
+        weighted_localities: common.is_some() || in_list.next().is_some(),
         // A number beyond the range is taken to its end.
         panic_threshold: threshold.map_or(0, |percent| percent.value.clamp(0.0, 100.0).round() as u32),
         slow_start: slow_start.map(slow_start_from).transpose()?.flatten(),
@@ -116,11 +129,12 @@ mod tests {
     #[test]
     fn slow_start_panic_and_the_size_of_a_table_stand_under_envoys_names() {
         use BalancePolicy::*;
-        let both = Balancing { panic_threshold: 40, slow_start: slow_start(), table_size: None };
+        let both =
+            Balancing { panic_threshold: 40, slow_start: slow_start(), weighted_localities: true, table_size: None };
         for balance in [PeakEwma, LeastRequest, BestAvailable, RoundRobin] {
             assert_eq!(told(balance, both.clone()), (both.clone(), false), "{balance:?}");
         }
-        let table = Balancing { panic_threshold: 1, slow_start: None, table_size: Some(101) };
+        let table = Balancing { panic_threshold: 1, table_size: Some(101), ..Balancing::default() };
         assert_eq!(told(Maglev, table.clone()), (table, false));
     }
 

@@ -1,8 +1,8 @@
 //! Endpoints and `ClusterLoadAssignment`. EDS.
 //!
 //! leno's proxies get the application's address and, in a note, the way through the instance's proxy; others get the
-//! way that is to be taken. Endpoints of one place stand together, and each place has the sum of its weights, without
-//! which gRPC ignores it.
+//! way that is to be taken. Endpoints of one place and priority stand together, and each place has its
+//! weight, or the sum of theirs, without which gRPC ignores it.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -35,18 +35,18 @@ pub fn decode(body: &Bytes) -> Result<Endpoints, TranslateError> {
 
 /// Endpoints as Envoy's message.
 pub fn to_envoy(endpoints: &Endpoints, dialect: Dialect) -> ClusterLoadAssignment {
-    let mut places: BTreeMap<Locality, Vec<&Endpoint>> = BTreeMap::new();
+    let mut places: BTreeMap<(u32, Locality), Vec<&Endpoint>> = BTreeMap::new();
     for endpoint in &endpoints.endpoints {
         // Envoy has no weight 0; whoever cannot be told otherwise is not told of the endpoint.
         if endpoint.weight > 0 || dialect == Dialect::Leno {
-            places.entry(locality_to(endpoint)).or_default().push(endpoint);
+            places.entry((endpoint.priority, locality_to(endpoint))).or_default().push(endpoint);
         }
     }
-    let places = places.into_iter().map(|(locality, members)| LocalityLbEndpoints {
+    let places = places.into_iter().map(|((priority, locality), members)| LocalityLbEndpoints {
         locality: Some(locality),
-        load_balancing_weight: Some(weight_of(&members)),
+        load_balancing_weight: weight_of(&members, dialect),
         lb_endpoints: members.into_iter().map(|endpoint| endpoint_to(endpoint, dialect)).collect(),
-        priority: 0,
+        priority,
     });
     ClusterLoadAssignment { cluster_name: endpoints.cluster.to_string(), endpoints: places.collect() }
 }
@@ -61,7 +61,9 @@ pub fn from_envoy(message: ClusterLoadAssignment) -> Result<Endpoints, Translate
         let locality = place.locality.unwrap_or_default();
         for (e, endpoint) in place.lb_endpoints.into_iter().enumerate() {
             let endpoint = endpoint_from(endpoint, &locality);
-            endpoints.push(endpoint.map_err(|error| error.within(&format!("endpoints[{p}].lb_endpoints[{e}]")))?);
+            let endpoint = endpoint.map_err(|error| error.within(&format!("endpoints[{p}].lb_endpoints[{e}]")))?;
+            let (priority, locality_weight) = (place.priority, place.load_balancing_weight);
+            endpoints.push(Endpoint { priority, locality_weight, ..endpoint });
         }
     }
     endpoints.sort_by(|a, b| a.id.cmp(&b.id));
@@ -99,10 +101,15 @@ fn locality_to(endpoint: &Endpoint) -> Locality {
     Locality { region: text(&endpoint.region), zone: text(&endpoint.zone), sub_zone: String::new() }
 }
 
-/// The weight of a place: at least 1, and small enough that the weights of all places have a sum.
-fn weight_of(members: &[&Endpoint]) -> u32 {
+/// The weight of a place; where nobody says one, at least 1, and small enough that the weights of all places have a sum.
+/// leno's proxies look at none that nobody says.
+fn weight_of(members: &[&Endpoint], dialect: Dialect) -> Option<u32> {
+    let said = members.first().and_then(|endpoint| endpoint.locality_weight);
+    if said.is_some() || dialect == Dialect::Leno {
+        return said;
+    }
     let sum: u64 = members.iter().map(|endpoint| u64::from(endpoint.weight)).sum();
-    u32::try_from(sum).unwrap_or(u32::MAX / 64).clamp(1, u32::MAX / 64)
+    Some(u32::try_from(sum).unwrap_or(u32::MAX / 64).clamp(1, u32::MAX / 64))
 }
 
 fn endpoint_to(endpoint: &Endpoint, dialect: Dialect) -> LbEndpoint {
@@ -152,6 +159,8 @@ fn endpoint_from(message: LbEndpoint, locality: &Locality) -> Result<Endpoint, T
         version: None,
         zone: text(&locality.zone),
         region: text(&locality.region),
+        priority: 0,
+        locality_weight: None,
     };
     if let Some(note) = note {
         endpoint.id = note.id.into();

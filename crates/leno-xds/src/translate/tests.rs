@@ -299,8 +299,14 @@ fn retry_budget() -> impl Strategy<Value = RetryBudget> {
 fn balancing() -> impl Strategy<Value = Balancing> {
     let slow_start = (weird_duration(), any::<u32>(), any::<u32>());
     let slow_start = slow_start.prop_map(|(window, aggression, share_min)| SlowStart { window, aggression, share_min });
-    (any::<u32>(), option::of(slow_start), option::of(any::<u32>()))
-        .prop_map(|(panic_threshold, slow_start, table_size)| Balancing { panic_threshold, slow_start, table_size })
+    (any::<u32>(), option::of(slow_start), any::<bool>(), option::of(any::<u32>())).prop_map(
+        |(panic_threshold, slow_start, weighted_localities, table_size)| Balancing {
+            panic_threshold,
+            slow_start,
+            weighted_localities,
+            table_size,
+        },
+    )
 }
 
 fn breaker() -> impl Strategy<Value = Breaker> {
@@ -385,18 +391,24 @@ fn some_endpoints() -> impl Strategy<Value = Endpoints> {
     let place = || option::of("[a-z0-9]{1,5}".prop_map(Name::from));
     let weight = prop_oneof![Just(0), Just(100), any::<u32>()];
     let health = prop::sample::select(vec![Healthy, Unhealthy, Draining]);
-    let rest = (address.clone(), option::of(address), weight, health, option::of(text()), place(), place());
+    let at = (place(), place(), 0..3_u32);
+    let rest = (address.clone(), option::of(address), weight, health, option::of(text()), at);
     ("[a-z]{1,5}", btree_map("[a-z0-9:.-]{1,12}", rest, 0..8)).prop_map(|(cluster, members)| {
-        let endpoint = |(id, (address, proxy, weight, health, version, zone, region)): (String, _)| Endpoint {
-            id: id.into(),
-            address,
-            proxy,
-            weight,
-            health,
-            version,
-            zone,
-            region,
-        };
+        // All of one locality and priority have its weight.
+        let weight_of = |zone: &Option<Name>, priority| zone.as_ref().map(|zone| zone.len() as u32 * 100 + priority);
+        let endpoint =
+            |(id, (address, proxy, weight, health, version, (zone, region, priority))): (String, _)| Endpoint {
+                id: id.into(),
+                locality_weight: weight_of(&zone, priority),
+                priority,
+                address,
+                proxy,
+                weight,
+                health,
+                version,
+                zone,
+                region,
+            };
         Endpoints { cluster: cluster.into(), endpoints: members.into_iter().map(endpoint).collect() }
     })
 }
@@ -791,6 +803,8 @@ fn foreign_proxies_reach_an_endpoint_through_its_proxy_and_never_one_without_wei
         version: None,
         zone: None,
         region: None,
+        priority: 0,
+        locality_weight: None,
     };
     let model = Endpoints { cluster: "c".into(), endpoints: vec![endpoint("a", 7), endpoint("b", 0)] };
     let read = endpoints::decode(&endpoints::encode(&model, ENVOY).body).unwrap();

@@ -206,6 +206,7 @@ fn proxy_arguments(args: &RunArgs, log_level: &str) -> Vec<OsString> {
     args.enrol.version.iter().for_each(|version| add("--version", version.clone()));
     args.enrol.zone.iter().for_each(|zone| add("--zone", zone.clone()));
     args.enrol.region.iter().for_each(|region| add("--region", region.clone()));
+    args.enrol.labels.iter().for_each(|(name, value)| add("--label", format!("{name}={value}")));
     args.data_dir.iter().for_each(|directory| add("--data-dir", directory.display().to_string()));
     args.access_log_file.iter().for_each(|file| add("--access-log-file", file.display().to_string()));
     let access_log = match args.access_log {

@@ -111,6 +111,10 @@ fn instance(args: &RegisterArgs) -> Result<Value, Failure> {
     for (name, text) in texts.into_iter().filter_map(|(name, text)| Some((name, text.as_ref()?))) {
         instance[name] = json!(text);
     }
+    if !args.labels.is_empty() {
+        instance["metadata"] =
+            json!(args.labels.iter().cloned().collect::<std::collections::BTreeMap<String, String>>());
+    }
     if let Some(probe) = &args.probe {
         instance["healthCheck"] = health_check(probe)?;
     }

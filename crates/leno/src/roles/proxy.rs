@@ -509,7 +509,7 @@ fn enrol_at(
         region: args.enrol.region.as_deref().map(Into::into),
         status: InstanceStatus::Up,
         visibility: Visibility::All,
-        metadata: Default::default(),
+        metadata: args.enrol.labels.iter().cloned().collect(),
         health_check: None,
         lease: Some(args.lease),
         source: "run".into(),

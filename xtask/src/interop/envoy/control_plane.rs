@@ -109,6 +109,28 @@ impl Driver for ControlPlane<'_> {
         Ok(true)
     }
 
+    fn apply_places(&self, origins: &Origins, share_b: Option<usize>) -> Result<bool> {
+        let at =
+            |name: &str, region: &str| json!({"address": "127.0.0.1", "port": origins.get(name), "region": region});
+        let to_one = json!([{"backendRefs": [{"group": "leno.mesh", "kind": "Service", "name": "one", "port": 80}]}]);
+        let to = |b: usize| json!([{"place": "eu", "share": 100 - b}, {"place": "us", "share": b}]);
+        let locality = match share_b {
+            Some(b) => json!({"distribute": [{"from": "eu/a", "to": to(b)}]}),
+            None => json!({}),
+        };
+        // The default too, which is a list of policies to Envoy: there what is of localities stands elsewhere.
+        let policy = if share_b.is_some() { "peakEwma" } else { "roundRobin" };
+        let by_place =
+            json!({"policy": policy, "locality": locality, "panicThreshold": 50, "slowStart": {"window": "1s"}});
+        let one = service("one", &[at("a", "eu"), at("b", "us")]);
+        self.apply(
+            "envoy",
+            &[service("cart", &[]), one, route("cart", to_one), balanced("one", by_place)],
+            &["--wait=10s"],
+        )?;
+        Ok(true)
+    }
+
     fn apply_bad(&self) -> Result<()> {
         let rules = json!([{
             "matches": [{"path": {"type": "RegularExpression", "value": BAD_PATH}}],

@@ -60,6 +60,10 @@ impl Driver for Files {
         Ok(false)
     }
 
+    fn apply_places(&self, _: &Origins, _: Option<usize>) -> Result<bool> {
+        Ok(false)
+    }
+
     fn apply_bad(&self) -> Result<()> {
         let mut bad = listener("bad", self.listen.port());
         bad["resources"][0]["filter_chains"][0]["filters"][0]["typed_config"]["stat_prefix"] = json!("");

@@ -26,6 +26,7 @@ pub(super) fn node_of(args: &ProxyArgs) -> NodeInfo {
         gateway: args.gateway.as_ref().map(|gateway| format!("{}/{}", gateway.namespace, gateway.name)),
         region: args.enrol.region.clone(),
         zone: args.enrol.zone.clone(),
+        labels: args.enrol.labels.iter().cloned().collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..NodeInfo::new(format!("{name}/{instance}"))
     }
