@@ -63,6 +63,7 @@ fn an_idle_connection_gives_way_to_one_that_is_needed() {
     for call in [Call::Http1, Call::Http2, Call::Http1, Call::Grpc] {
         let came: Vec<_> = (0..4).flat_map(|_| front.call(call, 1)).collect();
         assert!(came.iter().all(|came| came.is_good()), "{call:?}: {came:?} {}", front.shown());
+        assert_eq!(shown(&front)["open"], 1, "{call:?}: {}", front.shown());
     }
     let met: Vec<u64> = carts.iter().zip(before).map(|(cart, before)| cart.came() - before).collect();
     figures(format_args!("1 connection for two instances: {met:?} calls met them"));

@@ -79,7 +79,7 @@ fn no_seed_has_a_storm_a_herd_an_unfair_share_or_an_oscillation() {
     let said: Vec<String> = found
         .iter()
         .map(|(seed, finding)| {
-            format!("{finding}\n  LENO_SIMULATION_SEED={seed} cargo test -p leno-traffic --test simulation no_seed")
+            format!("{finding}\n  LENO_SIMULATION_SEED={seed} cargo test -p leno-traffic --test interplay no_seed")
         })
         .collect();
     assert!(found.is_empty(), "{} findings:\n{}", said.len(), said.join("\n"));
