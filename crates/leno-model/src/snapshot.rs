@@ -33,6 +33,9 @@ pub use retry::{Hedge, IDEMPOTENT, Retry, RetryBudget, RetryOn, SAFE};
 /// A name in a snapshot.
 pub type Name = Arc<str>;
 
+/// How long a byte stream may stand still, and an unused connection is kept, where nothing else is said.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
 /// One destination (mesh) or one bound port (gateway, foreign proxies), as its callers use it. LDS.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
@@ -464,6 +467,51 @@ pub enum EndpointHealth {
     Unhealthy,
     /// Finishes what it has.
     Draining,
+}
+
+// === impl Listener ===
+
+impl Listener {
+    /// One that leads nowhere yet, reached through the outbound port.
+    pub fn named(name: impl Into<Name>) -> Self {
+        Self {
+            name: name.into(),
+            service: None,
+            port: 0,
+            bind: false,
+            protocol: Protocol::Detect,
+            http: None,
+            tcp: Vec::new(),
+            tls: Vec::new(),
+            terms: Vec::new(),
+            udp: false,
+            idle_timeout: IDLE_TIMEOUT,
+            rate_limits: RateLimits::default(),
+        }
+    }
+}
+
+// === impl Endpoint ===
+
+impl Endpoint {
+    /// Its share where nothing else is said.
+    pub const WEIGHT: u32 = 100;
+
+    /// A healthy one without a proxy, of which no more is known.
+    pub fn at(id: impl Into<Name>, address: SocketAddr) -> Self {
+        Self {
+            id: id.into(),
+            address,
+            proxy: None,
+            weight: Self::WEIGHT,
+            health: EndpointHealth::Healthy,
+            version: None,
+            zone: None,
+            region: None,
+            priority: 0,
+            locality_weight: None,
+        }
+    }
 }
 
 // === impl ClientCertificates ===

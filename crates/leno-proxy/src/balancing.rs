@@ -105,18 +105,7 @@ mod tests {
 
     fn endpoint() -> Endpoint {
         let address = "127.0.0.1:80".parse().unwrap();
-        let spec = snapshot::Endpoint {
-            id: "a".into(),
-            address,
-            proxy: None,
-            weight: 100,
-            health: EndpointHealth::Healthy,
-            version: None,
-            zone: None,
-            region: None,
-            priority: 0,
-            locality_weight: None,
-        };
+        let spec = snapshot::Endpoint::at("a", address);
         Endpoint { spec, state: Arc::new(EndpointState::new(leno_net::Address::Tcp(address), false)), since: None }
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use leno_http::{ResponseHead, Text};
 use leno_model::instance::Protocol;
 use leno_model::name::ServiceName;
-use leno_model::snapshot::{self, BalancePolicy, Listener, Name};
+use leno_model::snapshot::{self, BalancePolicy, IDLE_TIMEOUT, Listener, Name};
 use leno_net::{Address, Stream};
 use leno_telemetry::access::Direction;
 
@@ -24,7 +24,6 @@ use crate::table::{self, Destination};
 use crate::worker::{OutboundDefault, Worker, split_port};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Receives a connection to the outbound port: captured on its way elsewhere, or made to the port itself by a program
 /// that uses it as its HTTP proxy or names its destination in `Host`.
@@ -187,35 +186,11 @@ pub(crate) fn local(
         balancing: Default::default(),
     });
     let endpoint = |(address, state)| {
-        let spec = snapshot::Endpoint {
-            id: name.clone(),
-            address,
-            proxy: None,
-            weight: 100,
-            health: snapshot::EndpointHealth::Healthy,
-            version: None,
-            zone: None,
-            region: None,
-            priority: 0,
-            locality_weight: None,
-        };
+        let spec = snapshot::Endpoint::at(name.clone(), address);
         Endpoint { spec, state: Arc::new(state), since: None }
     };
     let endpoints = endpoints.into_iter().map(endpoint).collect();
     let cluster = Cluster::new(spec, endpoints, Arc::default(), edges, 0);
-    let listener = Listener {
-        name,
-        service,
-        port,
-        bind: false,
-        protocol,
-        http: None,
-        tcp: Vec::new(),
-        tls: Vec::new(),
-        terms: Vec::new(),
-        udp: false,
-        idle_timeout: IDLE_TIMEOUT,
-        rate_limits: Default::default(),
-    };
+    let listener = Listener { service, port, protocol, ..Listener::named(name) };
     table::single(cluster, listener)
 }

@@ -134,18 +134,7 @@ mod tests {
     use leno_model::snapshot::Endpoint;
 
     fn held() -> Held {
-        let endpoint = Endpoint {
-            id: "cart-1".into(),
-            address: "127.0.0.1:8080".parse().unwrap(),
-            proxy: None,
-            weight: 100,
-            health: Default::default(),
-            version: None,
-            zone: None,
-            region: None,
-            priority: 0,
-            locality_weight: None,
-        };
+        let endpoint = Endpoint::at("cart-1", "127.0.0.1:8080".parse().unwrap());
         let endpoints = Endpoints { cluster: "cart.shop.mesh:8080".into(), endpoints: vec![endpoint] };
         let mut held = Held::default();
         let received = Received { version: "1".into(), resource: Arc::new(endpoints) };

@@ -10,8 +10,8 @@ use std::time::Duration;
 use leno_model::instance::Protocol;
 use leno_model::name::ServiceName;
 use leno_model::snapshot::{
-    Action, BalancePolicy, Cluster, Endpoint, EndpointHealth, Endpoints, HostPattern, Listener, Match, Origin, Retry,
-    RouteConfig, Rule, VirtualHost, WeightedCluster,
+    Action, BalancePolicy, Cluster, Endpoint, Endpoints, HostPattern, Listener, Match, Origin, Retry, RouteConfig,
+    Rule, VirtualHost, WeightedCluster,
 };
 use leno_net::dial::HostDial;
 use leno_net::{Address, Network};
@@ -303,10 +303,8 @@ fn put<T>(map: &mut std::collections::BTreeMap<Arc<str>, Received<T>>, name: &Ar
 
 fn listener_of(service: &ServiceName, cluster: &Arc<str>, protocol: Protocol) -> Listener {
     Listener {
-        name: cluster.clone(),
         service: Some(service.clone()),
         port: 80,
-        bind: false,
         protocol,
         http: Some(cluster.clone()),
         tcp: vec![WeightedCluster {
@@ -316,11 +314,7 @@ fn listener_of(service: &ServiceName, cluster: &Arc<str>, protocol: Protocol) ->
             affinity: Default::default(),
             rate_limits: Default::default(),
         }],
-        tls: Vec::new(),
-        terms: Vec::new(),
-        udp: false,
-        idle_timeout: Duration::from_secs(3600),
-        rate_limits: Default::default(),
+        ..Listener::named(cluster.clone())
     }
 }
 
@@ -363,17 +357,6 @@ fn cluster_of(service: &ServiceName, cluster: &Arc<str>, protocol: Protocol) -> 
 }
 
 fn endpoints_of(cluster: &Arc<str>, addresses: impl IntoIterator<Item = SocketAddr>) -> Endpoints {
-    let endpoint = |address: SocketAddr| Endpoint {
-        id: address.to_string().into(),
-        address,
-        proxy: None,
-        weight: 100,
-        health: EndpointHealth::Healthy,
-        version: None,
-        zone: None,
-        region: None,
-        priority: 0,
-        locality_weight: None,
-    };
+    let endpoint = |address: SocketAddr| Endpoint::at(address.to_string(), address);
     Endpoints { cluster: cluster.clone(), endpoints: addresses.into_iter().map(endpoint).collect() }
 }

@@ -140,6 +140,12 @@ pub struct Slot {
 // === impl Member ===
 
 impl Member {
+    /// One that takes requests, and of which nothing else is said.
+    pub fn new(key: u64, weight: u32) -> Self {
+        let load = Arc::new(Load::new());
+        Self { key, weight, eligible: true, standby: false, since: None, priority: 0, locality: None, load }
+    }
+
     /// Whether it is one of those that somebody may pick at some time.
     fn counts(&self) -> bool {
         let weight = self.locality.map_or(1, |locality| locality.weight);

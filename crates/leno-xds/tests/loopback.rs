@@ -8,7 +8,7 @@ mod world;
 use std::time::Duration;
 
 use leno_model::name::ServiceName;
-use leno_model::snapshot::{BalancePolicy, Cluster, Endpoint, EndpointHealth, Endpoints};
+use leno_model::snapshot::{BalancePolicy, Cluster, Endpoint, Endpoints};
 use leno_xds::client::{Event, Refusal, Update};
 use leno_xds::kind::Kind;
 use leno_xds::provide::Resource;
@@ -39,18 +39,8 @@ fn put_cluster(world: &World, name: &str, port: u16) {
 }
 
 fn put_endpoints(world: &World, name: &str, port: u16) {
-    let endpoint = Endpoint {
-        id: "cart-1".into(),
-        address: ([127, 0, 0, 1], port).into(),
-        proxy: None,
-        weight: 100,
-        health: EndpointHealth::Healthy,
-        version: Some("v1".into()),
-        zone: None,
-        region: None,
-        priority: 0,
-        locality_weight: None,
-    };
+    let at = Endpoint::at("cart-1", ([127, 0, 0, 1], port).into());
+    let endpoint = Endpoint { version: Some("v1".into()), ..at };
     let model = Endpoints { cluster: name.into(), endpoints: vec![endpoint] };
     world.put(endpoints::encode(&model, Dialect::Leno), Kind::Endpoints);
 }

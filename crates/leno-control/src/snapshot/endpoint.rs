@@ -59,31 +59,23 @@ fn endpoint(service: &ServiceView<'_>, port: &PortView, registered: &Arc<Registe
     let listens = service.instance_port(instance, port)?;
     let proxy_address = instance.proxy_address.unwrap_or(instance.address);
     Some(Endpoint {
-        id: instance.id.clone(),
-        address: SocketAddr::new(instance.address, listens.number),
         proxy: listens.proxy_port.map(|port| SocketAddr::new(proxy_address, port)),
         weight: instance.weight,
         health,
         version: instance.version.clone(),
         zone: instance.zone.clone(),
         region: instance.region.clone(),
-        priority: 0,
-        locality_weight: None,
+        ..Endpoint::at(instance.id.clone(), SocketAddr::new(instance.address, listens.number))
     })
 }
 
 fn static_endpoint(written: &ServiceEndpoint, port: u16) -> Endpoint {
-    let port = written.port.map_or(port, Port::get);
+    let address = SocketAddr::new(written.address, written.port.map_or(port, Port::get));
     Endpoint {
-        id: format!("static-{}", SocketAddr::new(written.address, port)).into(),
-        address: SocketAddr::new(written.address, port),
-        proxy: None,
         weight: written.weight.map_or(WEIGHT, EndpointWeight::get),
-        health: EndpointHealth::Healthy,
         version: written.version.as_deref().map(Into::into),
         zone: written.zone.as_deref().map(Into::into),
         region: written.region.as_deref().map(Into::into),
-        priority: 0,
-        locality_weight: None,
+        ..Endpoint::at(format!("static-{address}"), address)
     }
 }

@@ -10,22 +10,13 @@ use super::name::{self, ClusterName};
 use super::service::ServiceView;
 use super::{Caller, View, gateway, route};
 
-const IDLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3600);
-
 pub(super) fn listener(name: &str, caller: &Caller) -> Listener {
     Listener {
-        name: name.into(),
-        service: None,
         port: name::OUTBOUND_PORT,
         bind: true,
         protocol: Protocol::Http,
         http: Some(name::outbound_routes(caller)),
-        tcp: Vec::new(),
-        tls: Vec::new(),
-        terms: Vec::new(),
-        udp: false,
-        idle_timeout: IDLE_TIMEOUT,
-        rate_limits: Default::default(),
+        ..Listener::named(name)
     }
 }
 

@@ -15,7 +15,6 @@ use super::route::{self, Attached};
 use super::{View, listener as service_listener, name};
 use crate::merge::Topic;
 
-const IDLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3600);
 const UDP_IDLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// The names of the ports that a gateway opens.
@@ -49,8 +48,6 @@ pub(super) fn listener(view: &View<'_>, namespace: &str, gateway: &str, port: u1
     };
     Some(Listener {
         http: is_http.then(|| name.clone()),
-        name,
-        service: None,
         port,
         bind: true,
         protocol: match first {
@@ -61,9 +58,7 @@ pub(super) fn listener(view: &View<'_>, namespace: &str, gateway: &str, port: u1
         tcp: tcp(view, &routes(bytes)),
         tls,
         terms,
-        udp: false,
-        idle_timeout: IDLE_TIMEOUT,
-        rate_limits: Default::default(),
+        ..Listener::named(name)
     })
 }
 
@@ -73,18 +68,13 @@ pub(super) fn udp_listener(view: &View<'_>, namespace: &str, gateway: &str, port
     let listener = spec.listeners.iter().find(|listener| listener.is_udp() && listener.port.get() == port)?;
     let routes = routes_of(view, namespace, gateway, listener);
     Some(Listener {
-        name: name::gateway_udp(namespace, gateway, port),
-        service: None,
         port,
         bind: true,
         protocol: Protocol::Tcp,
-        http: None,
         tcp: service_listener::udp_clusters(view, &routes).unwrap_or_default(),
-        tls: Vec::new(),
-        terms: Vec::new(),
         udp: true,
         idle_timeout: service_listener::udp_idle_timeout(view, &routes).unwrap_or(UDP_IDLE_TIMEOUT),
-        rate_limits: Default::default(),
+        ..Listener::named(name::gateway_udp(namespace, gateway, port))
     })
 }
 

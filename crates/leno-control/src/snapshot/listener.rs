@@ -34,18 +34,14 @@ pub(super) fn of_service(
     let speaks_http = !matches!(protocol, Protocol::Tcp | Protocol::Tls);
     let speaks_bytes = matches!(protocol, Protocol::Detect | Protocol::Tcp | Protocol::Tls);
     Some(Listener {
-        name: name.into(),
         service: Some(service.clone()),
         port: port.number,
-        bind: false,
         protocol,
         http: speaks_http.then(|| route::config_name(view, &found, &port, &caller.namespace)),
         tcp: if speaks_bytes { tcp(view, &found, &port, &routes, parent) } else { Vec::new() },
         tls: tls_rules(view, &routes, parent),
-        terms: Vec::new(),
-        udp: false,
         idle_timeout: view.policy_of(service).idle_timeout,
-        rate_limits: Default::default(),
+        ..Listener::named(name)
     })
 }
 

@@ -193,24 +193,13 @@ fn close_gaps(endpoints: &mut [Endpoint]) {
 mod tests {
     use leno_model::resource::locality::{PlaceShare, RegionFailover};
     use leno_model::resource::number::Percent;
-    use leno_model::snapshot::EndpointHealth;
 
     use super::*;
 
     fn endpoint(id: &str, region: &str, zone: &str, weight: u32) -> Endpoint {
         let text = |text: &str| (!text.is_empty()).then(|| text.into());
-        Endpoint {
-            id: id.into(),
-            address: "10.0.0.1:80".parse().unwrap(),
-            proxy: None,
-            weight,
-            health: EndpointHealth::Healthy,
-            version: None,
-            zone: text(zone),
-            region: text(region),
-            priority: 0,
-            locality_weight: None,
-        }
+        let address = "10.0.0.1:80".parse().unwrap();
+        Endpoint { weight, zone: text(zone), region: text(region), ..Endpoint::at(id, address) }
     }
 
     fn from(region: &str, zone: &str) -> Standpoint {

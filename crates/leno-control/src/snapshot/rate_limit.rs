@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use leno_model::instance::Protocol;
 use leno_model::name::ServiceName;
 use leno_model::resource::duration::GatewayDuration;
 use leno_model::resource::rate_limit::{self as written, LimitAt, LimitHeaders, LimitKey};
@@ -15,25 +14,11 @@ use super::{View, route};
 const KEYS: u32 = 16_384;
 const QUEUE_TIMEOUT: Duration = Duration::from_millis(500);
 const COLD_FACTOR: u32 = 3;
-const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// What the proxy beside an instance of a service holds; nothing where there is no limit.
 pub(super) fn inbound(view: &View<'_>, name: &str, service: &ServiceName) -> Option<Listener> {
     let rate_limits = view.policy_of(service).rate_limits_at_service.of(service);
-    (!rate_limits.is_none()).then(|| Listener {
-        name: name.into(),
-        service: Some(service.clone()),
-        port: 0,
-        bind: false,
-        protocol: Protocol::Detect,
-        http: None,
-        tcp: Vec::new(),
-        tls: Vec::new(),
-        terms: Vec::new(),
-        udp: false,
-        idle_timeout: IDLE_TIMEOUT,
-        rate_limits,
-    })
+    (!rate_limits.is_none()).then(|| Listener { service: Some(service.clone()), rate_limits, ..Listener::named(name) })
 }
 
 /// Limits of a policy that are held in one place.

@@ -13,7 +13,7 @@ use leno_model::resource::rate_limit::LimitAt;
 use leno_model::resource::reference::ParentRef;
 use leno_model::resource::service::{ServicePort, ServiceSpec, TargetPort};
 use leno_model::resource::traffic_policy::TrafficPolicySpec;
-use leno_model::snapshot::{Affinity, BalancePolicy, Balancing, ProxyProtocol, Resilience, Retry};
+use leno_model::snapshot::{Affinity, BalancePolicy, Balancing, IDLE_TIMEOUT, ProxyProtocol, Resilience, Retry};
 use leno_registry::Registered;
 
 use super::name::DEFAULT_PORT;
@@ -21,7 +21,6 @@ use super::{Caller, affinity, balancing, rate_limit, resilience, retry};
 use crate::merge::Entry;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// A service at one moment.
 pub(crate) struct ServiceView<'a> {

@@ -1,6 +1,5 @@
 //! What every policy must do, whatever else it looks at. Each test runs for all of `POLICIES`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use leno_model::seam;
@@ -23,16 +22,8 @@ pub(super) fn seeded(seed: u64) -> Seeded {
 }
 
 pub(super) fn members(weights: &[u32]) -> Vec<Member> {
-    let member = |(n, weight): (usize, &u32)| Member {
-        key: fastrand::Rng::with_seed(n as u64).u64(..),
-        weight: *weight,
-        eligible: true,
-        standby: false,
-        since: None,
-        priority: 0,
-        locality: None,
-        load: Arc::new(Load::new()),
-    };
+    let key = |n: usize| fastrand::Rng::with_seed(n as u64).u64(..);
+    let member = |(n, weight): (usize, &u32)| Member::new(key(n), *weight);
     weights.iter().enumerate().map(member).collect()
 }
 

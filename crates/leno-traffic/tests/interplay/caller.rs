@@ -1,6 +1,5 @@
 //! What a proxy has for one destination: its own view of the instances, and everything that keeps trouble from spreading.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use leno_model::seam;
@@ -10,7 +9,7 @@ use leno_traffic::balance::{Ask, Member, Picker};
 use leno_traffic::breaker::{Breaker, Passed};
 use leno_traffic::bulkhead::{Bulkhead, Entered};
 use leno_traffic::ejection::{Conduct, Crowd, Mark};
-use leno_traffic::load::{Load, Open, Outcome, Standing};
+use leno_traffic::load::{Open, Outcome, Standing};
 use leno_traffic::{RetryBudget, breaker};
 
 use crate::plan::{Bug, Plan};
@@ -50,16 +49,8 @@ impl seam::Random for Bits<'_> {
 
 impl<'p> Caller<'p> {
     pub(crate) fn new(plan: &'p Plan, seed: u64) -> Self {
-        let member = |(n, weight): (usize, &u32)| Member {
-            key: fastrand::Rng::with_seed(n as u64).u64(..),
-            weight: *weight,
-            eligible: true,
-            standby: false,
-            since: None,
-            priority: 0,
-            locality: None,
-            load: Arc::new(Load::new()),
-        };
+        let key = |n: usize| fastrand::Rng::with_seed(n as u64).u64(..);
+        let member = |(n, weight): (usize, &u32)| Member::new(key(n), *weight);
         let members: Vec<Member> = plan.weights.iter().enumerate().map(member).collect();
         let caller = Self {
             plan,

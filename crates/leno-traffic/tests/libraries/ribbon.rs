@@ -2,14 +2,13 @@
 //! chosen by its `BestAvailableRule` and by `bestAvailable`.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use leno_model::seam;
 use leno_model::snapshot::{BalancePolicy, Ejection};
 use leno_traffic::balance::{Ask, Member, Picker};
 use leno_traffic::ejection::{Conduct, Crowd, Mark};
-use leno_traffic::load::{Load, Standing};
+use leno_traffic::load::Standing;
 
 use crate::jvm::Jvm;
 
@@ -140,17 +139,7 @@ fn live(
 
 impl Ours {
     fn new(policy: BalancePolicy, count: usize) -> Self {
-        let member = |key| Member {
-            key,
-            weight: 1,
-            eligible: true,
-            standby: false,
-            since: None,
-            priority: 0,
-            locality: None,
-            load: Arc::new(Load::new()),
-        };
-        let members: Vec<Member> = (0..count as u64).map(member).collect();
+        let members: Vec<Member> = (0..count as u64).map(|key| Member::new(key, 1)).collect();
         // Ribbon begins with the second.
         let picker = Picker::new(policy, &members, 1).watched(true);
         Self { conducts: members.iter().map(|_| Conduct::new(&TERMS)).collect(), members, picker }

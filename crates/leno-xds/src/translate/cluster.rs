@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use leno_model::instance::Protocol;
 use leno_model::name::ServiceName;
-use leno_model::snapshot::{BalancePolicy, Balancing, Cluster, ProxyProtocol, Resilience, UpstreamTls};
+use leno_model::snapshot::{BalancePolicy, Balancing, Cluster, IDLE_TIMEOUT, ProxyProtocol, Resilience, UpstreamTls};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +34,6 @@ const OURS: [(BalancePolicy, &str, &str); 2] = [
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
-const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(3600);
 
 /// What the message does not say as the model means it.
 #[derive(Default, PartialEq, Serialize, Deserialize)]
@@ -161,7 +160,7 @@ fn plain(message: EnvoyCluster) -> Result<Cluster, TranslateError> {
         protocol: protocol_from(options.as_ref()),
         balance: balance_from(&message)?,
         connect_timeout: connect.unwrap_or(CONNECT_TIMEOUT_DEFAULT),
-        idle_timeout: idle.unwrap_or(IDLE_TIMEOUT_DEFAULT),
+        idle_timeout: idle.unwrap_or(IDLE_TIMEOUT),
         tls: None,
         proxy_protocol: None,
         resilience: resilience::read(&message)?,

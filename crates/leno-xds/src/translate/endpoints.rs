@@ -151,16 +151,11 @@ fn endpoint_from(message: LbEndpoint, locality: &Locality) -> Result<Endpoint, T
     };
     let text = |text: &str| (!text.is_empty()).then(|| Name::from(text));
     let mut endpoint = Endpoint {
-        id: address.to_string().into(),
-        address,
-        proxy: None,
         weight: message.load_balancing_weight.unwrap_or(WEIGHT_DEFAULT),
         health,
-        version: None,
         zone: text(&locality.zone),
         region: text(&locality.region),
-        priority: 0,
-        locality_weight: None,
+        ..Endpoint::at(address.to_string(), address)
     };
     if let Some(note) = note {
         endpoint.id = note.id.into();

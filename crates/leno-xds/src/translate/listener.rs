@@ -8,7 +8,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use leno_model::instance::Protocol;
 use leno_model::snapshot::{HostPattern, Listener, Name, Origin, RateLimits, TlsRule, TlsTerms, WeightedCluster};
 use prost::Message;
 use serde::{Deserialize, Serialize};
@@ -30,7 +29,6 @@ use crate::messages::urls;
 use crate::messages::wkt::Any;
 use crate::provide::Resource;
 
-const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(3600);
 /// How long Envoy waits for a client's first bytes before it takes the connection for one whose server speaks first.
 const INSPECT_TIMEOUT: Duration = Duration::from_millis(100);
 
@@ -328,16 +326,7 @@ fn plain(message: EnvoyListener) -> Result<Listener, TranslateError> {
     let mut listener = Listener {
         service: known.as_ref().map(|(service, _)| service.clone()),
         port: known.map_or(0, |(_, port)| port),
-        name: message.name.into(),
-        bind: false,
-        protocol: Protocol::Detect,
-        http: None,
-        tcp: Vec::new(),
-        tls: Vec::new(),
-        terms: Vec::new(),
-        udp: false,
-        idle_timeout: IDLE_TIMEOUT_DEFAULT,
-        rate_limits: RateLimits::default(),
+        ..Listener::named(message.name)
     };
     if message.address.is_some() && message.api_listener.is_none() {
         listener.port = address_from(message.address)?.port();

@@ -795,16 +795,9 @@ fn ejection_stands_under_envoys_names_and_slow_answers_in_a_note() {
 #[test]
 fn foreign_proxies_reach_an_endpoint_through_its_proxy_and_never_one_without_weight() {
     let endpoint = |id: &str, weight| Endpoint {
-        id: id.into(),
-        address: "10.0.0.1:8080".parse().unwrap(),
         proxy: Some("10.0.0.1:15006".parse().unwrap()),
         weight,
-        health: EndpointHealth::Healthy,
-        version: None,
-        zone: None,
-        region: None,
-        priority: 0,
-        locality_weight: None,
+        ..Endpoint::at(id, "10.0.0.1:8080".parse().unwrap())
     };
     let model = Endpoints { cluster: "c".into(), endpoints: vec![endpoint("a", 7), endpoint("b", 0)] };
     let read = endpoints::decode(&endpoints::encode(&model, ENVOY).body).unwrap();
