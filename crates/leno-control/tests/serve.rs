@@ -236,6 +236,35 @@ async fn a_policy_says_how_a_service_is_used() {
 }
 
 #[tokio::test]
+async fn a_bound_that_is_below_a_default_bounds_it_too() {
+    let mesh = Mesh::new().await;
+    mesh.instance("cart.shop", "one", 1, &[80]);
+    let text = format!(
+        "{LENO}kind: TrafficPolicy\nmetadata: {{name: cart, namespace: shop}}\nspec:\n  targetRefs: [{{name: cart}}]\n  \
+         ejection: {{maxTime: 5s}}\n  retry: {{on: [reset], maxBackoff: 10ms}}\n"
+    );
+    mesh.apply(&text).await.unwrap();
+    let ejection = mesh.cluster(&node("shop"), "cart.shop.mesh:80").unwrap().resilience.ejection.unwrap();
+    assert_eq!((ejection.base_time.as_secs(), ejection.time_max.as_secs()), (5, 5));
+    let rule = &mesh.routes(&node("shop"), "cart.shop.mesh:80").unwrap().hosts[0].rules[0];
+    let retry = rule.retry.as_ref().unwrap();
+    assert_eq!((retry.backoff.as_millis(), retry.backoff_max.as_millis()), (10, 10));
+}
+
+#[tokio::test]
+async fn retries_that_name_nothing_are_none() {
+    let mesh = Mesh::new().await;
+    mesh.instance("cart.shop", "one", 1, &[80]);
+    let text = format!(
+        "{LENO}kind: TrafficPolicy\nmetadata: {{name: cart, namespace: shop}}\nspec:\n  targetRefs: [{{name: cart}}]\n  \
+         retry: {{tryTimeout: 5s}}\n"
+    );
+    mesh.apply(&text).await.unwrap();
+    let rule = &mesh.routes(&node("shop"), "cart.shop.mesh:80").unwrap().hosts[0].rules[0];
+    assert_eq!((rule.retry.as_ref(), rule.try_timeout.map(|limit| limit.as_secs())), (None, Some(5)));
+}
+
+#[tokio::test]
 async fn a_changed_endpoint_touches_one_resource() {
     let mut mesh = Mesh::new().await;
     for n in 0..100 {

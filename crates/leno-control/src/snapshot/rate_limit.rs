@@ -1,8 +1,6 @@
 //! How many requests a service takes, as a policy says it, with defaults: what the proxies beside its instances hold, and
 //! what its callers do.
 
-use std::time::Duration;
-
 use leno_model::name::ServiceName;
 use leno_model::resource::duration::GatewayDuration;
 use leno_model::resource::rate_limit::{self as written, LimitAt, LimitHeaders, LimitKey};
@@ -12,8 +10,6 @@ use leno_model::snapshot::{KeySource, Listener, Rate, RateForm, RateLimit, RateL
 use super::{View, route};
 
 const KEYS: u32 = 16_384;
-const QUEUE_TIMEOUT: Duration = Duration::from_millis(500);
-const COLD_FACTOR: u32 = 3;
 
 /// What the proxy beside an instance of a service holds; nothing where there is no limit.
 pub(super) fn inbound(view: &View<'_>, name: &str, service: &ServiceName) -> Option<Listener> {
@@ -71,7 +67,7 @@ fn form(limit: &written::RateLimit) -> Option<RateForm> {
         written::RateLimit { window: Some(window), .. } => RateForm::Window(rate(window.requests.get(), window.per)),
         written::RateLimit { queue: Some(queue), .. } => RateForm::Queue {
             rate: rate(queue.requests.get(), queue.per),
-            timeout: queue.timeout.map_or(QUEUE_TIMEOUT, |timeout| timeout.0),
+            timeout: queue.timeout(),
             warm_up: queue.warm_up.as_ref().map(warm_up),
         },
         written::RateLimit { concurrency: Some(open), .. } => RateForm::Concurrency(open.requests.get()),
@@ -80,8 +76,7 @@ fn form(limit: &written::RateLimit) -> Option<RateForm> {
 }
 
 fn warm_up(written: &written::WarmUp) -> WarmUp {
-    let cold_factor = written.cold_factor.map_or(COLD_FACTOR, |factor| factor.get());
-    WarmUp { period: written.period.0, cold_factor }
+    WarmUp { period: written.period.0, cold_factor: written.cold_factor() }
 }
 
 fn key_source(written: &LimitKey) -> Option<KeySource> {

@@ -44,7 +44,7 @@ fn limits(written: &resilience::Limits) -> Limits {
 }
 
 fn ejection(written: &resilience::Ejection) -> Ejection {
-    let base_time = time(written.base_time, BASE_TIME);
+    let base_time = time(written.base_time, written.max_time.map_or(BASE_TIME, |max| max.0.min(BASE_TIME)));
     let ejection = Ejection {
         consecutive_errors: written.consecutive_errors.map(|run| run.get()),
         consecutive_gateway_errors: written.consecutive_gateway_errors.map(|run| run.get()),

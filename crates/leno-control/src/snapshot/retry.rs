@@ -18,7 +18,7 @@ const BUDGET: RetryBudget = RetryBudget { percent: 20, min_per_second: 3, window
 
 /// What a policy says of it.
 pub(super) fn of_policy(spec: &TrafficPolicySpec) -> Option<Retry> {
-    with_hedge(spec.retry.as_ref().map(of), spec.hedge.as_ref().map(hedge))
+    with_hedge(spec.retry.as_ref().filter(|retry| retry.names_something()).map(of), spec.hedge.as_ref().map(hedge))
 }
 
 /// What a route says comes in place of the policy's retries; a route has no word for hedges.
@@ -45,7 +45,8 @@ fn hedge(written: &retry::Hedge) -> Hedge {
 
 /// As a policy has it: never what is unsafe unless its method is named.
 fn of(written: &retry::Retry) -> Retry {
-    let backoff = written.backoff.map_or(BACKOFF, |backoff| backoff.0);
+    let least = || written.max_backoff.map_or(BACKOFF, |longest| longest.0.min(BACKOFF));
+    let backoff = written.backoff.map_or_else(least, |backoff| backoff.0);
     let longest = || if backoff.is_zero() { BACKOFF * BACKOFF_FACTOR } else { backoff * BACKOFF_FACTOR };
     let mut on = written.on.clone();
     on.sort_unstable();

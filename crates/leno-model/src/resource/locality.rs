@@ -77,6 +77,11 @@ impl<'t> PlacePattern<'t> {
         (is_name(region) && is_name(zone)).then(|| Self { region: part(region), zone: part(zone) })
     }
 
+    /// Whether whoever is in a place of `other` is in one of these.
+    pub fn covers(&self, other: &Self) -> bool {
+        (self.region.is_none() || self.region == other.region) && (self.zone.is_none() || self.zone == other.zone)
+    }
+
     /// Whether somebody is in such a place.
     pub fn holds(&self, region: Option<&str>, zone: Option<&str>) -> bool {
         self.region.is_none_or(|name| region == Some(name)) && self.zone.is_none_or(|name| zone == Some(name))

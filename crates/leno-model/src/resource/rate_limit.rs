@@ -1,5 +1,7 @@
 //! Part of a TrafficPolicy: how many requests a service takes in a time, and of whom.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -163,6 +165,30 @@ pub enum LimitHeaders {
     RateLimit,
     /// `x-ratelimit-limit`, `-remaining` and `-reset`, as Envoy has them (draft 3), of the limit that has the least left.
     XRateLimit,
+}
+
+// === impl LeakyQueue ===
+
+impl LeakyQueue {
+    /// How long one waits at most where nothing is written.
+    pub const TIMEOUT: Duration = Duration::from_millis(500);
+
+    /// How long one waits at most.
+    pub fn timeout(&self) -> Duration {
+        self.timeout.map_or(Self::TIMEOUT, |timeout| timeout.0)
+    }
+}
+
+// === impl WarmUp ===
+
+impl WarmUp {
+    /// How many times fewer it takes when it is cold, where nothing is written.
+    pub const COLD_FACTOR: u32 = 3;
+
+    /// How many times fewer it takes when it is cold.
+    pub fn cold_factor(&self) -> u32 {
+        self.cold_factor.map_or(Self::COLD_FACTOR, ColdFactor::get)
+    }
 }
 
 fn is_default(headers: &LimitHeaders) -> bool {

@@ -80,7 +80,8 @@ pub struct Ejection {
     /// The answers in a window that a ratio needs, 1 to 10,000. Default 50.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_requests: Option<Volume>,
-    /// How long the first ejection lasts, and how much longer each further one is, 1s to 1h. Default 30s.
+    /// How long the first ejection lasts, and how much longer each further one is, 1s to 1h. Default 30s, or
+    /// `maxTime` where that is shorter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_time: Option<GatewayDuration>,
     /// How long one lasts at most, 1s to 24h. Default 5m, or `baseTime` where that is longer.

@@ -34,7 +34,7 @@ pub struct Retry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub try_timeout: Option<GatewayDuration>,
     /// The shortest wait between two tries, 0s to 10s. The longest is twice that, doubled with each try; between the two it
-    /// is drawn. Default 25ms.
+    /// is drawn. Default 25ms, or `maxBackoff` where that is shorter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff: Option<GatewayDuration>,
     /// The longest wait between two tries, `backoff` to 1m. Default 10 times `backoff`, and 250ms where that is `0s`.
@@ -80,4 +80,13 @@ pub struct Hedge {
     /// act upon a request. Calls of gRPC are POSTs. 1 to 16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub methods: Option<Vec<String>>,
+}
+
+// === impl Retry ===
+
+impl Retry {
+    /// Whether there is anything after which it has a request tried again.
+    pub fn names_something(&self) -> bool {
+        !self.on.is_empty() || !self.codes.is_empty()
+    }
 }

@@ -14,6 +14,7 @@ const KEYS_MAX: usize = 8;
 const COOKIE_NAME_MAX: usize = 128;
 const COOKIE_PATH_MAX: usize = 256;
 const QUERY_NAME_MAX: usize = 256;
+const SECURE_PREFIXES: [&str; 2] = ["__Host-", "__Secure-"];
 
 /// Browsers keep no cookie for longer than 400 days.
 const TTL_MAX: Duration = Duration::from_secs(400 * 86_400);
@@ -89,6 +90,7 @@ fn session(check: &mut Check<'_, '_>, at: &str, session: &SessionSpec, hash: &[H
     if let Some(cookie) = &session.cookie {
         let at = format!("{at}.cookie");
         cookie_of(check, &at, &cookie.name, cookie.ttl, cookie.path.as_deref());
+        made(check, &at, &cookie.name);
         if hash.iter().filter_map(|key| key.cookie.as_ref()).any(|other| other.name == cookie.name) {
             let message = "the same cookie is a key of `hash`";
             check.error(FaultClass::DuplicateName, &format!("{at}.name"), message, "give it another name");
@@ -135,10 +137,23 @@ fn hash_key(check: &mut Check<'_, '_>, at: &str, key: &HashKeySpec) {
 
 fn hash_cookie(check: &mut Check<'_, '_>, at: &str, cookie: &HashCookieSpec) {
     cookie_of(check, at, &cookie.name, cookie.ttl, cookie.path.as_deref());
+    if cookie.ttl.is_some() {
+        made(check, at, &cookie.name);
+    }
     if cookie.path.is_some() && cookie.ttl.is_none() {
         let fix = "add `ttl`, with which the proxy makes the cookie, or remove `path`";
         let message = "a path of a cookie that the proxy does not make";
         check.error(FaultClass::UnusedField, &format!("{at}.path"), message, fix);
+    }
+}
+
+/// The name of a cookie that the proxy makes: browsers keep none of these names without attributes that it does not write.
+fn made(check: &mut Check<'_, '_>, at: &str, name: &str) {
+    let begins = |prefix: &&str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    if let Some(prefix) = SECURE_PREFIXES.into_iter().find(begins) {
+        let message = format!("browsers keep a cookie whose name begins with `{prefix}` only if it is `Secure`");
+        let fix = "use another name: the cookie that the proxy makes is for HTTP too";
+        check.error(FaultClass::InvalidCookie, &format!("{at}.name"), message, fix);
     }
 }
 

@@ -28,10 +28,21 @@ pub(super) fn check(check: &mut Check<'_, '_>, at: &str, locality: &LocalitySpec
     check.count(&path, "entries", locality.distribute.len(), 0, DISTRIBUTE_MAX);
     for (i, distribution) in locality.distribute.iter().enumerate() {
         distribute(check, &format!("{path}[{i}]"), distribution);
-        if locality.distribute[..i].iter().any(|other| other.from == distribution.from) {
-            let message = "an entry before this one is for the same callers";
-            check.error(FaultClass::DuplicateName, &format!("{path}[{i}].from"), message, "make one of the two");
-        }
+        covered(check, &format!("{path}[{i}].from"), &distribution.from, &locality.distribute[..i]);
+    }
+}
+
+/// The first entry that is for a caller counts: another one behind it is never looked at.
+fn covered(check: &mut Check<'_, '_>, at: &str, from: &str, before: &[Distribution]) {
+    let Some(pattern) = PlacePattern::parse(from) else { return };
+    let covers = |other: &&Distribution| PlacePattern::parse(&other.from).is_some_and(|other| other.covers(&pattern));
+    let Some(other) = before.iter().find(covers) else { return };
+    if PlacePattern::parse(&other.from) == Some(pattern) {
+        let message = "an entry before this one is for the same callers";
+        check.error(FaultClass::DuplicateName, at, message, "make one of the two");
+    } else {
+        let message = format!("no caller comes as far as this entry: `{}` before it is for all of them", other.from);
+        check.error(FaultClass::UnusedField, at, message, "write this entry before that one, or remove it");
     }
 }
 

@@ -12,7 +12,6 @@ const LIMITS_MAX: usize = 16;
 const MATCHES_MAX: usize = 16;
 const KEY_MAX: usize = 4;
 const NAME_MAX: usize = 256;
-const QUEUE_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub(super) fn check(check: &mut Check<'_, '_>, limits: &[RateLimit]) {
     check.count("spec.rateLimits", "limits", limits.len(), 0, LIMITS_MAX);
@@ -58,8 +57,7 @@ fn form(check: &mut Check<'_, '_>, at: &str, limit: &RateLimit) {
     per(check, &at, queue.per);
     warm_up(check, &format!("{at}.warmUp"), queue.warm_up.as_ref(), queue.requests.get(), queue.per);
     range(check, &format!("{at}.timeout"), queue.timeout, Duration::from_millis(1), Duration::from_secs(60));
-    let (distance, timeout) =
-        (queue.per.0 / queue.requests.get(), queue.timeout.map_or(QUEUE_TIMEOUT, |timeout| timeout.0));
+    let (distance, timeout) = (queue.per.0 / queue.requests.get(), queue.timeout());
     if timeout < distance && !timeout.is_zero() {
         let message = format!(
             "nobody can wait: a turn comes every {distance:?}, and one waits for {} at most",
@@ -80,7 +78,7 @@ fn warm_up(check: &mut Check<'_, '_>, at: &str, warm_up: Option<&WarmUp>, reques
     let path = format!("{at}.period");
     range(check, &path, Some(warm_up.period), Duration::from_secs(1), Duration::from_secs(3600));
     let distance = per.0 / requests.max(1);
-    if warm_up.period.0 < distance * warm_up.cold_factor.map_or(3, |factor| factor.get()) {
+    if warm_up.period.0 < distance * warm_up.cold_factor() {
         let message = format!("it warms up before it has let anybody through: one is let through every {distance:?}");
         check.error(FaultClass::OutOfRange, &path, message, "write a longer `period`, or remove `warmUp`");
     }

@@ -83,9 +83,15 @@ fn check_breaker(check: &mut Check<'_, '_>, breaker: &Breaker) {
         let fix = "add `slowRatio` beside `slowAfter`, or remove it";
         check.error(FaultClass::MissingField, "spec.breaker.slowAfter", message, fix);
     }
-    let opens = breaker.failure_ratio.or(breaker.slow_ratio).is_some()
-        || breaker.consecutive_errors.is_some()
-        || breaker.failures.is_some();
+    let counts = breaker.failure_ratio.or(breaker.slow_ratio).is_some() || breaker.failures.is_some();
+    let opens = counts || breaker.consecutive_errors.is_some();
+    for (field, is_there) in [("window", breaker.window.is_some()), ("minRequests", breaker.min_requests.is_some())] {
+        if is_there && opens && !counts {
+            let message = "it is of ratios and numbers, and failures in a row are counted without it";
+            let fix = format!("add `failureRatio`, `slowRatio` or `failures` beside `{field}`, or remove it");
+            check.error(FaultClass::UnusedField, &format!("spec.breaker.{field}"), message, fix);
+        }
+    }
     if breaker.preset == BreakerPreset::Sentinel && !opens {
         let message = "nothing opens it: Sentinel has no default for that";
         let fix = "add `failureRatio`, `slowRatio`, `failures` or `consecutiveErrors`";

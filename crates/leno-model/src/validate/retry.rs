@@ -34,11 +34,16 @@ fn check_retry(check: &mut Check<'_, '_>, retry: &Retry) {
     twice(check, "spec.retry.on", &retry.on, |on| on.as_str().to_owned());
     if let Some(methods) = &retry.methods {
         self::methods(check, "spec.retry.methods", methods);
-        if retry.on.is_empty() && retry.codes.is_empty() {
-            let message = "it says which methods are tried again, and not after what";
-            let fix = "add `on` or `codes` beside `methods`, or remove it";
-            check.error(FaultClass::UnusedField, "spec.retry.methods", message, fix);
-        }
+    }
+    let (methods, attempts) = (retry.methods.is_some(), retry.attempts.is_some());
+    for (field, what) in
+        [(methods, ("methods", "which methods are")), (attempts, ("attempts", "how often something is"))]
+            .into_iter()
+            .filter_map(|(is_there, words)| (is_there && !retry.names_something()).then_some(words))
+    {
+        let message = format!("it says {what} tried again, and not after what");
+        let fix = format!("add `on` or `codes` beside `{field}`, or remove it");
+        check.error(FaultClass::UnusedField, &format!("spec.retry.{field}"), message, fix);
     }
     range(check, "spec.retry.backoff", retry.backoff, ms(0), s(10));
     range(check, "spec.retry.maxBackoff", retry.max_backoff, ms(0), s(60));

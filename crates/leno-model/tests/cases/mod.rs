@@ -971,6 +971,8 @@ fn of_policies() -> Vec<Case> {
         session(MissingField, "", "header: x-session", "¦{}"),
         session(TooMany, "", "keep `cookie` or `header`", "¦{header: a, cookie: {name: b}}"),
         session(InvalidCookie, ".cookie.name", "as `session`", "{cookie: {name: ¦''}}"),
+        session(InvalidCookie, ".cookie.name", "another name", "{cookie: {name: ¦__Host-s}}"),
+        hash(InvalidCookie, "[0].cookie.name", "another name", "{cookie: {name: ¦__secure-s, ttl: 1h}}"),
         session(OutOfRange, ".cookie.ttl", "from 1s to 9600h", "{cookie: {name: a, ttl: ¦9601h}}"),
         session(ReservedHeader, ".header", "another name", "{header: ¦x-leno-session}"),
         case(
@@ -1027,6 +1029,12 @@ fn of_policies() -> Vec<Case> {
             "make one",
             "distribute: [{from: eu, to: [{place: eu, share: 100}]}, {from: ¦eu, to: [{place: us, share: 100}]}]",
         ),
+        locality(
+            UnusedField,
+            "distribute[1].from",
+            "before that one",
+            "distribute: [{from: eu, to: [{place: eu, share: 100}]}, {from: ¦eu/a, to: [{place: us, share: 100}]}]",
+        ),
         balancer(UnusedField, "tableSize", "policy: maglev", "tableSize: ¦65537"),
         balancer(OutOfRange, "tableSize", "write 1009", "policy: maglev, hash: [{query: a}], tableSize: ¦1000"),
         balancer(OutOfRange, "tableSize", "101 to 655357", "policy: maglev, hash: [{query: a}], tableSize: ¦7"),
@@ -1044,6 +1052,7 @@ fn of_policies() -> Vec<Case> {
         case(DuplicateName, "spec.retry.on[1]", "remove one", with("  retry: {on: [reset, ¦reset]}")),
         case(InvalidMethod, "spec.retry.methods[0]", "write `POST`", with("  retry: {on: [reset], methods: [¦post]}")),
         case(UnusedField, "spec.retry.methods", "add `on`", with("  retry: {methods: ¦[POST]}")),
+        case(UnusedField, "spec.retry.attempts", "add `on` or `codes`", with("  retry: {attempts: ¦3}")),
         case(OutOfRange, "spec.retry.tryTimeout", "from 1ms to 10m", with("  retry: {tryTimeout: ¦0s}")),
         case(
             OutOfRange,
@@ -1095,6 +1104,18 @@ fn of_policies() -> Vec<Case> {
         case(UnknownValue, "spec.breaker.preset", "hystrix", with("  breaker: {preset: ¦histrix}")),
         case(MissingField, "spec.breaker.slowAfter", "add `slowRatio`", with("  breaker: {slowAfter: ¦1s}")),
         case(MissingField, "spec.breaker", "add `failureRatio`", with("  breaker: ¦{preset: sentinel}")),
+        case(
+            UnusedField,
+            "spec.breaker.minRequests",
+            "add `failureRatio`",
+            with("  breaker: {consecutiveErrors: 5, minRequests: ¦5}"),
+        ),
+        case(
+            UnusedField,
+            "spec.breaker.window",
+            "or remove it",
+            with("  breaker: {consecutiveErrors: 5, window: ¦5s}"),
+        ),
         case(PolicyConflict, "spec.targetRefs[0].name", "one policy", format!("{base}---\n{second}")),
     ]
 }
