@@ -135,7 +135,9 @@ fn exact_of<T: serde::de::DeserializeOwned + Default>(text: &str) -> Result<T, T
 
 /// A duration that must not be negative.
 fn duration_of(path: &str, duration: wkt::Duration) -> Result<Duration, TranslateError> {
-    duration.to_std().ok_or_else(|| unusable(path, "a duration is negative or not normalised"))
+    duration
+        .to_std()
+        .ok_or_else(|| unusable(path, "a duration is negative, not normalised or longer than 10,000 years"))
 }
 
 /// A service as a note names it.

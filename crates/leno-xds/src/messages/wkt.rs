@@ -125,10 +125,12 @@ impl From<Struct> for Value {
 
 // === impl Duration ===
 
+/// The most seconds that one may have.
+const SECONDS_MAX: u64 = 315_576_000_000;
+
 impl From<std::time::Duration> for Duration {
     /// Longer than protobuf can say (10,000 years) becomes the longest it can.
     fn from(duration: std::time::Duration) -> Self {
-        const SECONDS_MAX: u64 = 315_576_000_000;
         if duration.as_secs() >= SECONDS_MAX {
             return Self { seconds: SECONDS_MAX as i64, nanos: 0 };
         }
@@ -137,9 +139,9 @@ impl From<std::time::Duration> for Duration {
 }
 
 impl Duration {
-    /// As a Rust duration; none when it is negative or not normalised.
+    /// As a Rust duration; none when it is negative, not normalised or longer than protobuf has it.
     pub fn to_std(self) -> Option<std::time::Duration> {
         let (seconds, nanos) = (u64::try_from(self.seconds).ok()?, u32::try_from(self.nanos).ok()?);
-        (nanos < 1_000_000_000).then(|| std::time::Duration::new(seconds, nanos))
+        (nanos < 1_000_000_000 && seconds <= SECONDS_MAX).then(|| std::time::Duration::new(seconds, nanos))
     }
 }

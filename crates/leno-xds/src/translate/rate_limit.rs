@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use leno_model::name::ServiceName;
 use leno_model::snapshot::{Rate, RateForm, RateLimit, RateLimits, RateTell, WeightedCluster};
 
 use super::{TranslateError, duration_of, unusable};
@@ -74,7 +75,7 @@ pub(super) fn read(route: &Route) -> Result<RateLimits, TranslateError> {
     if bucket.max_tokens == 0 || requests == 0 || per.is_zero() {
         return Err(unusable(at("token_bucket"), "lets nothing through"));
     }
-    let (service, name) = message.stat_prefix.rsplit_once('/').unwrap_or(("xds", &message.stat_prefix));
+    let (service, name) = identity(&message.stat_prefix, &route.name);
     let limit = RateLimit {
         name: name.into(),
         when: Vec::new(),
@@ -86,7 +87,16 @@ pub(super) fn read(route: &Route) -> Result<RateLimits, TranslateError> {
             Ok(XRateLimitHeaders::Off) | Err(_) => RateTell::Nothing,
         },
     };
-    Ok(RateLimits { service: service.to_owned(), limits: vec![limit] })
+    Ok(RateLimits { service, limits: vec![limit] })
+}
+
+/// Service and name of a limit. Where the prefix is not one of ours, it is the route's own, as it is to Envoy: many routes
+/// may have one prefix.
+fn identity<'m>(prefix: &'m str, route: &str) -> (String, &'m str) {
+    match prefix.rsplit_once('/').filter(|(service, _)| service.parse::<ServiceName>().is_ok()) {
+        Some((service, name)) => (service.to_owned(), name),
+        None => (format!("xds/{route}"), prefix),
+    }
 }
 
 /// The bucket of a limit that is one, for all requests alike.
@@ -99,7 +109,7 @@ fn bucket(limit: &RateLimit) -> Option<(Rate, u32)> {
     }
 }
 
-fn always() -> RuntimeFractionalPercent {
+pub(super) fn always() -> RuntimeFractionalPercent {
     let all = FractionalPercent { numerator: 100, denominator: DenominatorType::Hundred.into() };
     RuntimeFractionalPercent { default_value: Some(all) }
 }

@@ -1,7 +1,7 @@
 //! What keeps trouble with a cluster from spreading: `circuit_breakers` and `outlier_detection`.
 //!
-//! Envoy has limits where nobody set any (1024 of each, 3 retries) and leno has none, so that to Envoy the absence of one
-//! is said; retries it may keep where no budget is written, because it does not have the one that bounds them here in any
+//! Envoy has limits where nobody set any (1024 of each, 3 retries), gRPC one of 1024 requests, and leno has none, so that to
+//! them the absence of one is said; retries it may keep where no budget is written, because it does not have the one that bounds them here in any
 //! case. Nothing waits in Envoy while `max_requests` are open: the queue stands in leno's note. So does the share of slow
 //! answers, which Envoy does not look at, and the breaker of a destination, of which it has none. What Envoy looks at by
 //! itself (success rates) is switched off.
@@ -16,6 +16,8 @@ use crate::messages::core::Percent;
 
 /// A limit that is none.
 const UNLIMITED: u32 = u32::MAX;
+/// The same to gRPC: in Java it reads the number as one with a sign, and would refuse every call.
+const UNLIMITED_TO_GRPC: u32 = i32::MAX as u32;
 /// The time of which a share of retries is taken where nothing says it.
 const BUDGET_WINDOW: Duration = Duration::from_secs(10);
 /// How many of a hundred hosts that are to be ejected are: all of them, or none.
@@ -34,10 +36,14 @@ pub(super) fn write(resilience: &Resilience, dialect: Dialect, message: &mut Clu
     };
     // Where it has a budget, Envoy does not look at the number of retries, which is the harder bound.
     thresholds.retry_budget = resilience.retry_budget.filter(|_| retries.is_none()).map(budget_to);
-    if let Dialect::Envoy { .. } = dialect {
-        thresholds.max_connections.get_or_insert(UNLIMITED);
-        thresholds.max_pending_requests.get_or_insert(UNLIMITED);
-        thresholds.max_requests.get_or_insert(UNLIMITED);
+    match dialect {
+        Dialect::Envoy { .. } => {
+            thresholds.max_connections.get_or_insert(UNLIMITED);
+            thresholds.max_pending_requests.get_or_insert(UNLIMITED);
+            thresholds.max_requests.get_or_insert(UNLIMITED);
+        }
+        Dialect::Grpc => _ = thresholds.max_requests.get_or_insert(UNLIMITED_TO_GRPC),
+        Dialect::Leno => {}
     }
     if thresholds != Thresholds::default() {
         message.circuit_breakers = Some(CircuitBreakers { thresholds: vec![thresholds] });

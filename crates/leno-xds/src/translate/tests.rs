@@ -10,10 +10,12 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 
+use super::rate_limit::always;
 use super::{Dialect, cluster, endpoints, listener, route};
-use crate::messages::rate_limit::LocalRateLimit;
-use crate::messages::route::{Action as EnvoyAction, HashPolicySpecifier, PathSpecifier, RetryPolicy};
+use crate::messages::rate_limit::{LocalRateLimit, TokenBucket};
+use crate::messages::route::{Action as EnvoyAction, HashPolicySpecifier, PathSpecifier, RetryPolicy, Route};
 use crate::messages::urls;
+use crate::messages::wkt::{self, Any};
 
 pub(super) const ENVOY: Dialect = Dialect::Envoy { bind: IpAddr::V4(Ipv4Addr::LOCALHOST) };
 
@@ -684,6 +686,50 @@ fn the_lowest_bucket_for_all_requests_stands_on_a_route_under_envoys_name() {
 }
 
 #[test]
+fn limits_of_an_other_server_are_each_routes_own_whatever_their_prefix() {
+    let bucket =
+        TokenBucket { max_tokens: 1, tokens_per_fill: None, fill_interval: Some(Duration::from_secs(1).into()) };
+    let message = LocalRateLimit {
+        stat_prefix: "http_local_rate_limiter".to_owned(),
+        token_bucket: Some(bucket),
+        filter_enabled: Some(always()),
+        filter_enforced: Some(always()),
+        ..LocalRateLimit::default()
+    };
+    let usual = usual_rule(PathMatch::Prefix("/".into()), Vec::new());
+    let mut config = route::to_envoy(&config_of(usual), ENVOY);
+    let first = config.virtual_hosts[0].routes.pop().unwrap();
+    config.virtual_hosts[0].routes = ["a", "b"].map(|name| Route { name: name.to_owned(), ..first.clone() }).to_vec();
+    for route in &mut config.virtual_hosts[0].routes {
+        let limit = Any::pack(urls::LOCAL_RATE_LIMIT, &message);
+        route.typed_per_filter_config.insert("envoy.filters.http.local_ratelimit".to_owned(), limit);
+    }
+    let read = route::from_envoy(config).unwrap();
+    let names = read.hosts[0].rules.iter().map(|rule| match &rule.action {
+        Action::Forward(clusters) => {
+            let limits = &clusters[0].rate_limits;
+            (limits.service.clone(), limits.limits[0].name.to_string())
+        }
+        _ => unreachable!("they forward"),
+    });
+    let own = |service: &str| (service.to_owned(), message.stat_prefix.clone());
+    assert_eq!(names.collect::<Vec<_>>(), [own("xds/a"), own("xds/b")]);
+}
+
+#[test]
+fn a_duration_that_protobuf_does_not_have_is_refused() {
+    let cluster = |seconds| crate::messages::cluster::Cluster {
+        connect_timeout: Some(wkt::Duration { seconds, nanos: 0 }),
+        ..cluster::to_envoy(&usual_cluster(Resilience::default()), ENVOY)
+    };
+    assert!(cluster::from_envoy(cluster(315_576_000_000)).is_ok());
+    for seconds in [315_576_000_001, i64::MAX, -1] {
+        let error = cluster::from_envoy(cluster(seconds)).unwrap_err().to_string();
+        assert!(error.contains("connect_timeout"), "{error}");
+    }
+}
+
+#[test]
 fn policies_that_hash_have_envoys_numbers_and_grpc_gets_the_one_it_knows() {
     let balanced = |balance| Cluster { balance, ..usual_cluster(Default::default()) };
     for (balance, number) in [(BalancePolicy::RingHash, 2), (BalancePolicy::Maglev, 5)] {
@@ -759,6 +805,8 @@ fn limits_stand_under_envoys_names_and_their_absence_too() {
     let thresholds = message.circuit_breakers.clone().unwrap().thresholds[0];
     assert_eq!((thresholds.max_connections, thresholds.max_pending_requests), (Some(8), Some(2)));
     assert_eq!(cluster::from_envoy(message).unwrap().resilience, model.resilience);
+    let to_grpc = cluster::to_envoy(&model, Dialect::Grpc).circuit_breakers.unwrap().thresholds[0];
+    assert_eq!(to_grpc.max_requests, Some(i32::MAX as u32), "gRPC has a limit of 1024 of its own");
 }
 
 #[test]
