@@ -198,6 +198,11 @@ impl JsonSchema for Aggression {
     }
 }
 
+/// Whether a number has no divisor but 1 and itself.
+pub fn is_prime(number: u32) -> bool {
+    number > 1 && (2..).take_while(|n| *n <= number / n).all(|n| !number.is_multiple_of(n))
+}
+
 fn ranged<'de, D: Deserializer<'de>>(deserializer: D, what: &'static str, min: i64, max: i64) -> Result<i64, D::Error> {
     struct Visitor(&'static str, i64, i64);
     impl Visitor {

@@ -7,7 +7,7 @@ use super::{Check, filter, locality, text};
 use crate::fault::FaultClass;
 use crate::resource::duration::GatewayDuration;
 use crate::resource::load_balancer::{HashCookieSpec, HashKeySpec, LoadBalancer, SessionSpec};
-use crate::resource::number::TableSize;
+use crate::resource::number::{TableSize, is_prime};
 use crate::snapshot::BalancePolicy;
 
 const KEYS_MAX: usize = 8;
@@ -70,10 +70,6 @@ fn table_size(check: &mut Check<'_, '_>, at: &str, policy: BalancePolicy, size: 
         let message = format!("{size} is no prime, and only with one each instance can have every place");
         check.error(FaultClass::OutOfRange, at, message, format!("write {next}"));
     }
-}
-
-fn is_prime(number: u32) -> bool {
-    number > 1 && (2..).take_while(|n| n * n <= number).all(|n| !number.is_multiple_of(n))
 }
 
 fn session(check: &mut Check<'_, '_>, at: &str, session: &SessionSpec, hash: &[HashKeySpec]) {

@@ -4,9 +4,10 @@
 //! Envoy has slow start with round robin and least request alone; peak EWMA is least request to it. With other policies it
 //! stands in leno's note. Where Envoy is told nothing of panic its threshold is 50, so that it is always told.
 
+use leno_model::resource::number::is_prime;
 use leno_model::snapshot::{BalancePolicy, Balancing, SlowStart};
 
-use super::{Dialect, TranslateError, duration_of};
+use super::{Dialect, TranslateError, duration_of, unusable};
 use crate::messages::cluster::{
     Cluster, CommonLbConfig, LbConfig, LeastRequest, LeastRequestLbConfig, LocalityLbConfig, MaglevLbConfig,
     RoundRobinLbConfig, SlowStartConfig,
@@ -20,6 +21,9 @@ const AGGRESSION_KEY: &str = "leno.mesh.slow_start.aggression";
 /// Envoy's defaults.
 const AGGRESSION: f64 = 1.0;
 const SHARE_MIN: f64 = 10.0;
+
+/// The most places that Envoy has in a table of Maglev.
+const TABLE_SIZE_MAX: u32 = 5_000_011;
 
 /// Says it in a message.
 pub(super) fn write(balance: BalancePolicy, balancing: &Balancing, dialect: Dialect, message: &mut Cluster) {
@@ -81,8 +85,14 @@ pub(super) fn read(message: &Cluster) -> Result<Balancing, TranslateError> {
         // A number beyond the range is taken to its end.
         panic_threshold: threshold.map_or(0, |percent| percent.value.clamp(0.0, 100.0).round() as u32),
         slow_start: slow_start.map(slow_start_from).transpose()?.flatten(),
-        table_size: table_size.and_then(|size| size.try_into().ok()),
+        table_size: table_size.map(|size| table_size_of("maglev_lb_config.table_size", size)).transpose()?,
     })
+}
+
+/// Of others than a prime a table is never full.
+pub(super) fn table_size_of(path: &str, size: u64) -> Result<u32, TranslateError> {
+    let size = u32::try_from(size).ok().filter(|size| *size <= TABLE_SIZE_MAX && is_prime(*size));
+    size.ok_or_else(|| unusable(path, format!("is no prime up to {TABLE_SIZE_MAX}")))
 }
 
 fn slow_start_to(slow_start: SlowStart) -> SlowStartConfig {
@@ -154,6 +164,19 @@ mod tests {
         assert_eq!(config.and_then(|config| config.healthy_panic_threshold), Some(Percent { value: 0.0 }));
         for dialect in [Dialect::Leno, Dialect::Grpc] {
             assert_eq!(cluster::to_envoy(&cluster, dialect).common_lb_config, None);
+        }
+    }
+
+    #[test]
+    fn a_table_that_could_not_be_filled_is_refused() {
+        let read = |size: u64| {
+            let config = LbConfig::Maglev(MaglevLbConfig { table_size: Some(size) });
+            read(&Cluster { lb_config: Some(config), ..Cluster::default() }).map(|balancing| balancing.table_size)
+        };
+        assert_eq!((read(2), read(5_000_011)), (Ok(Some(2)), Ok(Some(5_000_011))));
+        for size in [0, 1, 65_536, 5_000_013, 4_294_967_291, u64::from(u32::MAX) + 102, u64::MAX] {
+            let error = read(size).unwrap_err().to_string();
+            assert_eq!(error, "maglev_lb_config.table_size: is no prime up to 5000011", "{size}");
         }
     }
 

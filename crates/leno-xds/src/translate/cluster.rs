@@ -108,6 +108,9 @@ pub fn from_envoy(message: EnvoyCluster) -> Result<Cluster, TranslateError> {
         cluster.proxy_protocol = exact.proxy_protocol;
         cluster.resilience = exact.resilience.unwrap_or(cluster.resilience);
         cluster.balancing = exact.balancing.unwrap_or(cluster.balancing);
+        if let Some(size) = cluster.balancing.table_size {
+            balancing::table_size_of("metadata.table_size", size.into())?;
+        }
     }
     Ok(cluster)
 }

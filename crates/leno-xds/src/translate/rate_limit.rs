@@ -72,7 +72,10 @@ pub(super) fn read(route: &Route) -> Result<RateLimits, TranslateError> {
     let interval = bucket.fill_interval.ok_or_else(|| unusable(at("token_bucket.fill_interval"), "is missing"))?;
     let per = duration_of(&at("token_bucket.fill_interval"), interval)?;
     let requests = bucket.tokens_per_fill.unwrap_or(1);
-    if bucket.max_tokens == 0 || requests == 0 || per.is_zero() {
+    if per < FILL_MIN {
+        return Err(unusable(at("token_bucket.fill_interval"), format!("is shorter than {FILL_MIN:?}")));
+    }
+    if bucket.max_tokens == 0 || requests == 0 {
         return Err(unusable(at("token_bucket"), "lets nothing through"));
     }
     let (service, name) = identity(&message.stat_prefix, &route.name);

@@ -301,7 +301,8 @@ fn retry_budget() -> impl Strategy<Value = RetryBudget> {
 fn balancing() -> impl Strategy<Value = Balancing> {
     let slow_start = (weird_duration(), any::<u32>(), any::<u32>());
     let slow_start = slow_start.prop_map(|(window, aggression, share_min)| SlowStart { window, aggression, share_min });
-    (any::<u32>(), option::of(slow_start), any::<bool>(), option::of(any::<u32>())).prop_map(
+    let table_size = option::of(prop_oneof![Just(2), Just(101), Just(655_357), Just(5_000_011)]);
+    (any::<u32>(), option::of(slow_start), any::<bool>(), table_size).prop_map(
         |(panic_threshold, slow_start, weighted_localities, table_size)| Balancing {
             panic_threshold,
             slow_start,
@@ -643,31 +644,31 @@ fn whoever_does_not_know_best_available_takes_least_request() {
     }
 }
 
+/// A bucket of seven that so many fill in so many milliseconds.
+fn limit(name: &str, requests: u32, ms: u64, key: Vec<KeySource>) -> RateLimit {
+    let rate = Rate { requests, per: Duration::from_millis(ms) };
+    let form = RateForm::Bucket { rate, burst: 7, warm_up: None };
+    RateLimit { name: name.into(), when: Vec::new(), key, keys: 0, form, tell: RateTell::XRateLimit }
+}
+
+fn rule_with(limits: Vec<RateLimit>) -> Rule {
+    let mut rule = usual_rule(PathMatch::Prefix("/".into()), Vec::new());
+    if let Action::Forward(clusters) = &mut rule.action {
+        let limits = RateLimits { service: "cart.shop".into(), limits };
+        clusters.iter_mut().for_each(|cluster| cluster.rate_limits = limits.clone());
+    }
+    rule
+}
+
 #[test]
 fn the_lowest_bucket_for_all_requests_stands_on_a_route_under_envoys_name() {
-    let limit = |name: &str, requests, ms, key: Vec<KeySource>| RateLimit {
-        name: name.into(),
-        when: Vec::new(),
-        key,
-        keys: 0,
-        form: RateForm::Bucket { rate: Rate { requests, per: Duration::from_millis(ms) }, burst: 7, warm_up: None },
-        tell: RateTell::XRateLimit,
-    };
-    let with = |limits: Vec<RateLimit>| {
-        let mut rule = usual_rule(PathMatch::Prefix("/".into()), Vec::new());
-        if let Action::Forward(clusters) = &mut rule.action {
-            let limits = RateLimits { service: "cart.shop".into(), limits };
-            clusters.iter_mut().for_each(|cluster| cluster.rate_limits = limits.clone());
-        }
-        rule
-    };
     let bucket_of = |rule: &Rule| {
         let message = route::to_envoy(&config_of(rule.clone()), ENVOY);
         let any =
             message.virtual_hosts[0].routes[0].typed_per_filter_config.get("envoy.filters.http.local_ratelimit")?;
         Some(any.unpack::<LocalRateLimit>(urls::LOCAL_RATE_LIMIT).unwrap().unwrap())
     };
-    let rule = with(vec![limit("own", 100, 1_000, vec![])]);
+    let rule = rule_with(vec![limit("own", 100, 1_000, vec![])]);
     let message = bucket_of(&rule).unwrap();
     assert_eq!((&*message.stat_prefix, message.rate_limited_as_resource_exhausted), ("cart.shop/own", true));
     let bucket = message.token_bucket.unwrap();
@@ -678,11 +679,27 @@ fn the_lowest_bucket_for_all_requests_stands_on_a_route_under_envoys_name() {
     }
     let bytes = route::encode(&config_of(rule), Dialect::Leno).body;
     assert!(!bytes.windows(11).any(|window| window == b"rate_limits"), "nothing is left for a note");
-    let lowest = with(vec![limit("high", 100, 1_000, vec![]), limit("low", 10, 1_000, vec![])]);
+    let lowest = rule_with(vec![limit("high", 100, 1_000, vec![]), limit("low", 10, 1_000, vec![])]);
     assert_eq!(bucket_of(&lowest).unwrap().stat_prefix, "cart.shop/low");
-    let fast = bucket_of(&with(vec![limit("fast", 3, 20, vec![])])).unwrap().token_bucket.unwrap();
+    let fast = bucket_of(&rule_with(vec![limit("fast", 3, 20, vec![])])).unwrap().token_bucket.unwrap();
     assert_eq!(fast.tokens_per_fill, Some(9), "Envoy fills every 50 ms at most");
-    assert_eq!(bucket_of(&with(vec![limit("each", 10, 1_000, vec![KeySource::Path])])), None);
+    assert_eq!(bucket_of(&rule_with(vec![limit("each", 10, 1_000, vec![KeySource::Path])])), None);
+}
+
+#[test]
+fn a_bucket_that_is_filled_more_often_than_envoy_allows_is_refused() {
+    let read = |interval: Duration| {
+        let mut message = route::to_envoy(&config_of(rule_with(vec![limit("own", 100, 1_000, vec![])])), ENVOY);
+        let route = &mut message.virtual_hosts[0].routes[0];
+        let any = route.typed_per_filter_config.values_mut().next().unwrap();
+        let mut limit: LocalRateLimit = any.unpack(urls::LOCAL_RATE_LIMIT).unwrap().unwrap();
+        limit.token_bucket.as_mut().unwrap().fill_interval = Some(interval.into());
+        *any = Any::pack(urls::LOCAL_RATE_LIMIT, &limit);
+        route::from_envoy(message)
+    };
+    assert!(read(Duration::from_millis(50)).is_ok());
+    let error = read(Duration::from_nanos(49_999_999)).unwrap_err().to_string();
+    assert!(error.ends_with("token_bucket.fill_interval: is shorter than 50ms"), "{error}");
 }
 
 #[test]
