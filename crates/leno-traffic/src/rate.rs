@@ -15,7 +15,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use leno_model::snapshot::{RateForm, RateLimit};
+use leno_model::snapshot::{Rate, RateForm, RateLimit, WarmUp};
 
 mod bucket;
 mod keyed;
@@ -105,32 +105,30 @@ pub struct Fill {
 impl Limiter {
     /// With nothing used; what warms up is cold. `seed` decides which keys are neighbours, and nobody outside may know it.
     pub fn new(terms: &RateLimit, seed: u64) -> Self {
-        let bucket = |pace: Pace| match terms.key.is_empty() {
-            true => State::Bucket(Bucket::new(pace)),
-            false => State::Keyed(pace, Keyed::new(terms.keys, seed)),
+        let bucket = |rate: Rate, burst: u32, warm_up: Option<WarmUp>| {
+            let pace = Pace::new(rate, burst);
+            match warm_up {
+                Some(warm_up) => State::Warm(pace, Warm::new(pace, rate, warm_up)),
+                None if terms.key.is_empty() => State::Bucket(Bucket::new(pace)),
+                None => State::Keyed(pace, Keyed::new(terms.keys, seed)),
+            }
         };
         let (state, most, patience) = match terms.form {
-            RateForm::Bucket { rate, burst, warm_up } => {
-                let pace = Pace::new(rate, burst);
-                let state = match warm_up {
-                    Some(warm_up) => State::Warm(pace, Warm::new(pace, rate, warm_up)),
-                    None => bucket(pace),
-                };
-                (state, burst, Duration::ZERO)
-            }
-            RateForm::Queue { rate, timeout, warm_up } => {
-                let pace = Pace::new(rate, 1);
-                let state = match warm_up {
-                    Some(warm_up) => State::Warm(pace, Warm::new(pace, rate, warm_up)),
-                    None => bucket(pace),
-                };
-                (state, 1, timeout)
-            }
+            RateForm::Bucket { rate, burst, warm_up } => (bucket(rate, burst, warm_up), burst, Duration::ZERO),
+            RateForm::Queue { rate, timeout, warm_up } => (bucket(rate, 1, warm_up), 1, timeout),
             RateForm::Window(rate) => (State::Sliding(Sliding::new(rate)), rate.requests, Duration::ZERO),
             RateForm::Concurrency(max) => (State::Open { open: AtomicU32::new(0), max }, max, Duration::ZERO),
         };
         let count = || AtomicU64::new(0);
         Self { state, patience, most, passed: count(), waited: count(), refused: count() }
+    }
+
+    /// The key of a request, for [`Limiter::take`], by what it has of each part; where the limit has no keys, any.
+    pub fn key(&self, parts: impl Iterator<Item = u64>) -> u64 {
+        match &self.state {
+            State::Keyed(_, keyed) => keyed.key(parts),
+            _ => 0,
+        }
     }
 
     /// Takes one, of the request's key where the limit has keys. `left` is the time that the request has; it never waits for

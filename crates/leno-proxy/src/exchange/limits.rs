@@ -22,7 +22,7 @@ use crate::failure::Failure;
 use crate::rate_limit::{Held, Limit, OverLimit, RateLimits, Told};
 use crate::table::Target;
 
-/// What a key is where a request has no value.
+/// What a part of a key is where a request has no value.
 const NOTHING: u64 = 0;
 
 /// What limits let through.
@@ -65,7 +65,7 @@ impl Exchange<'_> {
         let (mut wait, mut which, mut told) = (Duration::ZERO, 0, None);
         let mut refused = None;
         for (at, limit) in limits.limits.iter().enumerate().filter(|(_, limit)| self.is_for(limit)) {
-            let key = if limit.terms.key.is_empty() { NOTHING } else { self.key(limit, source) };
+            let key = self.key(limit, source);
             let left = match limit.terms.form {
                 RateForm::Queue { .. } => self.time_left(timeout),
                 _ => None,
@@ -123,8 +123,7 @@ impl Exchange<'_> {
             KeySource::Path => Some(hash::of(self.head.path_and_query().0.as_bytes())),
             KeySource::SourceAddress => self.address(),
         };
-        let parts = limit.terms.key.iter();
-        parts.fold(None, |before, part| Some(hash::then(before, value(part).unwrap_or(NOTHING)))).unwrap_or(NOTHING)
+        limit.limiter.key(limit.terms.key.iter().map(|part| value(part).unwrap_or(NOTHING)))
     }
 
     /// The address that calls: of a client outside, of IPv6 what one client has; of the machine of another proxy.

@@ -53,9 +53,7 @@ impl Pace {
 
     /// The time in units.
     pub(super) fn at(&self, now: Duration) -> u64 {
-        // Nanoseconds of 584 years fit into 64 bits.
-        let now = now.as_secs() * NANOS as u64 + u64::from(now.subsec_nanos());
-        (u128::from(now) * self.units / self.per) as u64
+        (u128::from(nanos(now)) * self.units / self.per) as u64
     }
 
     /// How long so many units take, rounded up.
@@ -66,7 +64,7 @@ impl Pace {
 
     /// How long one more request has to wait where the mark stands there.
     pub(super) fn wait(&self, mark: u64, at: u64) -> Option<Duration> {
-        let beyond = (mark.max(at) + self.each).saturating_sub(at + self.depth);
+        let beyond = (mark.max(at) + self.each).saturating_sub(at.saturating_add(self.depth));
         (beyond > 0).then(|| self.time(beyond))
     }
 
@@ -110,4 +108,9 @@ impl Bucket {
     pub(super) fn mark(&self) -> u64 {
         self.mark.load(Relaxed)
     }
+}
+
+/// Nanoseconds, of which those of 584 years fit into 64 bits.
+pub(super) fn nanos(time: Duration) -> u64 {
+    time.as_secs() * NANOS as u64 + u64::from(time.subsec_nanos())
 }

@@ -54,9 +54,14 @@ impl Keyed {
         Self { places: (0..places).map(|_| Place::default()).collect(), seed, crowded: AtomicU64::new(0) }
     }
 
+    /// A key of several parts, in their order. What is secret comes first, so that nobody outside finds two that are the same.
+    pub(super) fn key(&self, parts: impl Iterator<Item = u64>) -> u64 {
+        parts.fold(self.seed, |before, part| mixed(before) ^ part)
+    }
+
     /// The mark of a key.
     pub(super) fn count_of(&self, key: u64, at: u64) -> &AtomicU64 {
-        let key = mixed(key ^ self.seed) | 1;
+        let key = mixed(key) | 1;
         let sets = self.places.len() / WAYS;
         // The lowest bit is always set: others choose.
         let first = ((key >> 32) as usize % sets) * WAYS;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use leno_model::snapshot::Rate;
 
+use super::bucket::nanos;
 use super::{Granted, Left, Refused};
 
 #[derive(Debug)]
@@ -86,8 +87,4 @@ impl Sliding {
     fn say(&self, number: u64) {
         let _ = self.taken.compare_exchange(number, number + 1, Relaxed, Relaxed);
     }
-}
-
-fn nanos(time: Duration) -> u64 {
-    time.as_secs() * 1_000_000_000 + u64::from(time.subsec_nanos())
 }

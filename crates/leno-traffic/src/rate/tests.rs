@@ -289,3 +289,21 @@ fn keys_of_which_each_waits_have_queues_of_their_own() {
     assert_eq!([wait(1), wait(1), wait(1)], [Some(ms(0)), Some(ms(100)), None]);
     assert_eq!([wait(2), wait(2), wait(2)], [Some(ms(0)), Some(ms(100)), None]);
 }
+
+#[test]
+fn nobody_finds_keys_of_several_parts_that_are_the_same() {
+    let keyed = Limiter::new(&terms(bucket(1, 3_600 * SECOND, 1), 1_024), 12);
+    let key = |a: u64, b: u64| keyed.key([a, b].into_iter());
+    let through = |key: u64| keyed.take(key, SECOND, None).is_ok();
+    assert!(through(key(5, 7)) && !through(key(5, 7)));
+    // What would be the same where parts were put together before anything secret is.
+    let same = (5..30).map(|a: u64| (a + 1, 7 ^ 5_u64.rotate_left(1) ^ (a + 1).rotate_left(1)));
+    assert!(same.into_iter().all(|(a, b)| through(key(a, b))));
+    assert!(through(key(7, 5)), "the order counts");
+}
+
+#[test]
+fn the_deepest_bucket_of_the_slowest_rate_has_room() {
+    let deep = limiter(bucket(1, 86_400 * SECOND, u32::MAX));
+    assert!((0..1_000).all(|n| deep.take(0, n * SECOND, None).is_ok()));
+}
