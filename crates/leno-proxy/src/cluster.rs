@@ -17,6 +17,7 @@ use leno_telemetry::{Edge, EdgeKey, Registry};
 use leno_tls::ClientTerms;
 use leno_traffic::balance::{Ask, Seen};
 use leno_traffic::bulkhead::Entered;
+use leno_traffic::ejection::Crowd;
 use leno_traffic::hash;
 use leno_traffic::{Load, Member, Picker, RetryBudget};
 
@@ -214,6 +215,11 @@ impl Cluster {
     /// How each priority of its endpoints stands.
     pub(crate) fn seen(&self, now: Duration) -> impl Iterator<Item = Seen> {
         self.picker.seen(now)
+    }
+
+    /// Endpoints that take requests where nobody is ejected, and how many of them are.
+    pub(crate) fn crowd(&self) -> Crowd {
+        self.picker.crowd()
     }
 
     /// How many endpoints take requests.

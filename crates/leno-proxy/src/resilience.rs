@@ -13,7 +13,7 @@ use leno_model::snapshot::{self, Ejection, Limits};
 use leno_traffic::breaker::{Passed, Refused};
 use leno_traffic::budget::BudgetTerms;
 use leno_traffic::bulkhead::{Entered, Fill};
-use leno_traffic::ejection::{Cause, Crowd};
+use leno_traffic::ejection::Cause;
 use leno_traffic::load::Standing;
 use leno_traffic::{Breaker, Bulkhead, Conduct, Mark};
 
@@ -220,11 +220,6 @@ impl Cluster {
         }
         let status = head.fields.get_str("grpc-status").map(|status| status.parse().unwrap_or(UNKNOWN));
         Some(status.map(mark_of_grpc).ok_or(Owing))
-    }
-
-    fn crowd(&self) -> Crowd {
-        let out = self.endpoints.iter().filter(|endpoint| endpoint.state.load.standing() != Standing::In).count();
-        Crowd { members: self.endpoints.len(), out }
     }
 
     #[cold]

@@ -16,7 +16,8 @@
 //! late by its period, and would have to own what the workers count.
 //!
 //! Each ejection is longer than the one before by the base time, up to a limit; each window without one forgives one. Who
-//! is out while others ask counts towards the greatest share, and one of several may always be out; the last one never.
+//! is out while others ask counts towards the greatest share, and one of several may always be out; the last one never, but
+//! where workers that do not see each other eject two at the same moment.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -106,7 +107,7 @@ impl Conduct {
         match load.standing() {
             Standing::In => {
                 let cause = self.count(terms, now, mark, slow)?;
-                allows(terms, crowd()).then(|| self.eject(terms, load, now, cause))
+                allows(terms, crowd()).then(|| self.eject(terms, load, now, cause)).flatten()
             }
             // Asked before it was ejected.
             Standing::Out(_) => None,
@@ -116,7 +117,7 @@ impl Conduct {
                 load.take_in();
                 None
             }
-            Standing::Probing => Some(self.eject(terms, load, now, Cause::Probe)),
+            Standing::Probing => self.eject(terms, load, now, Cause::Probe),
         }
     }
 
@@ -164,7 +165,8 @@ impl Conduct {
         }
     }
 
-    fn eject(&self, terms: &Ejection, load: &Load, now: Duration, cause: Cause) -> Cause {
+    /// None where another worker was first.
+    fn eject(&self, terms: &Ejection, load: &Load, now: Duration, cause: Cause) -> Option<Cause> {
         let now_ms = millis(now);
         let mut times = self.ejections.load(Relaxed);
         if cause != Cause::Probe {
@@ -173,11 +175,14 @@ impl Conduct {
             times = times.saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX));
         }
         times = times.saturating_add(1);
+        let time = terms.base_time.saturating_mul(times).min(terms.time_max.max(terms.base_time));
+        if !load.put_out(now + time) {
+            return None;
+        }
         self.ejections.store(times, Relaxed);
         self.out_since.store(now_ms, Relaxed);
         self.forget();
-        load.put_out(now + terms.base_time.saturating_mul(times).min(terms.time_max.max(terms.base_time)));
-        cause
+        Some(cause)
     }
 
     fn forget(&self) {

@@ -17,6 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::window::millis;
+
 /// The time constant with which a latency is forgotten.
 pub const DECAY: Duration = Duration::from_secs(10);
 
@@ -93,12 +95,12 @@ impl Load {
     /// The average latency as it has decayed until `now`; none when the endpoint has not answered yet.
     pub fn latency(&self, now: Duration) -> Option<Duration> {
         let average = Average::unpack(self.latency.load(Relaxed))?;
-        Some(Duration::from_nanos(average.decayed(millis(now)) as u64))
+        Some(Duration::from_nanos(average.decayed(stamp(now)) as u64))
     }
 
     /// Takes a sample of the latency.
     pub fn observe(&self, now: Duration, latency: Duration, outcome: Outcome) {
-        let now = millis(now);
+        let now = stamp(now);
         let mut old = self.latency.load(Relaxed);
         for _ in 0..TRIES_MAX {
             let Some(new) = Average::after(Average::unpack(old), now, latency, outcome) else { return };
@@ -121,22 +123,24 @@ impl Load {
     /// Whether it takes no request now.
     pub(crate) fn is_out(&self, now: Duration) -> bool {
         let word = self.out.load(Relaxed);
-        word != 0 && crate::window::millis(now) < word >> 1
+        word != 0 && millis(now) < word >> 1
     }
 
     /// It was picked: where its time outside is over that is a try, and for a moment there is no other.
     pub(crate) fn picked(&self, now: Duration) {
         let word = self.out.load(Relaxed);
-        if word != 0 && crate::window::millis(now) >= word >> 1 {
-            let next = crate::window::millis(now + PROBE_EVERY) << 1 | 1;
+        if word != 0 && millis(now) >= word >> 1 {
+            let next = millis(now + PROBE_EVERY) << 1 | 1;
             // Whoever came between tries it too, or has had it ejected anew.
             let _ = self.out.compare_exchange(word, next, Relaxed, Relaxed);
         }
     }
 
-    /// Leaves it out until then.
-    pub(crate) fn put_out(&self, until: Duration) {
-        self.out.store(crate::window::millis(until).max(1) << 1, Relaxed);
+    /// Leaves it out until then; false where it is out already.
+    pub(crate) fn put_out(&self, until: Duration) -> bool {
+        let out = millis(until).max(1) << 1;
+        let stands_in = |word: u64| word == 0 || word & 1 == 1;
+        self.out.fetch_update(Relaxed, Relaxed, |word| stands_in(word).then_some(out)).is_ok()
     }
 
     /// Has it take requests as any other.
@@ -222,9 +226,9 @@ fn weight(then_ms: u32, now_ms: u32) -> f32 {
     (-(elapsed as f32) / DECAY.as_millis() as f32).exp()
 }
 
-/// Wraps after 49 days, which is harmless: only differences count.
-pub(crate) fn millis(now: Duration) -> u32 {
-    now.as_millis() as u32
+/// Milliseconds that wrap after 49 days, which is harmless: only differences count.
+pub(crate) fn stamp(now: Duration) -> u32 {
+    millis(now) as u32
 }
 
 #[cfg(test)]

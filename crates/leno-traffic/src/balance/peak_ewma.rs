@@ -4,7 +4,7 @@
 //! two equal endpoints that differ by noise split 100 to 0 while load is low.
 
 use super::{Ask, Balance, Set};
-use crate::load::millis;
+use crate::load::stamp;
 
 /// Less than this part of a cost is noise.
 const MARGIN: f32 = 0.2;
@@ -16,7 +16,7 @@ pub struct PeakEwma;
 impl Balance for PeakEwma {
     fn pick(&self, set: &Set, ask: &mut Ask<'_>) -> Option<usize> {
         set.better_of_two(ask, MARGIN, |set, slot, now| {
-            slot.load.expected_ns(millis(now), slot.load.open_requests()) * set.occupancy(slot, now)
+            slot.load.expected_ns(stamp(now), slot.load.open_requests()) * set.occupancy(slot, now)
         })
     }
 }

@@ -19,6 +19,8 @@ use leno_model::snapshot::{BalancePolicy, Balancing};
 
 use super::{Ask, Balance, Member, POLICIES, PeakEwma, Set, Slot, mix};
 use crate::alias::Alias;
+use crate::ejection::Crowd;
+use crate::load::Standing;
 use crate::priority::{Crew, PRIORITIES_MAX, Split};
 use crate::window::millis;
 
@@ -165,6 +167,13 @@ impl Picker {
     pub fn eligible(&self) -> usize {
         let groups = self.priorities.iter().enumerate().flat_map(|(at, of)| of.groups(self.split.panics(at)));
         groups.map(|group| group.set.slots.len()).sum()
+    }
+
+    /// Those that take requests where nobody is ejected, and how many of them are.
+    pub fn crowd(&self) -> Crowd {
+        let slots = || self.priorities.iter().flat_map(|priority| &priority.able).flat_map(|group| &group.set.slots);
+        let is_out = |slot: &&Slot| slot.load.standing() != Standing::In;
+        Crowd { members: slots().count(), out: slots().filter(is_out).count() }
     }
 
     /// Each priority as it is.

@@ -281,7 +281,7 @@ fn one_that_is_out_takes_nothing_until_its_time_is_over_and_then_one_request_a_s
 fn when_all_are_out_none_is_picked() {
     for_each_policy(|policy| {
         let members = members(&[1, 2]);
-        members.iter().for_each(|member| member.load.put_out(Duration::from_secs(10)));
+        members.iter().for_each(|member| assert!(member.load.put_out(Duration::from_secs(10))));
         let (picker, mut random) = (Picker::new(policy, &members, 5).watched(true), seeded(3));
         let mut ask = Ask { now: Duration::from_secs(1), random: &mut random, hash: Some(7), excluded: &[] };
         assert_eq!(picker.pick(&mut ask), None, "{policy:?}");
@@ -388,7 +388,7 @@ fn panic_begins_with_an_ejection_and_ends_when_enough_are_back() {
     for_each_policy(|policy| {
         let members = members(&[1, 1, 1, 1]);
         let picker = Picker::tuned(policy, &balancing, &members, 5).watched(true);
-        [0, 1].iter().for_each(|out: &usize| members[*out].load.put_out(s(100)));
+        [0, 1].iter().for_each(|out: &usize| assert!(members[*out].load.put_out(s(100))));
         assert_shares(&counts_between(&picker, 4, s(1), s(11)), &[0, 0, 1, 1], 0.03, &format!("{policy:?}"));
         members[2].load.put_out(s(60));
         let before = picker.pick(&mut Ask { now: s(20), random: &mut seeded(1), hash: None, excluded: &[] });
@@ -423,7 +423,7 @@ fn a_lesser_priority_gets_what_those_before_it_cannot_take() {
         members[0].load.put_out(s(1000));
         // Two of three carry 93 of 100.
         shares(20, &[0, 465, 465, 23, 23, 23]);
-        [1, 2].iter().for_each(|out: &usize| members[*out].load.put_out(s(1000)));
+        [1, 2].iter().for_each(|out: &usize| assert!(members[*out].load.put_out(s(1000))));
         shares(40, &[0, 0, 0, 1, 1, 1]);
         [1, 2].iter().for_each(|back: &usize| members[*back].load.take_in());
         shares(60, &[0, 465, 465, 23, 23, 23]);
@@ -478,7 +478,7 @@ fn a_locality_gives_up_what_it_cannot_carry_and_nothing_while_72_of_100_are_in()
         // Half of four carry 70 of 100.
         members[1].load.put_out(s(10_000));
         shares(40, &[0, 0, 35, 35, 100]);
-        [2, 3].iter().for_each(|out: &usize| members[*out].load.put_out(s(10_000)));
+        [2, 3].iter().for_each(|out: &usize| assert!(members[*out].load.put_out(s(10_000))));
         shares(80, &[0, 0, 0, 0, 1]);
     });
 }
@@ -496,4 +496,18 @@ fn a_key_keeps_its_locality_and_its_member_there() {
             assert!(first.is_some() && (0..20).all(|_| pick(mix(key, 3)) == first), "{policy:?}");
         }
     }
+}
+
+#[test]
+fn whoever_takes_nothing_anyway_is_no_part_of_the_crowd() {
+    for_each_policy(|policy| {
+        let mut members = members(&[1, 1, 0, 1, 1]);
+        (members[0].eligible, members[0].standby, members[1].eligible, members[4].priority) = (false, true, false, 1);
+        let picker = Picker::new(policy, &members, 5).watched(true);
+        members[2].load.put_out(Duration::from_secs(9));
+        let crowd = picker.crowd();
+        assert_eq!((crowd.members, crowd.out), (2, 0), "{policy:?}");
+        members[3].load.put_out(Duration::from_secs(9));
+        assert_eq!(picker.crowd().out, 1, "{policy:?}");
+    });
 }

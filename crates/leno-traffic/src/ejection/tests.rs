@@ -211,3 +211,25 @@ fn bad_ones_are_out_others_never_and_all_come_back() {
         assert!(failed <= 2 * (5 + 8), "seed {seed}: {failed} failures of 30,000 requests");
     }
 }
+
+#[test]
+fn whoever_sees_it_fail_at_the_same_moment_ejects_it_once() {
+    let terms = Ejection { consecutive_errors: Some(1), ..terms() };
+    let mut ejections = 0;
+    for _ in 0..1_000 {
+        let (one, ready) = (Watched::by(terms), AtomicU32::new(0));
+        let fail = || {
+            ready.fetch_add(1, Relaxed);
+            while ready.load(Relaxed) < 2 {
+                std::thread::yield_now();
+            }
+            usize::from(one.answers(0, Mark::Error, FAST).is_some())
+        };
+        ejections += std::thread::scope(|scope| {
+            let other = scope.spawn(fail);
+            fail() + other.join().unwrap()
+        });
+        assert_eq!(one.conduct.ejected().1, 1);
+    }
+    assert_eq!(ejections, 1_000);
+}

@@ -8,7 +8,7 @@ use leno_traffic::backoff::Backoff;
 use leno_traffic::balance::{Ask, Member, Picker};
 use leno_traffic::breaker::{Breaker, Passed};
 use leno_traffic::bulkhead::{Bulkhead, Entered};
-use leno_traffic::ejection::{Conduct, Crowd, Mark};
+use leno_traffic::ejection::{Conduct, Mark};
 use leno_traffic::load::{Open, Outcome, Standing};
 use leno_traffic::{RetryBudget, breaker};
 
@@ -111,7 +111,7 @@ impl<'p> Caller<'p> {
     pub(crate) fn observe(&self, now: Duration, instance: usize, open: Open, mark: Mark, took: Duration) -> bool {
         open.finish(now, took, if mark == Mark::Good { Outcome::Answered } else { Outcome::Failed });
         let (Some(terms), Some(conduct)) = (&self.plan.ejection, self.conducts.get(instance)) else { return false };
-        let crowd = || Crowd { members: self.members.len(), out: self.out(now) };
+        let crowd = || self.picker.crowd();
         conduct.observe(terms, &self.members[instance].load, now, (mark, took), crowd).is_some()
     }
 

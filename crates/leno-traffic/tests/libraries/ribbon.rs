@@ -7,7 +7,7 @@ use std::time::Duration;
 use leno_model::seam;
 use leno_model::snapshot::{BalancePolicy, Ejection};
 use leno_traffic::balance::{Ask, Member, Picker};
-use leno_traffic::ejection::{Conduct, Crowd, Mark};
+use leno_traffic::ejection::{Conduct, Mark};
 use leno_traffic::load::Standing;
 
 use crate::jvm::Jvm;
@@ -147,8 +147,7 @@ impl Ours {
 
     /// Whether it is ejected for that.
     fn observe(&self, now: u64, member: usize, mark: Mark) -> bool {
-        let out = self.members.iter().filter(|member| member.load.standing() != Standing::In).count();
-        let crowd = || Crowd { members: self.members.len(), out };
+        let crowd = || self.picker.crowd();
         self.conducts[member].observe(&TERMS, &self.members[member].load, ms(now), (mark, ms(1)), crowd).is_some()
     }
 
