@@ -31,7 +31,8 @@ const JUDGED_EVERY: u64 = 10;
 const PRIORITY_OF_KEY: u64 = 0x7072_696f;
 const LOCALITY_OF_KEY: u64 = 0x6c6f_6361;
 
-/// How often a locality is drawn, before the first is taken that has somebody.
+/// How often a locality is drawn, before it is the first of them whatever that can carry, or the next after it that has
+/// somebody.
 const LOCALITIES_MAX: u64 = 16;
 
 /// A policy with the members of one cluster.
@@ -244,15 +245,19 @@ impl Priority {
         if let [only] = groups {
             return only.pick(ask);
         }
+        let mut first = None;
         for draw in 0..LOCALITIES_MAX {
             let bits = ask.hash.map_or_else(|| ask.random.next_u64(), |hash| mix(hash, LOCALITY_OF_KEY + draw));
-            let group = &groups[self.localities.draw(bits)];
+            let at = self.localities.draw(bits);
+            first.get_or_insert(at);
+            let group = &groups[at];
             let is_drawn = mix(bits, LOCALITY_OF_KEY) % 100 < u64::from(group.availability.load(Relaxed));
             if let Some(slot) = is_drawn.then(|| group.pick(ask)).flatten() {
                 return Some(slot);
             }
         }
-        groups.iter().find_map(|group| group.pick(ask))
+        let (before, from) = groups.split_at(first.unwrap_or_default());
+        from.iter().chain(before).find_map(|group| group.pick(ask))
     }
 
     /// Who there is; with a time, those that are out then are not able. Localities are told what they can carry.

@@ -511,3 +511,15 @@ fn whoever_takes_nothing_anyway_is_no_part_of_the_crowd() {
         assert_eq!(picker.crowd().out, 1, "{policy:?}");
     });
 }
+
+#[test]
+fn localities_that_can_carry_little_share_as_they_are_to_all_the_same() {
+    let s = Duration::from_secs;
+    for_each_policy(|policy| {
+        let members = in_localities(&[(1, 50), (2, 50)].repeat(30));
+        let picker = Picker::new(policy, &members, 5).watched(true);
+        members[2..].iter().for_each(|member| assert!(member.load.put_out(s(10_000))));
+        let counts = counts_between(&picker, 60, s(0), s(30));
+        assert_shares(&counts[..2], &[1, 1], 0.04, &format!("{policy:?}"));
+    });
+}
