@@ -47,9 +47,13 @@ pub(crate) fn run() -> Result<()> {
 fn read(text: &str, is_field: &impl Fn(&str) -> Result<(), String>, tests: &HashSet<String>) -> Found {
     let mut found = Found::default();
     for (number, line) in text.lines().enumerate().map(|(at, line)| (at + 1, line)) {
-        let Some(row) = line.strip_prefix("| ").and_then(|line| line.strip_suffix(" |")) else { continue };
-        let cells: Vec<&str> = row.split(" | ").map(str::trim).collect();
-        if row.starts_with("---") || cells.get(1) == Some(&"leno") {
+        let Some(row) = line.trim().strip_prefix('|') else { continue };
+        let Some(row) = row.strip_suffix('|') else {
+            found.faults.push(format!("line {number}: a row ends with `|`"));
+            continue;
+        };
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        if cells.iter().all(|cell| cell.starts_with("---")) || cells.get(1) == Some(&"leno") {
             continue;
         }
         let [feature, field, shown] = cells[..] else {
@@ -62,6 +66,9 @@ fn read(text: &str, is_field: &impl Fn(&str) -> Result<(), String>, tests: &Hash
             (ABSENT, _) => found.faults.push(format!("line {number}: {feature}: absent without a reason")),
             _ => {
                 found.shown += 1;
+                if let Some(name) = bare_field(field) {
+                    found.faults.push(format!("line {number}: a field stands between backticks, and {name} does not"));
+                }
                 for field in quoted(field) {
                     if let Err(why) = is_field(field) {
                         found.faults.push(format!("line {number}: `{field}`: {why}"));
@@ -83,6 +90,12 @@ fn read(text: &str, is_field: &impl Fn(&str) -> Result<(), String>, tests: &Hash
 /// What stands between backticks.
 fn quoted(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
+}
+
+/// What looks like a field outside of backticks, where nobody would look whether it exists.
+fn bare_field(cell: &str) -> Option<&str> {
+    let words = cell.split('`').step_by(2).flat_map(str::split_whitespace);
+    words.into_iter().find(|word| ["Policy.", "Route."].iter().any(|kind| word.contains(kind) && !word.ends_with(kind)))
 }
 
 /// The names of all functions that are marked as tests.
@@ -169,6 +182,18 @@ mod tests {
         assert_eq!(faults("| a | – | because |").len(), 1);
         assert_eq!(faults("| a | – | because there is nobody who asks for it |"), Vec::<String>::new());
         assert_eq!(faults("| a | `Kind.a` |").len(), 1);
+    }
+
+    #[test]
+    fn a_row_that_is_not_written_as_one_is_a_fault_and_not_passed_over() {
+        assert_eq!(faults("|a|`Kind.a`|`it_does`|"), Vec::<String>::new());
+        assert_eq!(faults("  | a | `Kind.a` | `it_does` |  "), Vec::<String>::new());
+        assert_eq!(faults("| a | `Kind.a` | `it_does`").len(), 1);
+        assert_eq!(faults("|a|`Kind.b`|`it_does`|").len(), 1);
+        assert_eq!(faults("| a | b | `Kind.a` | `it_does` |").len(), 1);
+        assert_eq!(faults("| a | TrafficPolicy.limits, `Kind.a` | `it_does` |").len(), 1);
+        assert_eq!(faults("| a | as the HTTPRoute. | `it_does` |"), Vec::<String>::new());
+        assert_eq!(faults("| a | leno | b |\n| --- | --- | --- |"), Vec::<String>::new());
     }
 
     #[test]

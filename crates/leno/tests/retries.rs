@@ -135,6 +135,21 @@ fn a_retry_goes_to_another_instance_as_far_as_the_budget_that_is_set_has_it() {
 }
 
 #[test]
+fn no_more_retries_are_open_than_the_limit_says() {
+    let bad = Scripted::start(|asked| if asked.path == "/" { Told::ok() } else { Told::unavailable() });
+    let retry = "retry: {on: [gateway-error, unavailable], attempts: 1, backoff: 2s, maxBackoff: 2s}";
+    let front = front(std::slice::from_ref(&bad), &format!("limits: {{retries: 2}}\n  {retry}\n  {WIDE}"));
+    for (round, call) in Call::ALL.into_iter().enumerate() {
+        let path = format!("/{call:?}");
+        let got = Ask::get(call, &path).many(front.outbound(), 10);
+        assert!(got.iter().all(|got| !got.is_good() && got.reason.is_empty()), "{got:?}");
+        assert_eq!(bad.count(&path), 12, "{call:?}: two of ten wait at a time");
+        let refused = &front.shown()["resilience"]["limits"]["retries"]["refused"];
+        assert_eq!(*refused, 8 * (round + 1), "{call:?}: the others are not tried again");
+    }
+}
+
+#[test]
 fn with_every_instance_failing_load_is_at_most_a_fifth_above_what_is_offered() {
     let failing = || Scripted::start(|asked| if asked.path == "/" { Told::ok() } else { Told::unavailable() });
     let carts = [failing(), failing(), failing()];
