@@ -117,47 +117,66 @@ const ENVIRONMENTS: &[Environment] = &[
 struct Built {
     name: &'static str,
     folder: &'static str,
+    /// What it is made from, in the folder; nothing where the builder itself sees what has changed.
+    from: &'static [&'static str],
     command: &'static [&'static str],
 }
 
-/// `OUT` stands for the result's path, `BIN` for the folder of all results. Each builder does nothing when its inputs have not changed.
+/// `OUT` stands for the result's path, `BIN` for the folder of all results. What is younger than all that it is made from is not built.
 const BUILT: &[Built] = &[
-    Built { name: "go-client", folder: "interop/programs/go", command: &["go", "build", "-o", "OUT", "./client"] },
-    Built { name: "go-server", folder: "interop/programs/go", command: &["go", "build", "-o", "OUT", "./server"] },
+    Built {
+        name: "go-client",
+        folder: "interop/programs/go",
+        from: &[],
+        command: &["go", "build", "-o", "OUT", "./client"],
+    },
+    Built {
+        name: "go-server",
+        folder: "interop/programs/go",
+        from: &[],
+        command: &["go", "build", "-o", "OUT", "./server"],
+    },
     Built {
         name: "differential",
         folder: "interop/programs/differential",
+        from: &[],
         command: &["go", "build", "-o", "OUT", "."],
     },
     Built {
         name: "grpc-client",
         folder: "interop/programs/grpc",
+        from: &[],
         command: &["go", "build", "-o", "OUT", "google.golang.org/grpc/interop/client"],
     },
     Built {
         name: "grpc-server",
         folder: "interop/programs/grpc",
+        from: &[],
         command: &["go", "build", "-o", "OUT", "google.golang.org/grpc/interop/server"],
     },
     Built {
         name: "h2spec",
         folder: "interop/programs/h2spec",
+        from: &[],
         command: &["go", "build", "-o", "OUT", "github.com/summerwind/h2spec/cmd/h2spec"],
     },
     Built {
         name: "c-client",
         folder: "interop/programs/c",
+        from: &["client.c"],
         command: &["cc", "-O1", "-Wall", "-Werror", "-o", "OUT", "client.c", "-lcurl"],
     },
     Built {
         name: "java",
         folder: "interop/programs/java",
+        from: &["."],
         command: &["javac", "--release", "17", "-d", "OUT", "Client.java", "Server.java"],
     },
     // The libraries that leno's breakers are compared with (crates/leno-traffic/tests/libraries), and what drives them.
     Built {
         name: "jars",
         folder: "interop/programs/libraries",
+        from: &["pom.xml"],
         command: &[
             "mvn",
             "--batch-mode",
@@ -170,6 +189,7 @@ const BUILT: &[Built] = &[
     Built {
         name: "libraries",
         folder: "interop/programs/libraries/driver",
+        from: &[".", "BIN/jars"],
         command: &[
             "javac",
             "--release",
@@ -272,10 +292,11 @@ fn build() -> Result<()> {
     for built_here in BUILT {
         let out = built(built_here.name);
         let (out_path, bin) = (out.display().to_string(), cache().join("bin").display().to_string());
-        let arguments = built_here.command[1..].iter();
-        let arguments = arguments.map(|argument| argument.replace("OUT", &out_path).replace("BIN", &bin));
+        let put_in = |text: &&str| text.replace("OUT", &out_path).replace("BIN", &bin);
+        let arguments = built_here.command[1..].iter().map(put_in);
         let folder = root().join(built_here.folder);
-        if built_here.command[0] != "go" && newer(&out, &folder) {
+        let mut from = built_here.from.iter().map(put_in).map(|input| folder.join(input)).peekable();
+        if from.peek().is_some() && from.all(|input| is_younger(&out, &input)) {
             continue;
         }
         // What is written over keeps the age of its folder.
@@ -291,12 +312,12 @@ fn build() -> Result<()> {
     Ok(())
 }
 
-/// Whether a result is younger than every file of the folder it is made from.
-fn newer(result: &Path, folder: &Path) -> bool {
+/// Whether a result is younger than what it is made from: a file, or a folder with all that is below it.
+fn is_younger(result: &Path, input: &Path) -> bool {
     let made = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
-    let Some(result) = made(result) else { return false };
-    let files = fs::read_dir(folder).into_iter().flatten().flatten();
-    files.map(|file| file.path()).all(|file| made(&file).is_some_and(|file| file < result))
+    let (Some(result_made), Some(input_made)) = (made(result), made(input)) else { return false };
+    let mut below = fs::read_dir(input).into_iter().flatten().flatten();
+    input_made < result_made && below.all(|entry| is_younger(result, &entry.path()))
 }
 
 // === impl Package ===
@@ -358,5 +379,35 @@ impl Drop for NoServices {
         if self.ours {
             let _gone_already = fs::remove_file(Self::POLICY);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_is_stale_when_anything_that_it_is_made_from_is_younger() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |path: &str| place.path().join(path);
+        let made = |path: &str, seconds: u64| {
+            let time = std::time::UNIX_EPOCH + Duration::from_secs(seconds);
+            fs::File::open(at(path)).unwrap().set_modified(time).unwrap();
+        };
+        fs::create_dir_all(at("from/com/below")).unwrap();
+        for (file, seconds) in [("result", 5), ("from/a", 1), ("from/com/below/b", 2), ("other", 3)] {
+            fs::write(at(file), "").unwrap();
+            made(file, seconds);
+        }
+        ["from", "from/com", "from/com/below"].iter().for_each(|folder| made(folder, 3));
+        let is_fresh = |from: &str| is_younger(&at("result"), &at(from));
+        assert!(is_fresh("from") && is_fresh("other"));
+        made("from/com/below/b", 6);
+        assert!(!is_fresh("from"), "a file far below");
+        made("from/com/below/b", 2);
+        made("from/com", 6);
+        assert!(!is_fresh("from"), "something came or went in a folder");
+        assert!(!is_fresh("absent"));
+        assert!(!is_younger(&at("absent"), &at("other")));
     }
 }
