@@ -46,7 +46,7 @@ impl Guarded {
 
 #[test]
 fn a_service_that_fails_is_not_asked_and_a_probe_closes_its_breaker() {
-    let guarded = Guarded::by("{preset: hystrix, window: 5s, openTime: 1s}");
+    let guarded = Guarded::by("{preset: hystrix, window: 5s, openTime: 2s}");
     for call in Call::ALL {
         guarded.cart.fail(true);
         let asked = guarded.open(call);
@@ -56,7 +56,7 @@ fn a_service_that_fails_is_not_asked_and_a_probe_closes_its_breaker() {
         let slowest = came.iter().filter(|came| !came.reason.is_empty()).map(|came| came.took).max().unwrap();
         // Its time may be over before all are refused: then one of them was a probe.
         assert!(refused as u64 + reached == 40 && reached <= 1, "{call:?}: {refused} refused, {reached} reached it");
-        assert!(slowest < Duration::from_millis(300), "{slowest:?}");
+        assert!(slowest < Duration::from_secs(1), "{slowest:?}");
         guarded.cart.fail(false);
         let closed = wait_until(FIVE_SECONDS, || {
             guarded.front.call(call, 1)[0].is_good()
@@ -75,11 +75,11 @@ fn a_service_that_fails_is_not_asked_and_a_probe_closes_its_breaker() {
 
 #[test]
 fn a_service_that_is_slow_is_not_asked_and_a_slow_probe_leaves_its_breaker_open() {
-    let guarded = Guarded::by("{preset: sentinel, slowRatio: 50, slowAfter: 150ms, window: 10s, openTime: 1s}");
-    guarded.cart.hold(Duration::from_millis(200));
+    let guarded = Guarded::by("{preset: sentinel, slowRatio: 50, slowAfter: 300ms, window: 10s, openTime: 2s}");
+    guarded.cart.hold(Duration::from_millis(400));
     guarded.open(Call::Grpc);
     let since = guarded.shown()["sinceMs"].as_u64().unwrap();
-    assert!(since < 1_000, "{since} ms");
+    assert!(since < 2_000, "{since} ms");
     let opened_anew = wait_until(FIVE_SECONDS, || {
         guarded.front.call(Call::Http2, 1);
         guarded.shown()["opened"] == 2

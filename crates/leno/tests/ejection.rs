@@ -79,8 +79,12 @@ fn an_instance_that_is_slow_is_left_out_and_the_admin_listener_says_since_when()
     let (since, left) =
         (out[0]["ejection"]["sinceMs"].as_u64().unwrap(), out[0]["ejection"]["leftMs"].as_u64().unwrap());
     assert!((29_900..=30_001).contains(&(since + left)), "{since} and {left}");
-    let slowest = watched.front.call(Call::Grpc, 30).iter().map(|came| came.took).max().unwrap();
-    figures(format_args!("slow instance out: slowest of 30 calls {slowest:.0?}"));
+    let before = watched.carts[1].came();
+    for call in Call::ALL {
+        let slowest = watched.front.call(call, 30).iter().map(|came| came.took).max().unwrap();
+        figures(format_args!("slow instance out: slowest of 30 calls by {call:?} {slowest:.0?}"));
+        assert_eq!(watched.carts[1].came(), before, "{call:?}: it is out");
+    }
     assert_eq!(watched.front.metric("leno_endpoints_ejected{"), 1.0);
     assert_eq!(watched.front.metric("leno_ejections_total{cluster=\"cart.shop.mesh:80\",cause=\"slow_ratio\"}"), 1.0);
 }

@@ -46,7 +46,7 @@ impl Limited {
         Self { cart, mesh, outbound, at_caller, at_service, beside, _others: vec![server, caller] }
     }
 
-    /// Has these limits in force, at the proxy whose admin listener that is, before the test goes on.
+    /// Has these limits in force, at the proxy whose admin listener that is and at no other, before the test goes on.
     fn hold(&self, admin: SocketAddr, limits: &str) {
         let policy = format!(
             "apiVersion: leno.mesh/v1\nkind: TrafficPolicy\nmetadata: {{name: cart, namespace: shop}}\n\
@@ -54,15 +54,18 @@ impl Limited {
         );
         self.mesh.apply("policy.yaml", &policy);
         let names: Vec<&str> = limits.split("name: ").skip(1).filter_map(|rest| rest.split(',').next()).collect();
-        let all_are_there = || {
+        let other = if admin == self.at_caller { self.at_service } else { self.at_caller };
+        let they_alone_are_there = || {
             // The caller's proxy knows of nothing that nobody asks for.
             if admin == self.at_caller {
                 get_path(self.outbound, "cart", "/not-counted");
             }
             let shown = self.shown(admin);
-            names.len() == shown.len() && names.iter().all(|name| shown.iter().any(|limit| limit["limit"] == **name))
+            let are_all_there = names.iter().all(|name| shown.iter().any(|limit| limit["limit"] == **name));
+            names.len() == shown.len() && are_all_there && self.shown(other).is_empty()
         };
-        assert!(wait_until(FIVE_SECONDS, all_are_there).is_some(), "{:?}", self.shown(admin));
+        let held = wait_until(FIVE_SECONDS, they_alone_are_there);
+        assert!(held.is_some(), "{:?}, elsewhere {:?}", self.shown(admin), self.shown(other));
     }
 
     /// What the admin listener says of all limits.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -21,6 +21,8 @@ use tokio::net::TcpListener;
 const VARIABLE: &str = "LENO_TEST_APPLICATION";
 /// The field by which a request is known.
 pub const ID_FIELD: &str = "x-request";
+/// A free port of loopback.
+pub const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const BODY_MAX: usize = 1024 * 1024;
 const LISTENING: &str = "listening ";
 
@@ -49,14 +51,18 @@ struct Answering {
 
 /// An application in this process; it ends with it.
 pub fn within(name: &str, hold: Duration) -> SocketAddr {
-    within_at(SocketAddr::from(([127, 0, 0, 1], 0)), name, hold)
+    within_at(ANY_PORT, name, hold)
 }
 
 /// An application in this process that listens at this address.
 pub fn within_at(listen: SocketAddr, name: &str, hold: Duration) -> SocketAddr {
+    start(listen, Answering { name: name.to_owned(), hold, tells: false })
+}
+
+/// Has a handler answer in a thread of its own, as long as this process lives; where it listens.
+pub fn start(listen: SocketAddr, handler: impl Handler + Send + 'static) -> SocketAddr {
     let (tell, told) = std::sync::mpsc::sync_channel(1);
-    let answering = Answering { name: name.to_owned(), hold, tells: false };
-    std::thread::spawn(move || serve(listen, answering, move |address| tell.send(address).unwrap()));
+    std::thread::spawn(move || serve(listen, handler, move |address| tell.send(address).unwrap()));
     told.recv().unwrap()
 }
 
@@ -70,18 +76,16 @@ pub fn become_one() {
         let _ = std::io::stdin().lines().count();
         std::process::exit(0);
     });
-    let (any, answering) =
-        (SocketAddr::from(([127, 0, 0, 1], 0)), Answering { name: name.to_owned(), hold, tells: true });
-    serve(any, answering, |address| tell(format_args!("{LISTENING}{address}")));
+    let answering = Answering { name: name.to_owned(), hold, tells: true };
+    serve(ANY_PORT, answering, |address| tell(format_args!("{LISTENING}{address}")));
     std::process::exit(1);
 }
 
-fn serve(listen: SocketAddr, answering: Answering, listening: impl FnOnce(SocketAddr)) {
+fn serve(listen: SocketAddr, handler: impl Handler + 'static, listening: impl FnOnce(SocketAddr)) {
     let serving = async {
         let listener = TcpListener::bind(listen).await.unwrap();
         listening(listener.local_addr().unwrap());
-        let handler = Rc::new(answering);
-        let drain = Drain::new();
+        let (handler, drain) = (Rc::new(handler), Drain::new());
         Serve::named("application").run(listener, drain.watch(), |_| handler.clone()).await;
     };
     leno_runtime::threads::control(serving).unwrap();

@@ -4,17 +4,15 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use leno_http::grpc::{self, Code, Status};
 use leno_http::{Body, BodyLength, Handler, Method, Reply, RequestHead, ResponseHead};
-use leno_runtime::serve::Serve;
-use leno_runtime::{Drain, task};
-use tokio::net::TcpListener;
+use leno_runtime::task;
 
+use super::application::{self, ANY_PORT};
 use super::mesh::wait_until;
 use super::steered::{Call, Front, connect};
 
@@ -35,7 +33,6 @@ pub struct Scripted {
 pub struct Asked {
     /// How many of the same path came before.
     pub before: usize,
-    pub method: String,
     pub path: String,
     pub fields: Vec<(String, String)>,
     pub at: Instant,
@@ -46,7 +43,6 @@ pub struct Asked {
 /// What is answered.
 #[derive(Debug, Clone, Default)]
 pub struct Told {
-    /// 0 closes without an answer.
     pub status: u16,
     /// To a call of gRPC, which is told nothing else: in the head where there is no `message`, else in trailers.
     pub code: Option<Code>,
@@ -76,7 +72,7 @@ pub struct Got {
     pub took: Duration,
 }
 
-type Script = Box<dyn Fn(&Asked) -> Told>;
+type Script = Box<dyn Fn(&Asked) -> Told + Send>;
 
 struct Answering {
     script: Script,
@@ -95,18 +91,8 @@ struct Leaving {
 impl Scripted {
     pub fn start(script: impl Fn(&Asked) -> Told + Send + 'static) -> Self {
         let asked = Arc::<Mutex<Vec<Asked>>>::default();
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
-        let seen = asked.clone();
-        std::thread::spawn(move || {
-            let serving = async {
-                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-                tell.send(listener.local_addr().unwrap()).unwrap();
-                let (handler, drain) = (Rc::new(Answering { script: Box::new(script), asked: seen }), Drain::new());
-                Serve::named("scripted").run(listener, drain.watch(), |_| handler.clone()).await;
-            };
-            leno_runtime::threads::control(serving).unwrap();
-        });
-        Self { address: told.recv().unwrap(), asked }
+        let answering = Answering { script: Box::new(script), asked: asked.clone() };
+        Self { address: application::start(ANY_PORT, answering), asked }
     }
 
     /// What was asked so far.
@@ -146,8 +132,7 @@ impl Handler for Answering {
         let (index, asked) = {
             let mut all = self.asked.lock().unwrap();
             let before = all.iter().filter(|asked| asked.path == path).count();
-            let method = head.method.as_str().to_owned();
-            let asked = Asked { before, method, path, fields, at: Instant::now(), was_left: false };
+            let asked = Asked { before, path, fields, at: Instant::now(), was_left: false };
             all.push(asked.clone());
             (all.len() - 1, asked)
         };
@@ -161,9 +146,6 @@ impl Handler for Answering {
             tokio::time::sleep(told.hold).await;
         }
         leaving.is_answered = true;
-        if told.status == 0 {
-            return;
-        }
         // Nobody may be there any more to hear it.
         let _ = told.answer(reply, grpc::is_grpc(&head.fields)).await;
     }

@@ -15,10 +15,9 @@ use leno_http::grpc::{self, Code, Status};
 use leno_http::{Body, BodyLength, Connection, Handler, Method, Reply, RequestHead, ResponseHead};
 use leno_net::Address;
 use leno_net::dial::{Dial, HostDial};
-use leno_runtime::serve::Serve;
-use leno_runtime::{Drain, task};
-use tokio::net::TcpListener;
+use leno_runtime::task;
 
+use super::application::{self, ANY_PORT};
 use super::free_address;
 use super::mesh::{Mesh, Process, get_path, wait_until};
 
@@ -78,18 +77,7 @@ pub struct Came {
 impl Steered {
     pub fn start() -> Self {
         let how = Arc::<How>::default();
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
-        let answering = Answering(how.clone());
-        std::thread::spawn(move || {
-            let serving = async {
-                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-                tell.send(listener.local_addr().unwrap()).unwrap();
-                let (handler, drain) = (Rc::new(answering), Drain::new());
-                Serve::named("steered").run(listener, drain.watch(), |_| handler.clone()).await;
-            };
-            leno_runtime::threads::control(serving).unwrap();
-        });
-        Self { address: told.recv().unwrap(), how }
+        Self { address: application::start(ANY_PORT, Answering(how.clone())), how }
     }
 
     /// Has it answer 503, a call of gRPC with UNAVAILABLE in trailers, or well again.
