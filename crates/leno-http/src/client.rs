@@ -43,6 +43,8 @@ pub struct Connection {
 pub(crate) enum Kind {
     H1(Rc<h1::client::Conn>),
     H2(Rc<h2::client::Conn>),
+    /// With a turn of its own to open a stream.
+    Turn(Rc<h2::client::Turn>),
 }
 
 /// The body of a request, being written; the verbs are those of [`crate::server::ReplyBody`].
@@ -116,12 +118,28 @@ impl Connection {
                 let (body, response) = match conn.send(head, length) {
                     Some(sent) => sent?,
                     // Boxed, so that the future of an exchange is not as large for what hardly ever happens.
-                    None => Box::pin(conn.send_later(head, length)).await?,
+                    None => {
+                        let later = async { h2::client::Turn::wait(conn.clone()).await?.send(head, length).await };
+                        Box::pin(later).await?
+                    }
                 };
                 let inner = FutureInner::H2(Box::new(response));
                 Ok((RequestBody { inner: BodyInner::H2(body) }, ResponseFuture { inner }))
             }
+            Kind::Turn(turn) => {
+                let (body, response) = Box::pin(turn.send(head, length)).await?;
+                let inner = FutureInner::H2(Box::new(response));
+                Ok((RequestBody { inner: BodyInner::H2(body) }, ResponseFuture { inner }))
+            }
         }
+    }
+
+    /// Waits for the turn to open a stream where the server allows no more, in order of coming; the connection that comes of
+    /// it has that turn, for one request.
+    pub async fn in_turn(self) -> Result<Connection> {
+        let Kind::H2(conn) = self.inner else { return Ok(self) };
+        let turn = h2::client::Turn::wait(conn).await?;
+        Ok(Connection { inner: Kind::Turn(Rc::new(turn)) })
     }
 
     pub(crate) fn of(inner: Kind) -> Connection {
@@ -136,7 +154,7 @@ impl Connection {
     pub fn version(&self) -> Version {
         match &self.inner {
             Kind::H1(_) => Version::Http11,
-            Kind::H2(_) => Version::Http2,
+            Kind::H2(_) | Kind::Turn(_) => Version::Http2,
         }
     }
 
@@ -145,6 +163,7 @@ impl Connection {
         match &self.inner {
             Kind::H1(conn) => conn.is_usable(),
             Kind::H2(conn) => conn.is_usable(),
+            Kind::Turn(turn) => turn.conn.is_usable(),
         }
     }
 }

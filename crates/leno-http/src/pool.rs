@@ -189,20 +189,38 @@ impl<K: Hash + Eq + Clone + 'static> Pool<K> {
                 let inner: Rc<dyn Return> = self.inner.clone();
                 conn.set_home(Home { pool: Rc::downgrade(&inner), slot });
             }
+            // Of one that is in a pool.
+            Kind::Turn(_) => {}
         }
     }
 
-    /// An HTTP/2 connection that has streams left at all.
+    /// An HTTP/2 connection that has streams left at all, for which nobody waits.
     pub fn shared(&self, key: &K) -> Option<Connection> {
         let state = self.inner.state.borrow();
         let slot = state.slots.get(state.by_key.get(key)?)?;
-        let conn = slot.h2.iter().find(|conn| conn.is_usable() && conn.has_room(100))?;
+        let conn = slot.h2.iter().find(|conn| conn.is_free())?;
         Some(Connection::of(Kind::H2(conn.clone())))
     }
 
-    /// Whether an HTTP/2 connection is being opened.
-    pub fn is_dialling(&self, key: &K) -> bool {
-        self.dialling(key).is_some()
+    /// An HTTP/2 connection, whether it has streams left or not.
+    pub fn busy(&self, key: &K) -> Option<Connection> {
+        let state = self.inner.state.borrow();
+        let slot = state.slots.get(state.by_key.get(key)?)?;
+        let conn = slot.h2.iter().find(|conn| conn.is_usable())?;
+        Some(Connection::of(Kind::H2(conn.clone())))
+    }
+
+    /// The HTTP/2 connection that others are opening; waits for it. None when nobody is, or when it did not open.
+    pub async fn dialled(&self, key: &K) -> Option<Connection> {
+        // As many wait for one that does not open as there are; each of them opens one of his own then, one after the other.
+        while let Some(mut other) = self.dialling(key) {
+            // An error says that whoever dialled was dropped, which is as good as failed.
+            let _ = other.wait_for(|done| *done).await;
+            if let Some(connection) = self.get(key) {
+                return Some(connection);
+            }
+        }
+        None
     }
 
     /// Tells of connections of a key that come to be idle or shared, one waiting at a time.

@@ -262,3 +262,19 @@ fn a_connection_whose_answer_came_before_the_end_of_the_request_is_not_used_agai
         assert!(!connection.is_open());
     });
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn who_waits_for_a_connection_that_does_not_open_hears_so() {
+    let pool = Pool::<&'static str>::default();
+    assert!(pool.dialled(&"cart").await.is_none(), "nobody opens one");
+    let dial = || async {
+        tokio::time::sleep(SECOND).await;
+        Err::<Connection, _>(Error::connect(std::io::ErrorKind::ConnectionRefused.into()))
+    };
+    let (dialled, (heard, after)) = tokio::join!(pool.get_or_dial(&"cart", true, dial), async {
+        tokio::task::yield_now().await;
+        let began = tokio::time::Instant::now();
+        (pool.dialled(&"cart").await, began.elapsed())
+    });
+    assert!(dialled.is_err() && heard.is_none() && after >= SECOND, "{after:?}");
+}

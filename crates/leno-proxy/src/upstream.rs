@@ -83,7 +83,6 @@ async fn open_one(
                  lead to it with a TCPRoute or TLSRoute",
             )));
         }
-        let held = room::hold(cluster, held)?;
         let stream = dial(worker, endpoint, cluster.spec.connect_timeout, held).await?;
         match &cluster.tls {
             None => open(worker, stream, http2).await,

@@ -35,10 +35,11 @@ pub(crate) struct Conn {
     idle: Cell<Option<(Instant, u64)>>,
 }
 
-/// A place among those who wait for a stream.
-struct Ticket<'a> {
-    shared: &'a Shared,
-    number: u64,
+/// A place among those who wait for a stream, until it is dropped.
+pub(crate) struct Turn {
+    pub(crate) conn: Rc<Conn>,
+    /// None once it was made use of.
+    ticket: Cell<Option<u64>>,
 }
 
 /// The request being written.
@@ -110,22 +111,13 @@ fn poll_drive(driver: &mut Driver, leaving: &mut Timer, wait: Duration, cx: &mut
 // === impl Conn ===
 
 impl Conn {
-    /// Sends the head; `None` when the server has no stream free at the moment ([`Conn::send_later`]).
+    /// Sends the head; `None` when the server has no stream free at the moment ([`Turn::wait`]).
     pub(crate) fn send(&self, head: &RequestHead, length: BodyLength) -> Option<Result<(H2Outgoing, Awaited)>> {
         match self.shared.with(|core| core.can_open_at_once()) {
             Ok(true) => Some(self.open(head, length)),
             Ok(false) => None,
             Err(end) => Some(Err(refused(end))),
         }
-    }
-
-    /// As [`Conn::send`], and waits until there is a stream.
-    pub(crate) async fn send_later(&self, head: &RequestHead, length: BodyLength) -> Result<(H2Outgoing, Awaited)> {
-        let ticket = Ticket { shared: &self.shared, number: self.shared.with(|core| core.wait()) };
-        poll_fn(|cx| self.shared.with(|core| core.poll_turn(ticket.number, cx))).await.map_err(refused)?;
-        let sent = self.open(head, length);
-        drop(ticket);
-        sent
     }
 
     fn open(&self, head: &RequestHead, length: BodyLength) -> Result<(H2Outgoing, Awaited)> {
@@ -152,6 +144,11 @@ impl Conn {
     /// Whether it takes requests at all, as far as its driver has seen.
     pub(crate) fn is_usable(&self) -> bool {
         self.shared.with(|core| core.can_open().is_ok())
+    }
+
+    /// Whether it takes a request now, and nobody waits for that.
+    pub(crate) fn is_free(&self) -> bool {
+        self.shared.with(|core| core.can_open_at_once()).is_ok_and(|can| can)
     }
 
     /// Whether fewer than this share (in percent) of the streams that the server allows are open.
@@ -185,9 +182,41 @@ impl Drop for Conn {
     }
 }
 
-impl Drop for Ticket<'_> {
+// === impl Turn ===
+
+impl Turn {
+    /// Waits until there is a stream.
+    pub(crate) async fn wait(conn: Rc<Conn>) -> Result<Turn> {
+        let turn = Turn { conn, ticket: Cell::new(None) };
+        turn.come().await?;
+        Ok(turn)
+    }
+
+    /// As [`Conn::send`]; once it was made use of, it waits for another one first.
+    pub(crate) async fn send(&self, head: &RequestHead, length: BodyLength) -> Result<(H2Outgoing, Awaited)> {
+        self.come().await?;
+        let sent = self.conn.open(head, length);
+        self.give_back();
+        sent
+    }
+
+    async fn come(&self) -> Result<()> {
+        let shared = &self.conn.shared;
+        let ticket = self.ticket.get().unwrap_or_else(|| shared.with(|core| core.wait()));
+        self.ticket.set(Some(ticket));
+        poll_fn(|cx| shared.with(|core| core.poll_turn(ticket, cx))).await.map_err(refused)
+    }
+
+    fn give_back(&self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.conn.shared.with(|core| core.stop_waiting(ticket));
+        }
+    }
+}
+
+impl Drop for Turn {
     fn drop(&mut self) {
-        self.shared.with(|core| core.stop_waiting(self.number));
+        self.give_back();
     }
 }
 

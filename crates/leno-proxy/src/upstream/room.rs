@@ -1,14 +1,15 @@
 //! Room for one more connection to a destination whose connections are limited.
 //!
 //! A connection holds its room as long as its descriptor is open, in pools too. Where none is left, the worker closes what it
-//! keeps idle to other instances, and then waits: for room, which comes in order of asking, or for one of its own connections
-//! to the instance to come back. What other workers keep idle they close within a second when somebody missed one.
+//! keeps idle to other instances, and then waits: for room, which comes in order of asking, for one of its own connections
+//! to the instance to come back, or for a stream of one of HTTP/2. What other workers keep idle they close within a second
+//! when somebody missed one.
 
-use std::io;
-use std::pin::pin;
+use std::future::{Future, pending};
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use leno_http::{Connection, Error};
+use leno_http::Connection;
 use leno_traffic::bulkhead::Held;
 
 use super::{PoolKey, Unconnected};
@@ -20,7 +21,7 @@ use crate::worker::Worker;
 pub(super) enum Room {
     /// A connection is there.
     Found(Connection),
-    /// One more may be opened; none where nothing limits that, or where somebody opens one already.
+    /// One more may be opened; none where nothing limits that.
     Made(Option<Held>),
 }
 
@@ -32,8 +33,11 @@ pub(super) async fn find(
     left: Option<Duration>,
 ) -> Result<Room, Unconnected> {
     let Some(limit) = cluster.resilience.connections() else { return Ok(Room::Made(None)) };
-    if key.http2 && worker.pool.is_dialling(key) {
-        return Ok(Room::Made(None));
+    let timeout = cluster.spec.connect_timeout;
+    if key.http2
+        && let Ok(Some(connection)) = tokio::time::timeout(timeout, worker.pool.dialled(key)).await
+    {
+        return Ok(Room::Found(connection));
     }
     if let Some(held) = limit.try_hold() {
         return Ok(Room::Made(Some(held)));
@@ -48,7 +52,6 @@ pub(super) async fn find(
     if let Some(held) = limit.try_hold() {
         return Ok(Room::Made(Some(held)));
     }
-    let timeout = cluster.spec.connect_timeout;
     cluster.resilience.missed_connection(worker.now());
     if left.is_some_and(|left| left.is_zero()) {
         limit.count_refused();
@@ -57,6 +60,7 @@ pub(super) async fn find(
     let mut waiting = pin!(limit.wait().map_err(|_| full(cluster))?);
     let freed = worker.pool.freed(key);
     let waited = async {
+        let mut turn = turn(worker, key);
         loop {
             tokio::select! {
                 biased;
@@ -65,7 +69,15 @@ pub(super) async fn find(
                     if let Some(connection) = worker.pool.get(key) {
                         return Room::Found(connection);
                     }
+                    if turn.is_none() {
+                        turn = self::turn(worker, key);
+                    }
                 }
+                came = async { match &mut turn { Some(turn) => turn.await, None => pending().await } } => match came {
+                    Some(connection) => return Room::Found(connection),
+                    // It ended, which makes room.
+                    None => turn = None,
+                },
                 entered = &mut waiting => return Room::Made(Some(entered.hold(limit))),
             }
         }
@@ -79,11 +91,10 @@ pub(super) async fn find(
     })
 }
 
-/// The room of a connection that is about to be opened: whoever waited for another to open one has none yet.
-pub(super) fn hold(cluster: &Cluster, held: Option<Held>) -> Result<Option<Held>, Error> {
-    let Some(limit) = cluster.resilience.connections().filter(|_| held.is_none()) else { return Ok(held) };
-    let none = || Error::connect(io::Error::other("as many connections as may be are open"));
-    limit.try_hold().map(Some).ok_or_else(none)
+/// The turn to open a stream on a connection of HTTP/2 that has none left, where there is one; comes to none when that ends.
+fn turn(worker: &Worker, key: &PoolKey) -> Option<Pin<Box<impl Future<Output = Option<Connection>> + use<>>>> {
+    let connection = worker.pool.busy(key)?;
+    Some(Box::pin(async move { connection.in_turn().await.ok() }))
 }
 
 /// Room for a byte stream, which does not wait.
