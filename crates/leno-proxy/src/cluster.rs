@@ -133,13 +133,15 @@ impl Edges {
 // === impl Cluster ===
 
 impl Cluster {
-    /// Prepares a cluster for use; `seed` keeps proxies from starting with the same endpoint.
+    /// Prepares a cluster for use; `seed` keeps proxies from starting with the same endpoint, `state` is what was learnt of
+    /// it before.
     pub fn new(
         spec: Arc<snapshot::Cluster>,
         endpoints: Vec<Endpoint>,
         budget: Arc<RetryBudget>,
         edges: Edges,
         seed: u64,
+        state: Arc<State>,
     ) -> Self {
         let localities = balancing::localities(&spec, &endpoints);
         let members: Vec<Member> = endpoints
@@ -162,7 +164,7 @@ impl Cluster {
         let mut by_id_hash: Vec<(u64, u32)> =
             members.iter().zip(0..).map(|(member, index)| (member.key, index)).collect();
         by_id_hash.sort_unstable();
-        let resilience = Resilience::new(&spec.resilience, &endpoints, Arc::default());
+        let resilience = Resilience::new(&spec.resilience, &endpoints, state);
         Self {
             spec,
             endpoints: endpoints.into(),
@@ -173,13 +175,6 @@ impl Cluster {
             by_id_hash: by_id_hash.into(),
             picker,
         }
-    }
-
-    /// With what was learnt of it before.
-    #[must_use]
-    pub fn with_state(self, state: Arc<State>) -> Self {
-        let resilience = Resilience::new(&self.spec.resilience, &self.endpoints, state);
-        Self { resilience, ..self }
     }
 
     /// With TLS towards its endpoints.
@@ -196,7 +191,13 @@ impl Cluster {
 
     /// Takes a retry out of the budget and of the limit, if both have one left; `held` is this request's share of the limit.
     pub(crate) fn try_retry<'c>(&'c self, now: Duration, held: &mut Option<Entered<'c>>) -> bool {
-        self.resilience.may_retry(held) && self.budget.try_retry(now)
+        let had = held.is_some();
+        let may = self.resilience.may_retry(held) && self.budget.try_retry(now);
+        if !may && !had {
+            // Its share is for those that are sent.
+            *held = None;
+        }
+        may
     }
 
     /// The index of the endpoint whose id has this hash, if it takes requests now.
@@ -269,4 +270,35 @@ pub fn describe(table: &Table, now: Duration) -> serde_json::Value {
         })
     });
     serde_json::Value::Array(described.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use leno_traffic::budget::BudgetTerms;
+
+    use super::*;
+
+    #[test]
+    fn a_retry_that_the_budget_refuses_keeps_no_place_of_the_limit() {
+        let mut spec = snapshot::Cluster {
+            name: "cart".into(),
+            service: "cart.shop".parse().unwrap(),
+            port: 80,
+            protocol: Default::default(),
+            balance: Default::default(),
+            connect_timeout: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(1),
+            tls: None,
+            proxy_protocol: None,
+            resilience: Default::default(),
+            balancing: Default::default(),
+        };
+        spec.resilience.limits.retries = Some(1);
+        let none = RetryBudget::new(BudgetTerms { percent: 0, min_per_second: 0, window_seconds: 1 });
+        let edges = Edges::new(&Registry::new(1, Default::default()), &EdgeKey::default());
+        let cluster = Cluster::new(Arc::new(spec), Vec::new(), Arc::new(none), edges, 0, Arc::default());
+        let mut held = None;
+        assert!(!cluster.try_retry(Duration::ZERO, &mut held));
+        assert!(held.is_none() && cluster.resilience.may_retry(&mut held), "another request's retry finds it");
+    }
 }

@@ -212,6 +212,11 @@ impl Failure {
         }
     }
 
+    /// Whether no endpoint was asked, so that it says nothing about any.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::NoEndpoint { .. } | Self::ConnectionOverflow { .. } | Self::QueueTimeout { .. })
+    }
+
     /// The gRPC status that says the same (gRPC's `http-grpc-status-mapping` names none for most of these).
     pub(crate) fn grpc_code(&self) -> Code {
         match self {

@@ -190,7 +190,7 @@ pub(crate) fn local(
         Endpoint { spec, state: Arc::new(state), since: None }
     };
     let endpoints = endpoints.into_iter().map(endpoint).collect();
-    let cluster = Cluster::new(spec, endpoints, Arc::default(), edges, 0);
+    let cluster = Cluster::new(spec, endpoints, Arc::default(), edges, 0, Arc::default());
     let listener = Listener { service, port, protocol, ..Listener::named(name) };
     table::single(cluster, listener)
 }

@@ -372,7 +372,7 @@ impl Builder {
         };
         let tls = spec.tls.as_ref().map(|tls| self.upstream_terms(tls));
         let edges = Edges::new(&self.metrics, &key);
-        Cluster::new(spec.clone(), endpoints, budget, edges, self.seed).with_state(state).with_tls(tls)
+        Cluster::new(spec.clone(), endpoints, budget, edges, self.seed, state).with_tls(tls)
     }
 
     fn endpoint(&mut self, spec: &leno_model::snapshot::Endpoint) -> Endpoint {

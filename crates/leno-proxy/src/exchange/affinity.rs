@@ -25,8 +25,8 @@ pub(super) struct Bond<'d> {
     pub(super) named: Option<usize>,
     /// Where it can name one.
     session: Option<&'d Session>,
-    /// The cookie that it lacked, and the value that it has now.
-    made: Option<(&'d Cookie, u64)>,
+    /// The cookies that it lacked, and the values that they have now.
+    made: Vec<(&'d Cookie, u64)>,
 }
 
 impl Exchange<'_> {
@@ -79,7 +79,8 @@ impl Exchange<'_> {
     /// The hash of a cookie that is to be made, if it is.
     fn made<'d>(&self, cookie: &'d Cookie, bond: &mut Bond<'d>) -> Option<u64> {
         cookie.ttl?;
-        let (_, value) = *bond.made.get_or_insert((cookie, self.worker.random_bits()));
+        let value = self.worker.random_bits();
+        bond.made.push((cookie, value));
         Some(hash::of(&text_of(value)))
     }
 
@@ -105,8 +106,8 @@ impl Exchange<'_> {
 impl Bond<'_> {
     /// Gives the client what it needs to find the endpoint again that answered.
     pub(super) fn tell(&self, head: &mut ResponseHead, cluster: &Cluster, answered: Option<usize>) {
-        if let Some((cookie, value)) = self.made {
-            head.fields.append("set-cookie", set_cookie(cookie, &text_of(value)));
+        for (cookie, value) in &self.made {
+            head.fields.append("set-cookie", set_cookie(cookie, &text_of(*value)));
         }
         let Some((session, answered)) = self.session.zip(answered) else { return };
         if self.named == Some(answered) {

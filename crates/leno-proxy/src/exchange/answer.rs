@@ -117,6 +117,7 @@ impl Exchange<'_> {
     /// Counts how a call of gRPC ended for the endpoint. Without a status that is a failure; a client that left says nothing.
     fn count_end<T>(&self, plan: &Plan<'_>, owed: Owed, downloaded: &Result<T, Error>, status: Option<u8>) {
         let mark = match downloaded {
+            Ok(_) if status == Some(Code::DeadlineExceeded as u8) && plan.is_cut_short() => return,
             Ok(_) => status.map_or(Mark::Error, mark_of_grpc),
             Err(error) if error.side() == Side::Upstream => Mark::Local,
             Err(_) => return,

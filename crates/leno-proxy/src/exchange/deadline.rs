@@ -4,7 +4,12 @@
 //! says it in `grpc-timeout`; any other one in [`LEFT_FIELD`], which Envoy writes, so that what is left crosses proxies of
 //! either kind, and an application that passes the field on with its own calls passes the deadline on. (Rejected: a field
 //! of leno's own, which nobody else would write or read; an absolute time, which needs clocks that agree.) Each try says
-//! anew what is left. A caller can only have his own request end sooner; at a gateway, strangers cannot do even that.
+//! anew what is left.
+//!
+//! A caller can only have his own request end sooner. Where he gave less time than the rule does, or the rule gives none,
+//! that it was over says nothing about who was asked: neither ejection nor breaker count it, or a stranger's
+//! `grpc-timeout` of a millisecond would take a service away from everybody. At a gateway, strangers' [`LEFT_FIELD`] is
+//! not even looked at.
 
 use std::time::Duration;
 
@@ -39,6 +44,12 @@ impl Plan<'_> {
             Some((at, limit)) if Instant::now() >= at => Err(Failure::Timeout(limit)),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the caller gives less time than the rule: its end says nothing about who is asked.
+    pub(super) fn is_cut_short(&self) -> bool {
+        let of_rule = self.rule.rule.request_timeout;
+        self.deadline.is_some_and(|(_, limit)| of_rule.is_none_or(|of_rule| limit < of_rule))
     }
 
     /// Says what is left to whoever is asked now, inside the mesh.

@@ -6,7 +6,10 @@ use std::task::{self, Poll, ready};
 use std::time::Duration;
 
 use leno_http::client::Answer;
-use leno_http::{BodyLength, Error, Processed, Reply, RequestHead, Response, ResponseFuture, Retry, Side, pump_with};
+use leno_http::grpc::Code;
+use leno_http::{
+    BodyLength, Error, Processed, Reply, RequestHead, Response, ResponseFuture, ResponseHead, Retry, Side, pump_with,
+};
 use leno_runtime::SystemRandom;
 use leno_traffic::{Mark, Outcome};
 use smallvec::SmallVec;
@@ -122,8 +125,10 @@ impl Exchange<'_> {
         let outcome = if again || response.head.status >= 500 { Outcome::Failed } else { Outcome::Answered };
         let now = self.worker.now();
         let took = now.saturating_sub(began);
-        open.finish(now, took, outcome);
-        if let Some(mark) = plan.cluster.mark_of(&response.head, self.is_grpc) {
+        let says_nothing = plan.is_cut_short() && is_late(&response.head, self.is_grpc);
+        // It has taken so long at least.
+        open.finish(now, took, if says_nothing { Outcome::Answered } else { outcome });
+        if let Some(mark) = plan.cluster.mark_of(&response.head, self.is_grpc).filter(|_| !says_nothing) {
             let endpoint = tried.last().copied().unwrap_or_default();
             self.count_head(plan, Owed { endpoint, took }, mark, now, again);
         }
@@ -135,9 +140,12 @@ impl Exchange<'_> {
 
     /// Tells the breaker of a request that came to no answer.
     fn count_failure(&self, plan: &Plan<'_>, failure: &Failure) {
-        // The breaker hears nothing of who left, or of what was refused here.
-        use Failure::{ConnectionOverflow, Downstream, QueueTimeout};
-        let is_silent = matches!(failure, Downstream(_) | ConnectionOverflow { .. } | QueueTimeout { .. });
+        // The breaker hears nothing of who left, of what was refused here, or of who would not wait for long enough.
+        let is_silent = match failure {
+            Failure::Downstream(_) => true,
+            Failure::Timeout(_) => plan.is_cut_short(),
+            other => other.is_refusal(),
+        };
         if let Some(passed) = plan.passed.as_ref().filter(|_| !is_silent) {
             let now = self.worker.now();
             passed.settle(now, Mark::Local, now.saturating_sub(self.record.began()));
@@ -163,11 +171,14 @@ impl Exchange<'_> {
         began: Duration,
         retries: &mut Retries<'d>,
     ) -> Result<Answered, Unanswered> {
-        let Some((at, limit)) = plan.deadline else { return self.attempt(plan, tried, began, retries).await };
+        if let Some(hedge) = self.hedge(plan) {
+            return Box::pin(self.attempt_hedged(plan, hedge, tried, retries, began)).await;
+        }
+        let Some((at, limit)) = plan.deadline else { return self.attempt(plan, tried, began).await };
         let before = tried.len();
-        let in_time = tokio::time::timeout_at(at, self.attempt(plan, tried, began, retries)).await;
+        let in_time = tokio::time::timeout_at(at, self.attempt(plan, tried, began)).await;
         in_time.unwrap_or_else(|_| {
-            if tried.len() > before {
+            if tried.len() > before && !plan.is_cut_short() {
                 self.unanswered(plan.cluster, tried, began);
             }
             Err(Unanswered::Failed(Failure::Timeout(limit)))
@@ -175,16 +186,7 @@ impl Exchange<'_> {
     }
 
     /// One try, begun at that time: an endpoint, a connection, the request, the head of the answer.
-    async fn attempt<'d>(
-        &mut self,
-        plan: &Plan<'d>,
-        tried: &mut Tried,
-        began: Duration,
-        retries: &mut Retries<'d>,
-    ) -> Result<Answered, Unanswered> {
-        if let Some(hedge) = self.hedge(plan) {
-            return Box::pin(self.attempt_hedged(plan, hedge, tried, retries, began)).await;
-        }
+    async fn attempt(&mut self, plan: &Plan<'_>, tried: &mut Tried, began: Duration) -> Result<Answered, Unanswered> {
         let (worker, cluster) = (self.worker, plan.cluster);
         let endpoint = pick(plan, tried, began).ok_or_else(|| Unanswered::nobody(cluster))?;
         self.record.upstream(&endpoint.state.address);
@@ -322,10 +324,9 @@ impl Unanswered {
         failure
     }
 
-    /// The endpoint was not asked: a limit of ours was in the way.
+    /// The endpoint was not asked: a limit of ours was in the way, or there was no time left for it.
     pub(super) fn is_ours(&self) -> bool {
-        use Failure::{ConnectionOverflow, QueueTimeout, Timeout};
-        matches!(self.failure(), ConnectionOverflow { .. } | QueueTimeout { .. } | Timeout(_))
+        matches!(self.failure(), Failure::Timeout(_)) || self.failure().is_refusal()
     }
 
     pub(super) fn is_downstream(&self) -> bool {
@@ -348,6 +349,11 @@ pub(super) fn pick<'d>(plan: &Plan<'d>, tried: &mut Tried, now: Duration) -> Opt
     };
     tried.push(picked);
     Some(&cluster.endpoints[picked])
+}
+
+/// Whether an answer says that the time was over.
+fn is_late(head: &ResponseHead, is_grpc: bool) -> bool {
+    head.status == 504 || is_grpc && head.fields.get("grpc-status").map(Code::parse) == Some(Code::DeadlineExceeded)
 }
 
 /// Waits for the head of the answer while the body is being sent; passes 1xx on.

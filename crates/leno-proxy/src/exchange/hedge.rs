@@ -57,6 +57,8 @@ enum Event {
     Ended(usize, Result<Box<Came>, Unanswered>),
     /// Nothing came for a while.
     Late,
+    /// The request's time is over.
+    Over,
 }
 
 impl<'a> Exchange<'a> {
@@ -87,8 +89,14 @@ impl<'a> Exchange<'a> {
         self.run(plan, &mut race, tried, (began, false));
         let mut timer = pin!(tokio::time::sleep(hedge.delay));
         loop {
-            let (at, came) = match race.next(timer.as_mut()).await {
+            let next = race.next(timer.as_mut());
+            let event = match plan.deadline {
+                None => next.await,
+                Some((at, _)) => tokio::time::timeout_at(at, next).await.unwrap_or(Event::Over),
+            };
+            let (at, came) = match event {
                 Event::Ended(at, came) => (at, came),
+                Event::Over => return Err(self.over(plan, race, hedge, tried)),
                 Event::Late => {
                     self.run_another(plan, &mut race, tried, retries);
                     timer.as_mut().reset(Instant::now() + hedge.delay);
@@ -147,6 +155,21 @@ impl<'a> Exchange<'a> {
                 Err(unanswered)
             }
         }
+    }
+
+    /// The request's time is over: nobody has answered.
+    fn over(&self, plan: &Plan<'_>, race: Race<'_>, hedge: &Hedge, tried: &mut Tried) -> Unanswered {
+        let now = self.worker.now();
+        for (at, running) in race.running.iter().enumerate() {
+            // As when others are dropped: who was asked a moment ago could not answer. The first one had its time.
+            let had_its_time = at == 0 || now.saturating_sub(running.began) >= hedge.delay;
+            if had_its_time && !plan.is_cut_short() {
+                bring_last(tried, running.endpoint);
+                self.unanswered(plan.cluster, tried, running.began);
+            }
+        }
+        self.drop_others(race, hedge);
+        Unanswered::Failed(Failure::Timeout(plan.deadline.map_or(Duration::ZERO, |(_, limit)| limit)))
     }
 
     fn drop_others(&self, race: Race<'_>, hedge: &Hedge) {

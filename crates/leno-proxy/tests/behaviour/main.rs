@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests.
 
+mod blame;
 mod failures;
 mod headers;
 mod leaving;
