@@ -9,6 +9,7 @@
 //! crates, and [`TARGETS`], the list of all. A finding becomes a file of its corpus and a test in the crate that it is of.
 //! `campaign/` is a workspace of its own, so that nobody who builds this one needs libFuzzer or nightly.
 
+mod convert;
 mod dns;
 mod hello;
 mod path;
@@ -38,6 +39,8 @@ pub const TARGETS: &[Target] = &[
     ("dns_message", dns::dns_message),
     // YAML to a validated set.
     ("resources", resources::resources),
+    // Files of other products to the same.
+    ("convert", convert::convert_file),
 ];
 
 /// Runs one target, for `campaign/`.

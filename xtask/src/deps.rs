@@ -20,6 +20,7 @@ const RINGS: &[(&str, u8)] = &[
     ("leno-http", 1),
     ("leno-dns", 1),
     ("leno-route", 1),
+    ("leno-convert", 1),
     ("leno-traffic", 1),
     ("leno-xds", 1),
     ("leno-store", 1),

@@ -131,6 +131,13 @@ pub fn values(file: &str, text: &str) -> (Vec<Value>, Vec<Fault>) {
     (documents.into_iter().map(|document| document.value).collect(), faults)
 }
 
+/// As [`values`], with the places of the values of each document.
+pub fn placed_values(file: &str, text: &str) -> (Vec<(Value, Spans)>, Vec<Fault>) {
+    let mut faults = Vec::new();
+    let documents = tree::read(&file.into(), text, &mut faults);
+    (documents.into_iter().map(|document| (document.value, document.spans)).collect(), faults)
+}
+
 /// Reads several texts as one set.
 pub fn parse_set<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Parsed {
     let mut set = Parsed::default();
@@ -163,7 +170,7 @@ fn fault(
 }
 
 /// `path` and one more key: `spec` and `rules` give `spec.rules`; a key that is no plain word is put in brackets.
-pub(crate) fn join(path: &str, key: &str) -> String {
+pub fn join(path: &str, key: &str) -> String {
     let plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     match (path.is_empty(), plain) {
         (true, true) => key.to_owned(),

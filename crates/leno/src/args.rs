@@ -58,6 +58,8 @@ pub enum Verb {
     Rollback(RollbackArgs),
     /// Check resource files without a server, or a server and what it has with one.
     Check(CheckArgs),
+    /// Make resources of rules and settings of Sentinel, Resilience4j, Hystrix and Ribbon.
+    Convert(ConvertArgs),
     /// Show servers, proxies and what each has in effect.
     Status(StatusArgs),
     /// List, register and take out instances.
@@ -711,6 +713,35 @@ pub struct CheckArgs {
     /// The server.
     #[command(flatten)]
     pub client: ClientArgs,
+}
+
+/// `leno convert`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  leno convert -f orders-flow-rules.json --output orders.yaml       Sentinel's rules, as its dashboard names them\n  leno convert -f rules.json --service orders -n shop                rules for paths of orders\n  leno convert -f rules.json --map 'createOrder=orders/orders'       a name in the code is a path of orders\n  leno convert -f application.yml --map backendA=cart                Resilience4j, Hystrix and Ribbon in Spring's file\n\nWhat is not carried over is said with its place and what to do, and stands as a comment at the resource.\nExit status: 0 when all was carried over, 1 when something was not."
+)]
+pub struct ConvertArgs {
+    /// A file of rules (JSON) or settings (YAML, properties), a directory of *.yaml, *.yml and *.json, or `-` for standard
+    /// input. Repeatable.
+    #[arg(short = 'f', long = "file", required = true, value_name = "PATH")]
+    pub files: Vec<PathBuf>,
+    /// The service whose application the rules for paths are of. Default: the `app` of a rule, or of the file's name
+    /// (`APP-flow-rules.json`).
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+    /// The namespace of services that are named without one.
+    #[arg(short = 'n', long, default_value = "default", value_name = "NAME")]
+    pub namespace: String,
+    /// What a resource of Sentinel, an instance of Resilience4j, a command of Hystrix or a client of Ribbon is: a service, or of
+    /// Sentinel's resources a path of one, in Spring's patterns. Repeatable.
+    #[arg(long = "map", value_name = "RESOURCE=SERVICE[/PATH]")]
+    pub mapped: Vec<leno_convert::Mapped>,
+    /// What a parameter of a hot-parameter rule is: `header:NAME`, `cookie:NAME`, `query:NAME` or `path`. Repeatable.
+    #[arg(long = "parameter", value_name = "RESOURCE#INDEX=KIND:NAME")]
+    pub parameters: Vec<leno_convert::Parameter>,
+    /// The file that is written. Default: standard output.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// `leno status`

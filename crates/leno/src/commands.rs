@@ -15,6 +15,7 @@ mod apply;
 mod changes;
 mod check;
 mod completion;
+mod convert;
 mod demo;
 mod files;
 mod get;
@@ -41,6 +42,7 @@ pub fn run(cli: Cli, settings: Vec<Setting>) -> ExitCode {
         Verb::History(args) => finish(history::run(&args)),
         Verb::Rollback(args) => finish(history::rollback(&args)),
         Verb::Check(args) => finish(check::run(&args)),
+        Verb::Convert(args) => finish(convert::run(args)),
         Verb::Status(args) => finish(status::run(&args)),
         Verb::Service(verb) => finish(service::run(&verb)),
         Verb::LogLevel(args) => finish(log_level::run(&args)),

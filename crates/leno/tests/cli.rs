@@ -56,6 +56,31 @@ fn standard_input_is_a_file_named_dash() {
 }
 
 #[test]
+fn rules_of_sentinel_become_resources_that_hold() {
+    let rules = r#"[{"resource": "GET:/orders", "grade": 1, "count": 20}, {"resource": "GET:/orders", "count": 1, "strategy": 1}]"#;
+    let leno = leno().file("orders-flow-rules.json", rules);
+    let ran = leno.run(&["convert", "-f", "orders-flow-rules.json", "-n", "shop", "--output", "orders.yaml"]);
+    assert_eq!((ran.status, ran.out.as_str()), (1, ""), "{}", ran.err);
+    assert!(
+        ran.err.starts_with("orders-flow-rules.json:1:96: warning: [1].strategy: GET:/orders: strategy RELATE"),
+        "{}",
+        ran.err
+    );
+    assert!(ran.err.ends_with("1 resource, 1 warning: not everything was carried over\n"), "{}", ran.err);
+    let checked = leno.run(&["check", "-f", "orders.yaml"]);
+    assert_eq!(checked.status, 0, "{}", checked.err);
+    let text = std::fs::read_to_string(leno.path("orders.yaml")).unwrap();
+    assert!(
+        text.contains("# not carried over: line 1 of orders-flow-rules.json") && text.contains("namespace: shop"),
+        "{text}"
+    );
+    let ran = leno.run(&["convert", "-f", "orders.yaml"]);
+    assert!(ran.status == 2 && ran.err.contains("nothing of Sentinel"), "{}", ran.err);
+    let ran = leno.run(&["convert", "-f", "orders-flow-rules.json", "--map", "x"]);
+    assert!(ran.status == 2 && ran.err.contains("RESOURCE=SERVICE"), "{}", ran.err);
+}
+
+#[test]
 fn a_check_is_one_json_object_when_asked() {
     let ran = leno().file("cart.yaml", ROUTE).run(&["check", "-f", "cart.yaml", "-o", "json"]);
     let answer: serde_json::Value = serde_json::from_str(&ran.out).unwrap();

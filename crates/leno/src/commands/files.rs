@@ -66,9 +66,14 @@ impl Files {
         self.files.len()
     }
 
+    /// The files by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
+    }
+
     /// The resources in them. Text without any is refused: it is a mistake more often than a wish.
     pub fn parse(&self) -> Result<Parsed, Failure> {
-        let parsed = document::parse_set(self.files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
+        let parsed = document::parse_set(self.iter());
         if parsed.resources.is_empty() && parsed.faults.is_empty() {
             let fix = "write at least one document with apiVersion, kind, metadata and spec";
             return Err(Failure::usage(format!("no resource in {}", count(self.len(), "file")), fix));

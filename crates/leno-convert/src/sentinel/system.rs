@@ -1,0 +1,39 @@
+//! System rules: what an application takes in all. Rates and threads are limits of its service; load, CPU and response time
+//! have no counterpart yet.
+
+use leno_model::fault::Fault;
+use serde_json::json;
+
+use super::Rule;
+use crate::policies::Policies;
+use crate::resource::{Options, Target};
+
+const KNOWN: &[&str] = &["highestSystemLoad", "highestCpuUsage", "qps", "avgRt", "maxThread"];
+
+pub(super) fn convert(rule: &Rule<'_>, options: &Options, policies: &mut Policies) -> Result<(), Fault> {
+    let service = options.application(&rule.application).ok_or_else(|| {
+        rule.lost("a system rule, and nothing says of which service", "say whose it is: `--service NAME`")
+    })?;
+    let target = Target { service, matches: None, at_caller: false };
+    rule.say_unknown(&target.service, KNOWN, policies);
+    for name in KNOWN {
+        let Some(field) = rule.field(name) else { continue };
+        let value = field.decimal()?;
+        // Less than nothing is off.
+        if value < 0.0 {
+            continue;
+        }
+        let limit = match *name {
+            "qps" if value >= 1.0 => json!({ "window": { "requests": value.floor() as i64, "per": "1s" } }),
+            "maxThread" if value >= 1.0 => json!({ "concurrency": { "requests": value.floor() as i64 } }),
+            _ => {
+                let why = format!("a system rule by `{name}`: leno does not shed by that yet");
+                let fix = "bound what the service takes by `rateLimits`, `window` or `concurrency`, at what it has been seen to bear";
+                policies.lose_of(&target.service, field.lost(why, fix));
+                continue;
+            }
+        };
+        policies.rate_limit(&target, &format!("system-{name}"), limit, field);
+    }
+    Ok(())
+}
