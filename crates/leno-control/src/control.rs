@@ -179,6 +179,7 @@ impl Control {
         let Options { store, directory, clock, subscribers } = options;
         let audit = Audit::open(store.clone(), clock.clone()).await?;
         let mut state = State { merged: Merged::default(), served: Served::new(), number: 0, head_mod: 0, through: 0 };
+        state.pass_time(clock.wall());
         state.read(&*store).await?;
         let (changed, _) = watch::channel(state.served.revision());
         let changes = directory.watch();
@@ -397,7 +398,7 @@ impl Control {
             state.head_mod = state.head_mod.max(store_revision);
             return state.served.revision();
         }
-        let mut topics = BTreeSet::new();
+        let mut topics = state.pass_time(self.inner.clock.wall());
         for change in changes {
             topics.extend(match &change.after {
                 Some(stored) => match revision::entry(stored.clone()) {

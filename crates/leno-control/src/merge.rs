@@ -14,6 +14,7 @@ use leno_model::resource::kind::{Kind, ResourceKey};
 use leno_model::resource::reference::ParentRef;
 use leno_model::resource::reference_grant::ReferenceGrantSpec;
 use leno_model::resource::service::ServiceSpec;
+use leno_model::resource::switch::{SwitchSpec, SwitchStateSpec};
 use leno_model::resource::traffic_policy::TrafficPolicySpec;
 use leno_model::resource::{Resource, Spec};
 use leno_model::seam::Timestamp;
@@ -63,6 +64,10 @@ pub struct Merged {
     routes: BTreeMap<Topic, BTreeSet<ResourceKey>>,
     policies: BTreeMap<ServiceName, BTreeSet<ResourceKey>>,
     grants: BTreeMap<Arc<str>, BTreeSet<ResourceKey>>,
+    /// The switches that name a route or service.
+    switches: BTreeMap<ResourceKey, BTreeSet<ResourceKey>>,
+    /// The time of day by which switches turn.
+    now: Timestamp,
 }
 
 // === impl Merged ===
@@ -72,7 +77,7 @@ impl Merged {
     pub fn insert(&mut self, entry: Arc<Entry>) -> BTreeSet<Topic> {
         let key = entry.resource.key.clone();
         let mut touched = self.remove(&key);
-        touched.extend(topics(&entry.resource));
+        touched.extend(self.topics(&entry.resource));
         for topic in route_topics(&entry.resource) {
             self.routes.entry(topic).or_default().insert(key.clone());
         }
@@ -81,6 +86,9 @@ impl Merged {
         }
         if key.kind == Kind::ReferenceGrant {
             self.grants.entry(key.namespace.clone()).or_default().insert(key.clone());
+        }
+        for target in switch_targets(&entry.resource) {
+            self.switches.entry(target).or_default().insert(key.clone());
         }
         self.entries.insert(key, entry);
         touched
@@ -98,7 +106,10 @@ impl Merged {
         if key.kind == Kind::ReferenceGrant {
             forget(&mut self.grants, &key.namespace, key);
         }
-        topics(&entry.resource)
+        for target in switch_targets(&entry.resource) {
+            forget(&mut self.switches, &target, key);
+        }
+        self.topics(&entry.resource)
     }
 
     /// One resource.
@@ -200,6 +211,77 @@ impl Merged {
         });
         ranked.min_by(|a, b| a.0.cmp(&b.0)).map(|(_, found)| found)
     }
+
+    /// The switches that name a route or service, the oldest first.
+    pub fn switches_of(&self, target: &ResourceKey) -> Vec<(&Arc<Entry>, &SwitchSpec)> {
+        let keys = self.switches.get(target).into_iter().flatten();
+        let found = keys.filter_map(|key| self.entries.get(key)).filter_map(|entry| match &entry.resource.spec {
+            Spec::Switch(spec) => Some((entry, spec)),
+            _ => None,
+        });
+        let mut switches: Vec<_> = found.collect();
+        switches.sort_by_key(|(entry, _)| age(entry));
+        switches
+    }
+
+    /// What says whether a switch is on, and whether it is; none where nobody has turned it.
+    pub fn switch_state(&self, switch: &ResourceKey) -> Option<(&Arc<Entry>, &SwitchStateSpec, bool)> {
+        let entry = self.entries.get(&ResourceKey::new(Kind::SwitchState, &switch.namespace, &switch.name))?;
+        match &entry.resource.spec {
+            Spec::SwitchState(spec) => Some((entry, spec, spec.is_on(self.now))),
+            _ => None,
+        }
+    }
+
+    /// Has it be `now`; answers the states of those switches that turn by that.
+    pub fn pass_time(&mut self, now: Timestamp) -> Vec<Arc<Entry>> {
+        let before = std::mem::replace(&mut self.now, now);
+        let turned = self.switch_states().filter(|(_, spec)| spec.is_on(before) != spec.is_on(now));
+        turned.map(|(entry, _)| entry.clone()).collect()
+    }
+
+    /// When a switch turns next by its time.
+    pub fn turns_next(&self) -> Option<Timestamp> {
+        self.switch_states().filter_map(|(_, spec)| spec.turns_after(self.now)).min()
+    }
+
+    fn switch_states(&self) -> impl Iterator<Item = (&Arc<Entry>, &SwitchStateSpec)> {
+        let from = ResourceKey::new(Kind::SwitchState, "", "");
+        self.entries.range(from..).filter_map(|(_, entry)| match &entry.resource.spec {
+            Spec::SwitchState(spec) => Some((entry, spec)),
+            _ => None,
+        })
+    }
+
+    /// What a resource concerns.
+    pub(crate) fn topics(&self, resource: &Resource) -> BTreeSet<Topic> {
+        let key = &resource.key;
+        match &resource.spec {
+            Spec::Service(_) => {
+                let service = ServiceName { namespace: key.namespace.clone(), name: key.name.clone() };
+                BTreeSet::from([Topic::Service(service), Topic::Everything])
+            }
+            Spec::Gateway(_) => BTreeSet::from([Topic::Gateway(key.namespace.clone(), key.name.clone())]),
+            Spec::ReferenceGrant(_) => BTreeSet::from([Topic::Grants(key.namespace.clone())]),
+            Spec::TrafficPolicy(_) | Spec::BackendTlsPolicy(_) => {
+                policy_targets(resource).into_iter().map(Topic::Service).collect()
+            }
+            Spec::Switch(_) => switch_targets(resource).flat_map(|target| self.topics_of_target(&target)).collect(),
+            Spec::SwitchState(_) => {
+                let switch = self.entries.get(&ResourceKey::new(Kind::Switch, &key.namespace, &key.name));
+                switch.map(|entry| self.topics(&entry.resource)).unwrap_or_default()
+            }
+            _ => route_topics(resource),
+        }
+    }
+
+    fn topics_of_target(&self, target: &ResourceKey) -> BTreeSet<Topic> {
+        if target.kind == Kind::Service {
+            let service = ServiceName { namespace: target.namespace.clone(), name: target.name.clone() };
+            return BTreeSet::from([Topic::Service(service)]);
+        }
+        self.entries.get(target).map(|entry| route_topics(&entry.resource)).unwrap_or_default()
+    }
 }
 
 fn forget<K: Ord>(index: &mut BTreeMap<K, BTreeSet<ResourceKey>>, at: &K, key: &ResourceKey) {
@@ -239,21 +321,13 @@ fn policy_targets(resource: &Resource) -> Vec<ServiceName> {
     }
 }
 
-/// What a resource concerns.
-fn topics(resource: &Resource) -> BTreeSet<Topic> {
-    let key = &resource.key;
-    match &resource.spec {
-        Spec::Service(_) => {
-            let service = ServiceName { namespace: key.namespace.clone(), name: key.name.clone() };
-            BTreeSet::from([Topic::Service(service), Topic::Everything])
-        }
-        Spec::Gateway(_) => BTreeSet::from([Topic::Gateway(key.namespace.clone(), key.name.clone())]),
-        Spec::ReferenceGrant(_) => BTreeSet::from([Topic::Grants(key.namespace.clone())]),
-        Spec::TrafficPolicy(_) | Spec::BackendTlsPolicy(_) => {
-            policy_targets(resource).into_iter().map(Topic::Service).collect()
-        }
-        _ => route_topics(resource),
-    }
+/// The routes and services that a switch names.
+fn switch_targets(resource: &Resource) -> impl Iterator<Item = ResourceKey> {
+    let targets = match &resource.spec {
+        Spec::Switch(spec) => &spec.target_refs[..],
+        _ => &[],
+    };
+    targets.iter().map(|target| target.key(&resource.key.namespace))
 }
 
 /// What exists, as validation asks: resources of all sets, and services of the registry.
@@ -272,6 +346,14 @@ impl Known for KnownWorld<'_> {
 
     fn gateway(&self, namespace: &str, name: &str) -> Option<GatewaySpec> {
         self.merged.gateway(namespace, name).map(|(_, spec)| spec.clone())
+    }
+
+    fn resource(&self, key: &ResourceKey) -> Option<Resource> {
+        self.merged.get(key).map(|entry| entry.resource.clone())
+    }
+
+    fn switches_of(&self, target: &ResourceKey) -> Vec<ResourceKey> {
+        self.merged.switches_of(target).into_iter().map(|(entry, _)| entry.resource.key.clone()).collect()
     }
 
     fn grants(&self, namespace: &str) -> Vec<(Arc<str>, ReferenceGrantSpec)> {

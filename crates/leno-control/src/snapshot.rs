@@ -25,6 +25,7 @@ mod resilience;
 mod retry;
 mod route;
 mod service;
+mod switch;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

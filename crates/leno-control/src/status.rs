@@ -12,12 +12,16 @@ use leno_model::resource::gateway::{ClientMode, GatewayListener, GatewaySpec, ho
 use leno_model::resource::kind::{Kind, ResourceKey};
 use leno_model::resource::number::Port;
 use leno_model::resource::reference::{BackendView, ParentRef};
+use leno_model::resource::switch::SwitchSpec;
 use leno_model::snapshot::Match;
 use serde::Serialize;
 
 use crate::Directory;
 use crate::merge::{Entry, Merged, Topic, age, parent_topic};
 use crate::snapshot::{Attached, Context, ServiceView, Unresolved, View, attached, resolve, rules_of};
+
+/// The condition that says whether a switch is on, which is neither good nor bad.
+const ON: &str = "On";
 
 /// What a resource came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -43,7 +47,7 @@ pub struct ParentStatus {
 /// One statement about a resource.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Condition {
-    /// What it is about: `Accepted`, `ResolvedRefs`, `Conflicted`, `Programmed`, `InsecureFrontendValidationMode`.
+    /// What it is about: `Accepted`, `ResolvedRefs`, `Conflicted`, `Programmed`, `InsecureFrontendValidationMode`, `On`.
     pub r#type: &'static str,
     /// Whether it holds.
     pub status: bool,
@@ -58,15 +62,19 @@ pub struct Condition {
 pub(crate) fn of(merged: &Merged, directory: &dyn Directory, entry: &Arc<Entry>) -> ResourceStatus {
     let view = View::new(merged, directory);
     let parents: Vec<ParentStatus> = match &entry.resource.spec {
-        Spec::ReferenceGrant(_) | Spec::Service(_) => Vec::new(),
+        Spec::ReferenceGrant(_) | Spec::Service(_) | Spec::SwitchState(_) => Vec::new(),
         Spec::Gateway(spec) => gateway(&view, entry, spec),
         Spec::TrafficPolicy(_) => policy(merged, &view, entry),
+        Spec::Switch(spec) => switch(merged, &view, entry, spec),
         Spec::BackendTlsPolicy(spec) => tls_policy(merged, &view, entry, spec),
         spec => spec.parents().iter().map(|parent| route(&view, entry, parent)).collect(),
     };
     let mut conditions = whole(&parents);
     if let Spec::Gateway(spec) = &entry.resource.spec {
         conditions.extend(insecure_clients(spec));
+    }
+    if let Spec::Switch(_) = &entry.resource.spec {
+        conditions.push(turned(merged, &entry.resource.key));
     }
     ResourceStatus { resource: entry.resource.key.clone(), conditions, parents }
 }
@@ -76,7 +84,9 @@ pub(crate) fn of(merged: &Merged, directory: &dyn Directory, entry: &Arc<Entry>)
 impl ResourceStatus {
     /// Whether it does all that it says.
     pub fn is_good(&self) -> bool {
-        self.conditions.iter().all(|condition| condition.status != (condition.r#type == "Conflicted"))
+        let is_good =
+            |condition: &Condition| condition.r#type == ON || condition.status != (condition.r#type == "Conflicted");
+        self.conditions.iter().all(is_good)
     }
 }
 
@@ -227,7 +237,9 @@ fn backends(spec: &Spec) -> Vec<BackendView<'_>> {
         | Spec::ReferenceGrant(_)
         | Spec::BackendTlsPolicy(_)
         | Spec::Service(_)
-        | Spec::TrafficPolicy(_) => Vec::new(),
+        | Spec::TrafficPolicy(_)
+        | Spec::Switch(_)
+        | Spec::SwitchState(_) => Vec::new(),
     }
 }
 
@@ -334,4 +346,39 @@ fn policy(merged: &Merged, view: &View<'_>, entry: &Arc<Entry>) -> Vec<ParentSta
         ParentStatus { parent: format!("service {namespace}/{name}"), conditions }
     };
     spec.target_refs.iter().map(|reference| target(&reference.name)).collect()
+}
+
+// === switches ===
+
+fn switch(merged: &Merged, view: &View<'_>, entry: &Arc<Entry>, spec: &SwitchSpec) -> Vec<ParentStatus> {
+    let target = |key: ResourceKey| {
+        let found = merged.get(&key);
+        let service = ServiceName { namespace: key.namespace.clone(), name: key.name.clone() };
+        let condition = match found {
+            Some(found) if found.resource.metadata.is_protected() => bad("Accepted", "Protected", "it is protected"),
+            Some(_) => good("Accepted", "Accepted"),
+            None if key.kind == Kind::Service && view.service(&service).exists() => good("Accepted", "Accepted"),
+            None => bad("Accepted", "TargetNotFound", "there is no such resource"),
+        };
+        ParentStatus {
+            parent: format!("{} {}/{}", key.kind.lower(), key.namespace, key.name),
+            conditions: vec![condition],
+        }
+    };
+    spec.target_refs.iter().map(|reference| target(reference.key(&entry.resource.key.namespace))).collect()
+}
+
+/// Whether a switch is on, who turned it, and when it turns next.
+fn turned(merged: &Merged, key: &ResourceKey) -> Condition {
+    let Some((state, spec, on)) = merged.switch_state(key) else {
+        return Condition { r#type: ON, status: false, reason: "NeverTurned", message: String::new() };
+    };
+    let mut message = format!("by {} at {}", state.author, state.updated.rfc3339());
+    for (word, moment) in [("from", spec.from), ("until", spec.until)] {
+        if let Some(moment) = moment {
+            message.push_str(&format!(", {word} {moment}"));
+        }
+    }
+    let reason = if spec.from.is_some() || spec.until.is_some() { "Scheduled" } else { "Turned" };
+    Condition { r#type: ON, status: on, reason, message }
 }

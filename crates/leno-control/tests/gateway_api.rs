@@ -319,7 +319,9 @@ fn request(config: &RouteConfig, asked: &Value, port: u16) -> Outcome {
             let location = Some(redirect_location(redirect, &redirected));
             Outcome { status: redirect.status, location, ..Outcome::default() }
         }
-        Action::Refuse { status, .. } => Outcome { status: *status, ..Outcome::default() },
+        Action::Reply(DirectReply { status, .. }) | Action::Refuse { status, .. } => {
+            Outcome { status: *status, ..Outcome::default() }
+        }
         Action::Forward(clusters) => {
             let answers = rule.filters.iter().any(|f| matches!(f, RouteFilter::Cors(_))) && method == "OPTIONS";
             let mut outcome = forward(clusters, if answers { 204 } else { 200 });

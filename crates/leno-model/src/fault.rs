@@ -73,6 +73,8 @@ fault_classes! {
     OutOfRange,
     /// Text that is not a duration.
     InvalidDuration,
+    /// Text that is not a moment.
+    InvalidMoment,
     /// A name that is not a DNS name.
     InvalidName,
     /// A namespace that is not a DNS label.
@@ -97,6 +99,10 @@ fault_classes! {
     UnknownService,
     /// A gateway that nobody declared yet.
     UnknownGateway,
+    /// A route that nobody declared yet.
+    UnknownRoute,
+    /// A switch that nobody declared yet.
+    UnknownSwitch,
     /// A section that the parent does not have.
     UnknownSection,
     /// A port that the service or gateway does not have.
@@ -171,6 +177,8 @@ fault_classes! {
     InvalidAddress,
     /// Two policies for one target.
     PolicyConflict,
+    /// A switch for what is labelled as protected.
+    Protected,
     /// A resource that belongs to another set.
     Owned,
     /// The resource was changed by somebody else in between.

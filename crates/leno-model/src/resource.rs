@@ -16,6 +16,7 @@ pub mod l4_route;
 pub mod load_balancer;
 pub mod locality;
 pub mod metadata;
+pub mod moment;
 pub mod number;
 pub mod rate_limit;
 pub mod reference;
@@ -23,6 +24,7 @@ pub mod reference_grant;
 pub mod resilience;
 pub mod retry;
 pub mod service;
+pub mod switch;
 pub mod traffic_policy;
 
 use schemars::Schema;
@@ -38,6 +40,7 @@ use self::metadata::Metadata;
 use self::reference::ParentRef;
 use self::reference_grant::ReferenceGrantSpec;
 use self::service::ServiceSpec;
+use self::switch::{SwitchSpec, SwitchStateSpec};
 use self::traffic_policy::TrafficPolicySpec;
 
 /// One resource: what it is, and what it says.
@@ -76,6 +79,10 @@ pub enum Spec {
     Service(ServiceSpec),
     /// How traffic to a service is treated; boxed, because it has by far the most fields.
     TrafficPolicy(Box<TrafficPolicySpec>),
+    /// Routes that are degraded at once.
+    Switch(SwitchSpec),
+    /// Whether a switch is on.
+    SwitchState(SwitchStateSpec),
 }
 
 /// The JSON Schema of a whole resource of `kind`, as an editor wants it.
@@ -121,6 +128,8 @@ fn spec_schema(kind: Kind) -> Schema {
         Kind::BackendTlsPolicy => schemars::schema_for!(BackendTlsPolicySpec),
         Kind::Service => schemars::schema_for!(ServiceSpec),
         Kind::TrafficPolicy => schemars::schema_for!(TrafficPolicySpec),
+        Kind::Switch => schemars::schema_for!(SwitchSpec),
+        Kind::SwitchState => schemars::schema_for!(SwitchStateSpec),
     }
 }
 
@@ -139,7 +148,9 @@ impl Spec {
             | Spec::ReferenceGrant(_)
             | Spec::BackendTlsPolicy(_)
             | Spec::Service(_)
-            | Spec::TrafficPolicy(_) => &[],
+            | Spec::TrafficPolicy(_)
+            | Spec::Switch(_)
+            | Spec::SwitchState(_) => &[],
         }
     }
 

@@ -224,6 +224,8 @@ pub enum Action {
     Forward(Vec<WeightedCluster>),
     /// Answers with a redirect.
     Redirect(Redirect),
+    /// Answers so.
+    Reply(DirectReply),
     /// Answers with this status: the route has no backend that could be used. (Gateway API: 500.)
     Refuse {
         /// The status.
@@ -231,6 +233,17 @@ pub enum Action {
         /// Why, for a person.
         reason: Name,
     },
+}
+
+/// An answer that a proxy makes itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirectReply {
+    /// The status, 200 to 599. A call of gRPC hears UNAVAILABLE whatever it is.
+    pub status: u16,
+    /// What the body is.
+    pub content_type: Name,
+    /// The body, and the message of a call of gRPC; at most 4096 bytes.
+    pub body: Name,
 }
 
 /// A destination with its share. Shares are relative to their sum; 0 takes nothing.

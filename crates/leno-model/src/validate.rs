@@ -18,6 +18,7 @@ mod resilience;
 mod retry;
 mod route;
 mod service;
+mod switch;
 mod text;
 mod traffic_policy;
 
@@ -27,13 +28,13 @@ use std::sync::Arc;
 use crate::document::Written;
 use crate::fault::{self, Fault, FaultClass};
 use crate::name::ServiceName;
-use crate::resource::Spec;
 use crate::resource::gateway::GatewaySpec;
 use crate::resource::kind::ResourceKey;
 use crate::resource::number::Port;
 use crate::resource::reference::BackendView;
 use crate::resource::reference_grant::ReferenceGrantSpec;
 use crate::resource::service::ServiceSpec;
+use crate::resource::{Resource, Spec};
 
 /// What exists beside the set: resources of other sets, and what the registry knows.
 pub trait Known {
@@ -43,6 +44,10 @@ pub trait Known {
     fn gateway(&self, namespace: &str, name: &str) -> Option<GatewaySpec>;
     /// The grants of a namespace, by name.
     fn grants(&self, namespace: &str) -> Vec<(Arc<str>, ReferenceGrantSpec)>;
+    /// A resource.
+    fn resource(&self, key: &ResourceKey) -> Option<Resource>;
+    /// The switches that name a resource.
+    fn switches_of(&self, target: &ResourceKey) -> Vec<ResourceKey>;
 }
 
 /// Nothing exists beside the set: for `check` without a server.
@@ -72,6 +77,7 @@ pub fn validate(set: &[Written], known: &dyn Known) -> Vec<Fault> {
     for written in set {
         let mut check = Check { written, index: &index, faults: &mut faults };
         metadata::check(&mut check);
+        switch::protection(&mut check);
         match &written.resource.spec {
             Spec::Gateway(spec) => gateway::check(&mut check, spec),
             Spec::HttpRoute(spec) => route::http(&mut check, spec),
@@ -83,6 +89,8 @@ pub fn validate(set: &[Written], known: &dyn Known) -> Vec<Fault> {
             Spec::BackendTlsPolicy(spec) => backend_tls_policy::check(&mut check, spec),
             Spec::Service(spec) => service::check(&mut check, spec),
             Spec::TrafficPolicy(spec) => traffic_policy::check(&mut check, spec),
+            Spec::Switch(spec) => switch::check(&mut check, spec),
+            Spec::SwitchState(spec) => switch::state(&mut check, spec),
         }
     }
     conflict::check(set, &mut faults);
@@ -95,6 +103,7 @@ struct Index<'a> {
     services: BTreeMap<(&'a str, &'a str), &'a ServiceSpec>,
     gateways: BTreeMap<(&'a str, &'a str), &'a GatewaySpec>,
     grants: BTreeMap<(&'a str, &'a str), &'a ReferenceGrantSpec>,
+    resources: BTreeMap<&'a ResourceKey, &'a Resource>,
     known: &'a dyn Known,
 }
 
@@ -109,9 +118,10 @@ struct Check<'a, 'f> {
 
 impl<'a> Index<'a> {
     fn of(set: &'a [Written], known: &'a dyn Known) -> Self {
-        let (services, gateways, grants) = Default::default();
-        let mut index = Index { services, gateways, grants, known };
+        let (services, gateways, grants, resources) = Default::default();
+        let mut index = Index { services, gateways, grants, resources, known };
         for written in set {
+            index.resources.insert(&written.resource.key, &written.resource);
             let key = (&*written.resource.key.namespace, &*written.resource.key.name);
             match &written.resource.spec {
                 Spec::Service(spec) => drop(index.services.insert(key, spec)),
@@ -128,6 +138,24 @@ impl<'a> Index<'a> {
             Some(spec) => Some(KnownService::declared(spec)),
             None => self.known.service(&ServiceName::new(namespace, name).ok()?),
         }
+    }
+
+    fn resource(&self, key: &ResourceKey) -> Option<Resource> {
+        match self.resources.get(key) {
+            Some(resource) => Some((*resource).clone()),
+            None => self.known.resource(key),
+        }
+    }
+
+    /// The switches that will name a resource: those of the set, and known ones that the set does not replace.
+    fn switches_of(&self, target: &ResourceKey) -> Vec<ResourceKey> {
+        let names = |resource: &Resource| match &resource.spec {
+            Spec::Switch(spec) => spec.target_refs.iter().any(|one| one.key(&resource.key.namespace) == *target),
+            _ => false,
+        };
+        let own = self.resources.values().filter(|resource| names(resource)).map(|resource| resource.key.clone());
+        let known = self.known.switches_of(target).into_iter().filter(|key| !self.resources.contains_key(key));
+        own.chain(known).collect()
     }
 
     fn gateway(&self, namespace: &str, name: &str) -> Option<GatewaySpec> {
@@ -184,6 +212,12 @@ impl Known for Nothing {
         None
     }
     fn grants(&self, _: &str) -> Vec<(Arc<str>, ReferenceGrantSpec)> {
+        Vec::new()
+    }
+    fn resource(&self, _: &ResourceKey) -> Option<Resource> {
+        None
+    }
+    fn switches_of(&self, _: &ResourceKey) -> Vec<ResourceKey> {
         Vec::new()
     }
 }

@@ -9,7 +9,7 @@ use leno_model::document;
 use leno_model::fault::{Fault, FaultClass, Severity};
 use leno_model::name::ServiceName;
 use leno_model::resource::gateway::GatewaySpec;
-use leno_model::resource::kind::Kind;
+use leno_model::resource::kind::{Kind, ResourceKey};
 use leno_model::resource::reference_grant::ReferenceGrantSpec;
 use leno_model::resource::{Resource, Spec};
 use leno_model::validate::{Known, KnownPort, KnownService, validate};
@@ -39,6 +39,14 @@ impl Known for World {
             Spec::Gateway(spec) if ["default", "other"].contains(&namespace) && name == "edge" => Some(spec),
             _ => None,
         }
+    }
+
+    fn resource(&self, _: &ResourceKey) -> Option<Resource> {
+        None
+    }
+
+    fn switches_of(&self, _: &ResourceKey) -> Vec<ResourceKey> {
+        Vec::new()
     }
 
     fn grants(&self, namespace: &str) -> Vec<(Arc<str>, ReferenceGrantSpec)> {

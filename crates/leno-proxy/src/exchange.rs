@@ -150,6 +150,7 @@ impl<'a> Exchange<'a> {
         };
         let target = match self.decide(rule)? {
             Decided::Target(target) => target,
+            Decided::Reply(reply) => return Box::pin(self.answer_directly(rule, reply, cors.as_ref())).await,
             Decided::Redirect(redirect) => {
                 let location = self.location(destination, redirect, matched);
                 return Box::pin(self.answer_redirect(rule, redirect, location)).await;

@@ -428,7 +428,7 @@ impl Builder {
             for (rule_at, rule) in host.rules.iter().enumerate() {
                 let targets = match &rule.action {
                     Action::Forward(clusters) => self.targets(clusters),
-                    Action::Redirect(_) | Action::Refuse { .. } => Box::default(),
+                    Action::Redirect(_) | Action::Reply(_) | Action::Refuse { .. } => Box::default(),
                 };
                 let at = (host_at as u32, rule_at as u32);
                 rules.push(RuleTargets { at, targets, mirrors: self.mirrors(&rule.filters) });

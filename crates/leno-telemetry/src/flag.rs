@@ -87,6 +87,8 @@ flags! {
     QueueTimeout = "UO", "queue_timeout";
     /// The destination failed too often to be asked now.
     BreakerOpen = "UO", "breaker_open";
+    /// The route says what is answered: a switch is on.
+    DirectReply = "DR", "direct_reply";
     /// A limit on requests is used up.
     RateLimited = "RL", "rate_limited";
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use leno_model::resource::moment::Moment;
 use leno_net::places::PlacesMax;
 
 /// leno, a service mesh in one binary: put it beside any program and it gets discovery, balancing, routing, retries,
@@ -65,6 +66,8 @@ pub enum Verb {
     /// List, register and take out instances.
     #[command(subcommand)]
     Service(ServiceVerb),
+    /// Turn a switch, which degrades routes across the mesh at once, or list switches.
+    Switch(SwitchArgs),
     /// Show or change the log level of a running role.
     LogLevel(LogLevelArgs),
     /// Back up and restore a server's state.
@@ -610,10 +613,53 @@ pub struct FilesArgs {
     pub client: ClientArgs,
 }
 
+/// `leno switch`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  leno switch                           every switch, and whether it is on\n  leno switch sale on --wait            the routes of Switch `sale` are degraded\n  leno switch sale on --for 2h -m 'load'\n  leno switch sale on --from 2026-11-27T00:00:00Z --until 2026-11-28T00:00:00Z\n  leno switch sale off                  and brought back\n\nExit status: 1 when there is no such switch or a proxy refuses it (with --wait), 3 no server or no answer in time."
+)]
+pub struct SwitchArgs {
+    /// Which; all when absent.
+    pub name: Option<String>,
+    /// What becomes of it; shown when absent.
+    #[arg(requires = "name")]
+    pub turn: Option<Turn>,
+    /// Its namespace. Default: `default`; without a name: all.
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// From when that holds, as 2026-11-27T00:00:00Z; until then it is the other way round. Default: now.
+    #[arg(long, requires = "turn", value_name = "MOMENT")]
+    pub from: Option<Moment>,
+    /// Until when that holds; then it is the other way round. Default: until it is turned.
+    #[arg(long, requires = "turn", value_name = "MOMENT")]
+    pub until: Option<Moment>,
+    /// For how long that holds, from `--from` or now on.
+    #[arg(long = "for", requires = "turn", conflicts_with = "until", value_name = "TIME", value_parser = parse_duration)]
+    pub lasting: Option<Duration>,
+    /// Wait until every proxy that it concerns has it in effect, at most this long.
+    #[arg(long, requires = "turn", value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "30s", value_parser = parse_duration)]
+    pub wait: Option<Duration>,
+    /// Why, for the history.
+    #[arg(short, long, requires = "turn", value_name = "TEXT")]
+    pub message: Option<String>,
+    /// The server.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// What becomes of a switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Turn {
+    /// Its routes are degraded.
+    On,
+    /// They are brought back.
+    Off,
+}
+
 /// `leno get`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  leno get\n  leno get httproutes -n shop\n  leno get hr/shop/cart -o yaml > cart.yaml\n\nShort kinds: gtw (Gateway), hr (HTTPRoute), gr (GRPCRoute), refgrant (ReferenceGrant), btlspolicy (BackendTLSPolicy), svc (Service), tp (TrafficPolicy).\nExit status: 1 when there is no such resource."
+    after_help = "Examples:\n  leno get\n  leno get httproutes -n shop\n  leno get hr/shop/cart -o yaml > cart.yaml\n\nShort kinds: gtw (Gateway), hr (HTTPRoute), gr (GRPCRoute), refgrant (ReferenceGrant), btlspolicy (BackendTLSPolicy), svc (Service), sw (Switch), tp (TrafficPolicy).\nExit status: 1 when there is no such resource."
 )]
 pub struct GetArgs {
     /// `httproute`, `service`, … or KIND/NAME or KIND/NAMESPACE/NAME; everything when absent.

@@ -25,6 +25,7 @@ mod log_level;
 mod run;
 mod service;
 mod status;
+mod switch;
 mod system;
 
 pub use failure::{Exit, Failure, Outcome};
@@ -45,6 +46,7 @@ pub fn run(cli: Cli, settings: Vec<Setting>) -> ExitCode {
         Verb::Convert(args) => finish(convert::run(args)),
         Verb::Status(args) => finish(status::run(&args)),
         Verb::Service(verb) => finish(service::run(&verb)),
+        Verb::Switch(args) => finish(switch::run(&args)),
         Verb::LogLevel(args) => finish(log_level::run(&args)),
         Verb::System(verb) => finish(system::run(&verb)),
         Verb::Completion { shell } => finish(completion::run(shell)),

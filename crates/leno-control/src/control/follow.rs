@@ -1,18 +1,23 @@
-//! Keeping up with what others change: the store, which another server may write, and the registry.
+//! Keeping up with what others change: the store, which another server may write, the registry, and the time of day.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use leno_model::resource::kind::ResourceKey;
+use leno_model::seam::Timestamp;
 use leno_store::Store;
 
 use super::{Control, State};
 use crate::Error;
 use crate::directory::Changed;
-use crate::merge::Merged;
+use crate::merge::{Merged, Topic};
 use crate::revision;
 use crate::serve::Served;
+
+/// The longest time between two looks at the clock where a switch is to turn.
+const TURN_LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// What runs beside the handle: follows the store and the registry. Without it, nothing that others change is seen.
 pub struct Driver {
@@ -27,7 +32,7 @@ impl Driver {
         Self { control, changes }
     }
 
-    /// Follows the store and the registry until both are gone.
+    /// Follows the store and the registry until both are gone, and the time meanwhile.
     pub async fn run(self) {
         let Self { control, mut changes } = self;
         let follow_registry = async {
@@ -35,7 +40,10 @@ impl Driver {
                 control.instances_changed(&changed);
             }
         };
-        tokio::join!(follow_registry, follow_store(&control));
+        tokio::select! {
+            () = async { tokio::join!(follow_registry, follow_store(&control)); } => {}
+            () = follow_time(&control) => {}
+        }
     }
 }
 
@@ -65,6 +73,24 @@ async fn follow_store(control: &Control) {
     }
 }
 
+/// Turns switches at their time. Looks often where one is to turn, because the time of day can be set.
+async fn follow_time(control: &Control) {
+    let mut changes = control.inner.changed.subscribe();
+    loop {
+        let next = control.pass_time();
+        let look = async {
+            match next {
+                Some(left) => tokio::time::sleep(left.min(TURN_LOOK_MAX)).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = look => {}
+            changed = changes.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
 // === impl Control ===
 
 impl Control {
@@ -76,7 +102,7 @@ impl Control {
         if fresh.through < state.through {
             return Ok(());
         }
-        let mut topics = BTreeSet::new();
+        let mut topics = state.pass_time(self.inner.clock.wall());
         let gone: Vec<ResourceKey> = state.merged.iter().map(|entry| entry.resource.key.clone()).collect();
         for key in gone.iter().filter(|key| fresh.merged.get(key).is_none()) {
             topics.extend(state.merged.remove(key));
@@ -95,13 +121,26 @@ impl Control {
         Ok(())
     }
 
+    /// Turns the switches whose time has come; answers how long it is until the next one turns.
+    fn pass_time(&self) -> Option<Duration> {
+        let now = self.inner.clock.wall();
+        let mut state = self.state();
+        let topics = state.pass_time(now);
+        if !topics.is_empty() {
+            let State { merged, served, .. } = &mut *state;
+            served.resources_changed(merged, &*self.inner.directory, &topics);
+            self.tell(&state);
+        }
+        state.merged.turns_next().map(|at| Duration::from_millis(at.0.saturating_sub(now.0)))
+    }
+
     /// Takes over what the watch of the store brings.
     fn take_over(&self, changes: &leno_store::Changes) {
         let mut state = self.state();
         if changes.revision <= state.through {
             return;
         }
-        let mut topics = BTreeSet::new();
+        let mut topics = state.pass_time(self.inner.clock.wall());
         for change in changes.changes.iter() {
             match change {
                 leno_store::Change::Put(value) => match revision::read_entry(value) {
@@ -135,6 +174,15 @@ impl Control {
 // === impl State ===
 
 impl State {
+    /// Has it be `now`; answers what that touches.
+    pub(super) fn pass_time(&mut self, now: Timestamp) -> BTreeSet<Topic> {
+        let turned = self.merged.pass_time(now);
+        for entry in &turned {
+            tracing::info!(switch = %entry.resource.key, "switch turned by its time");
+        }
+        turned.iter().flat_map(|entry| self.merged.topics(&entry.resource)).collect()
+    }
+
     /// Fills an empty state from the store.
     pub(super) async fn read(&mut self, store: &dyn Store) -> Result<(), Error> {
         let range = store.range(revision::RESOURCES, None).await?;

@@ -103,7 +103,7 @@ pub(super) fn udp_idle_timeout(view: &View<'_>, routes: &[Attached<'_>]) -> Opti
     let (entry, rule) = udp_rule(routes)?;
     let context = Context { route: &entry.resource.key, parent: None };
     let backends = rule.backend_refs.iter().map(BackendView::from);
-    route::policy_of(view, &context, backends).and_then(|policy| policy.idle_timeout_written)
+    route::service_of(&context, backends).and_then(|service| view.policy_of(&service).idle_timeout_written)
 }
 
 fn udp_rule<'a>(routes: &[Attached<'a>]) -> Option<(&'a Arc<Entry>, &'a L4Rule)> {

@@ -24,7 +24,7 @@ use leno_route::precedence::{Age, Key};
 
 use super::name::{self, ClusterName};
 use super::service::{Policy, PortView, ServiceView};
-use super::{Context, View, filter, resolve, retry};
+use super::{Context, View, filter, resolve, retry, switch};
 use crate::merge::{Entry, Topic};
 
 /// A rule with its place among others.
@@ -90,7 +90,7 @@ pub(super) fn request_routes(mut routes: Vec<Attached<'_>>) -> Vec<Attached<'_>>
 fn default_rule(view: &View<'_>, service: &ServiceView<'_>, port: &PortView) -> Rule {
     let policy = view.policy_of(&service.name);
     let cluster = ClusterName { service: service.name.clone(), port: port.number, version: None }.render();
-    Rule {
+    let mut rule = Rule {
         origin: Origin { resource: "default".into(), rule: 0, name: None },
         when: Match::default(),
         filters: Vec::new(),
@@ -104,7 +104,9 @@ fn default_rule(view: &View<'_>, service: &ServiceView<'_>, port: &PortView) -> 
         request_timeout: policy.request_timeout,
         try_timeout: policy.try_timeout,
         retry: policy.retry,
-    }
+    };
+    switch::degrade(view, &mut rule, None, Some(&service.name));
+    rule
 }
 
 /// The rules of one HTTPRoute or GRPCRoute: one for each match of each rule.
@@ -127,13 +129,14 @@ fn http_rule(view: &View<'_>, context: &Context<'_>, entry: &Entry, index: usize
         .iter()
         .map(|backend| weighted(view, context, backend.into(), filter::http(view, context, &backend.filters)))
         .collect();
-    let policy = policy_of(view, context, written.backend_refs.iter().map(BackendView::from));
+    let service = service_of(context, written.backend_refs.iter().map(BackendView::from));
+    let policy = service.as_ref().map(|service| view.policy_of(service));
     let action = match filter::redirect(&written.filters) {
         Some(redirect) => Action::Redirect(redirect),
         None => forward(backends),
     };
     let timeouts = written.timeouts.clone().unwrap_or_default();
-    let rule = Rule {
+    let mut rule = Rule {
         origin: origin(entry, index, written.name.as_deref()),
         when: Match::default(),
         filters: filter::http(view, context, &written.filters),
@@ -142,6 +145,7 @@ fn http_rule(view: &View<'_>, context: &Context<'_>, entry: &Entry, index: usize
         try_timeout: try_timeout(&timeouts, policy.as_ref()),
         retry: retry::of_rule(written.retry.as_ref(), policy.and_then(|policy| policy.retry)),
     };
+    switch::degrade(view, &mut rule, Some(entry), service.as_ref());
     let matches = if written.matches.is_empty() { &[HttpMatch::default()][..] } else { &written.matches };
     let sorted = matches.iter().enumerate().map(|(alternative, written)| {
         let when = http_match(written);
@@ -156,8 +160,9 @@ fn grpc_rule(view: &View<'_>, context: &Context<'_>, entry: &Entry, index: usize
         .iter()
         .map(|backend| weighted(view, context, backend.into(), filter::grpc(view, context, &backend.filters)))
         .collect();
-    let policy = policy_of(view, context, written.backend_refs.iter().map(BackendView::from));
-    let rule = Rule {
+    let service = service_of(context, written.backend_refs.iter().map(BackendView::from));
+    let policy = service.as_ref().map(|service| view.policy_of(service));
+    let mut rule = Rule {
         origin: origin(entry, index, written.name.as_deref()),
         when: Match::default(),
         filters: filter::grpc(view, context, &written.filters),
@@ -166,6 +171,7 @@ fn grpc_rule(view: &View<'_>, context: &Context<'_>, entry: &Entry, index: usize
         try_timeout: policy.as_ref().and_then(|policy| policy.try_timeout),
         retry: policy.and_then(|policy| policy.retry),
     };
+    switch::degrade(view, &mut rule, Some(entry), service.as_ref());
     let matches = if written.matches.is_empty() { &[GrpcMatch::default()][..] } else { &written.matches };
     let sorted = matches.iter().enumerate().map(|(alternative, written)| {
         let (service, method) = match &written.method {
@@ -206,21 +212,20 @@ fn forward(backends: Vec<WeightedCluster>) -> Action {
     Action::Forward(backends)
 }
 
-/// The policy of the service that the request was for: the parent, or at a gateway the one service behind the rule.
-pub(super) fn policy_of<'b>(
-    view: &View<'_>,
+/// The service that the request was for: the parent, or at a gateway the one service behind the rule.
+pub(super) fn service_of<'b>(
     context: &Context<'_>,
     backends: impl Iterator<Item = BackendView<'b>>,
-) -> Option<Policy> {
+) -> Option<ServiceName> {
     if let Some((service, _)) = context.parent {
-        return Some(view.policy_of(service));
+        return Some(service.clone());
     }
     let own = &*context.route.namespace;
     let named = |backend: BackendView<'b>| Some((backend.namespace, backend.service()?.0));
     let mut services: Vec<(Option<&str>, &str)> = backends.filter_map(named).collect();
     services.dedup();
     match services[..] {
-        [(namespace, only)] => ServiceName::new(namespace.unwrap_or(own), only).ok().map(|name| view.policy_of(&name)),
+        [(namespace, only)] => ServiceName::new(namespace.unwrap_or(own), only).ok(),
         _ => None,
     }
 }

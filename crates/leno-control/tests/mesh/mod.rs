@@ -38,6 +38,13 @@ impl Clock for Ticks {
     }
 }
 
+impl Ticks {
+    /// Goes on by so many seconds at once.
+    pub(crate) fn jump(&self, seconds: u64) {
+        self.0.fetch_add(seconds, Ordering::Relaxed);
+    }
+}
+
 /// A store that counts transactions and does with them what a test says.
 pub(crate) struct ToldStore {
     inner: MemoryStore,
@@ -63,6 +70,7 @@ pub(crate) struct Mesh {
     pub(crate) driver: Option<Driver>,
     pub(crate) instances: Arc<Instances>,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<Ticks>,
 }
 
 impl Default for ToldStore {
@@ -252,15 +260,15 @@ impl Mesh {
 
     /// One more control plane over a store.
     pub(crate) async fn over(store: Arc<dyn Store>) -> Self {
-        let instances = Arc::new(Instances::default());
+        let (instances, clock) = (Arc::new(Instances::default()), Arc::new(Ticks::default()));
         let options = Options {
             store: store.clone(),
             directory: Arc::new(Shared(instances.clone())),
-            clock: Arc::new(Ticks::default()),
+            clock: clock.clone(),
             subscribers: StatusTable::new(),
         };
         let (control, driver) = Control::open(options).await.unwrap();
-        Self { control, driver: Some(driver), instances, store }
+        Self { control, driver: Some(driver), instances, store, clock }
     }
 
     pub(crate) fn instance(&self, service: &str, id: &str, host: u8, ports: &[u16]) {

@@ -165,6 +165,8 @@ impl Decoder<'_> {
             Kind::BackendTlsPolicy => self.section(object, "spec").map(Spec::BackendTlsPolicy),
             Kind::Service => self.section(object, "spec").map(Spec::Service),
             Kind::TrafficPolicy => self.section(object, "spec").map(|spec| Spec::TrafficPolicy(Box::new(spec))),
+            Kind::Switch => self.section(object, "spec").map(Spec::Switch),
+            Kind::SwitchState => self.section(object, "spec").map(Spec::SwitchState),
         }
     }
 
@@ -260,6 +262,8 @@ impl Decoder<'_> {
             FaultClass::OutOfRange
         } else if message.ends_with("is not a duration") {
             FaultClass::InvalidDuration
+        } else if message.ends_with("is not a moment") {
+            FaultClass::InvalidMoment
         } else if message == "not an IP address" {
             FaultClass::InvalidAddress
         } else {

@@ -35,6 +35,10 @@ pub enum Kind {
     Service,
     /// How traffic to a service is balanced, bounded in time and retried.
     TrafficPolicy,
+    /// Routes that are degraded at once, and brought back.
+    Switch,
+    /// Whether a switch is on.
+    SwitchState,
 }
 
 /// What tells one resource from every other.
@@ -63,7 +67,7 @@ pub enum KeyError {
 
 impl Kind {
     /// Every kind, in the order of the reference.
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 12] = [
         Kind::Gateway,
         Kind::HttpRoute,
         Kind::GrpcRoute,
@@ -74,6 +78,8 @@ impl Kind {
         Kind::BackendTlsPolicy,
         Kind::Service,
         Kind::TrafficPolicy,
+        Kind::Switch,
+        Kind::SwitchState,
     ];
 
     /// As it is written in `kind`.
@@ -89,6 +95,8 @@ impl Kind {
             Kind::BackendTlsPolicy => "BackendTLSPolicy",
             Kind::Service => "Service",
             Kind::TrafficPolicy => "TrafficPolicy",
+            Kind::Switch => "Switch",
+            Kind::SwitchState => "SwitchState",
         }
     }
 
@@ -105,13 +113,15 @@ impl Kind {
             Kind::BackendTlsPolicy => "backendtlspolicy",
             Kind::Service => "service",
             Kind::TrafficPolicy => "trafficpolicy",
+            Kind::Switch => "switch",
+            Kind::SwitchState => "switchstate",
         }
     }
 
     /// The API group.
     pub fn group(self) -> &'static str {
         match self {
-            Kind::Service | Kind::TrafficPolicy => LENO_GROUP,
+            Kind::Service | Kind::TrafficPolicy | Kind::Switch | Kind::SwitchState => LENO_GROUP,
             _ => GATEWAY_GROUP,
         }
     }
@@ -124,7 +134,7 @@ impl Kind {
             Kind::TlsRoute => &["v1", "v1alpha3", "v1alpha2"],
             Kind::ReferenceGrant => &["v1", "v1beta1"],
             Kind::BackendTlsPolicy => &["v1", "v1alpha3"],
-            Kind::Service | Kind::TrafficPolicy => &["v1"],
+            Kind::Service | Kind::TrafficPolicy | Kind::Switch | Kind::SwitchState => &["v1"],
         }
     }
 
@@ -165,6 +175,7 @@ impl FromStr for Kind {
             let (one, plural) = (kind.lower(), lower.as_str());
             plural == one
                 || plural.strip_suffix('s') == Some(one)
+                || plural.strip_suffix("es") == Some(one)
                 || plural.strip_suffix("ies").is_some_and(|stem| one.strip_suffix('y') == Some(stem))
         };
         Kind::ALL.into_iter().find(is).ok_or_else(|| KeyError::UnknownKind(text.to_owned()))

@@ -25,6 +25,18 @@ pub struct Metadata {
     pub annotations: BTreeMap<String, String>,
 }
 
+// === impl Metadata ===
+
+impl Metadata {
+    /// The label whose value `true` keeps switches from a route or service.
+    pub const PROTECTED: &str = "leno.mesh/protected";
+
+    /// Whether no switch may degrade the resource.
+    pub fn is_protected(&self) -> bool {
+        self.labels.get(Self::PROTECTED).is_some_and(|value| value == "true")
+    }
+}
+
 fn default_namespace() -> String {
     DEFAULT_NAMESPACE.to_owned()
 }

@@ -130,12 +130,23 @@ ranged! {
     RetryCode(u16) 400..=599, "status to retry"
 }
 ranged! {
+    /// The status of an answer, 200 to 599.
+    HttpStatus(u16) 200..=599, "status"
+}
+ranged! {
     /// Seconds, 1 to 2,147,483,647.
     Seconds(u32) 1..=2_147_483_647, "number of seconds"
 }
 ranged! {
     /// An endpoint's share of traffic relative to the others, 0 to 10,000.
     EndpointWeight(u32) 0..=10_000, "weight"
+}
+
+impl HttpStatus {
+    /// Whether an answer of this status can have a body (RFC 9110, section 6.4.1).
+    pub fn has_body(self) -> bool {
+        ![204, 304].contains(&self.0)
+    }
 }
 
 /// How fast a share grows, 0.1 to 10; kept in hundredths.

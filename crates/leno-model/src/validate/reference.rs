@@ -166,7 +166,7 @@ fn unknown_section(check: &mut Check<'_, '_>, path: &str, section: &str, whole: 
     check.error(FaultClass::UnknownSection, &format!("{path}.sectionName"), message, fix);
 }
 
-fn unknown_service(check: &mut Check<'_, '_>, path: &str, namespace: &str, name: &str) {
+pub(super) fn unknown_service(check: &mut Check<'_, '_>, path: &str, namespace: &str, name: &str) {
     let message = format!("service {namespace}/{name} is neither declared nor registered");
     let fix = "the reference resolves when it appears; check the name and namespace";
     check.warn(FaultClass::UnknownService, path, message, fix);

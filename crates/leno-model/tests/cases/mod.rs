@@ -42,6 +42,8 @@ pub fn valid(kind: Kind) -> String {
         Kind::Gateway => "  listeners: [{name: web, port: 80, protocol: HTTP}]\n",
         Kind::Service => "  ports: [{port: 80}]\n",
         Kind::TrafficPolicy => "  targetRefs: [{name: cart}]\n",
+        Kind::Switch => "  targetRefs: [{kind: Service, name: cart}]\n",
+        Kind::SwitchState => "  on: true\n",
         Kind::BackendTlsPolicy => {
             "  targetRefs: [{name: cart}]\n  validation: {hostname: cart.test, caCertificateRefs: [{kind: ConfigMap, name: ca}]}\n"
         }
@@ -1233,14 +1235,90 @@ fn of_tls_policies() -> Vec<Case> {
 }
 
 /// Every case.
+fn of_switches() -> Vec<Case> {
+    let base = valid(Kind::Switch);
+    let targets = |text: &str| base.replacen("{kind: Service, name: cart}", text, 1);
+    let reply = |class, field: &str, fix, text: &str| {
+        case(class, &format!("spec.reply{field}"), fix, format!("{base}  reply: {text}\n"))
+    };
+    let state = |class, path: &str, fix, spec: &str| case(class, path, fix, with_spec(Kind::SwitchState, spec));
+    let route = format!("{}---\n", valid(Kind::HttpRoute).replace("- backendRefs", "- name: one\n    backendRefs"));
+    let mark = |text: &str| text.replace("name: r}", "name: r, labels: {leno.mesh/protected: 'true'}}");
+    let marked = |text: &str| text.replace("name: r}", "name: r, labels: {leno.mesh/protected: ¦'true'}}");
+    let many: Vec<String> = (0..65).map(|i| format!("{{name: r{i}}}")).collect();
+    vec![
+        case(Empty, "spec.targetRefs", "at least one", base.replace("[{kind: Service, name: cart}]", "¦[]")),
+        case(
+            TooMany,
+            "spec.targetRefs",
+            "split",
+            base.replace("[{kind: Service, name: cart}]", &format!("¦[{}]", many.join(", "))),
+        ),
+        case(MissingField, "spec.targetRefs[0].name", "add `name:`", targets("¦{kind: Service}")),
+        case(UnknownValue, "spec.targetRefs[0].kind", "use one of HTTPRoute", targets("{kind: ¦Gateway, name: r}")),
+        case(DuplicateReference, "spec.targetRefs[1]", "remove one", targets("{name: r}, ¦{name: r, sectionName: a}")),
+        case(InvalidName, "spec.targetRefs[0].name", "write `cart`", targets("{kind: Service, name: ¦Cart}")),
+        case(InvalidNamespace, "spec.targetRefs[0].namespace", "write `shop`", targets("{name: r, namespace: ¦Shop}")),
+        case(UnknownService, "spec.targetRefs[0].name", "when it appears", targets("{kind: Service, name: ¦crat}")),
+        case(UnknownRoute, "spec.targetRefs[0].name", "when it appears", targets("{name: ¦crat}")),
+        case(
+            UnusedField,
+            "spec.targetRefs[0].sectionName",
+            "name a route",
+            targets("{kind: Service, name: cart, sectionName: ¦one}"),
+        ),
+        case(
+            UnknownSection,
+            "spec.targetRefs[0].sectionName",
+            "use one of one",
+            format!("{route}{}", targets("{name: r, sectionName: ¦two}")),
+        ),
+        case(
+            Protected,
+            "spec.targetRefs[0].name",
+            "remove it from",
+            format!("{}{}", mark(&route), targets("{name: ¦r}")),
+        ),
+        case(
+            Protected,
+            "metadata.labels[\"leno.mesh/protected\"]",
+            "take it out",
+            format!("{}{}", marked(&route), targets("{name: r}")),
+        ),
+        reply(OutOfRange, ".status", "200 to 599", "{status: ¦100}"),
+        reply(InvalidHeaderValue, ".contentType", "", "{contentType: ¦\"a\\nb\"}"),
+        reply(UnusedField, ".body", "another status", "{status: 204, body: ¦x}"),
+        reply(OutOfRange, ".body", "a service", &format!("{{body: ¦{}}}", "x".repeat(4097))),
+        state(MissingField, "spec.on", "add `on:`", "  ¦from: 2026-11-27T00:00:00Z"),
+        state(InvalidMoment, "spec.until", "2026-11-27T00:00:00Z", "  on: true\n  until: ¦tomorrow"),
+        state(
+            OutOfRange,
+            "spec.until",
+            "after 2026-11-27",
+            "  on: true\n  from: 2026-11-27T00:00:00Z\n  until: ¦2026-11-26T00:00:00Z",
+        ),
+        case(
+            UnknownSwitch,
+            "metadata.name",
+            "when there is one",
+            valid(Kind::SwitchState).replace("name: r", "name: ¦r"),
+        ),
+    ]
+}
+
 pub fn all() -> Vec<Case> {
     let mut cases: Vec<Case> = Kind::ALL.into_iter().flat_map(of_every_kind).collect();
     cases.extend(ROUTES.into_iter().flat_map(of_every_route));
     cases.extend(REQUEST_ROUTES.into_iter().flat_map(of_request_routes));
     let single = [of_http_routes(), of_grpc_routes(), of_byte_routes(), of_gateways(), of_listeners()];
-    for more in
-        single.into_iter().chain([of_grants(), of_services(), of_policies(), of_rate_limits(), of_tls_policies()])
-    {
+    for more in single.into_iter().chain([
+        of_grants(),
+        of_services(),
+        of_policies(),
+        of_rate_limits(),
+        of_tls_policies(),
+        of_switches(),
+    ]) {
         cases.extend(more);
     }
     cases

@@ -1,12 +1,15 @@
 //! What happens to a request before its destination is asked: what may pass, the rule that matches, what it says.
 
 use bytes::Bytes;
+use leno_http::grpc::{Code, Status};
 use leno_http::{Fields, Malformed, Method, ResponseHead, TargetForm, Text, UnderscoredNames, Upgrades, Version};
 use leno_model::path::{EscapedSlashes, canonical};
-use leno_model::snapshot::{Action, Redirect};
+use leno_model::snapshot::{Action, DirectReply, Redirect};
 use leno_route::cors::CorsFields;
 use leno_route::{FieldLookup, Matched, Redirected, RequestView, redirect_location, weighted};
+use leno_telemetry::Flag;
 use leno_telemetry::access::Direction;
+use leno_telemetry::flag::REASON_FIELD;
 
 use super::deadline::LEFT_FIELD;
 use super::{Exchange, forwarded};
@@ -24,6 +27,7 @@ const HOPS_MAX: u32 = 16;
 pub(super) enum Decided<'d> {
     Target(&'d Target),
     Redirect(&'d Redirect),
+    Reply(&'d DirectReply),
 }
 
 impl Exchange<'_> {
@@ -132,6 +136,7 @@ impl Exchange<'_> {
                 }
             },
             Action::Redirect(redirect) => Ok(Decided::Redirect(redirect)),
+            Action::Reply(reply) => Ok(Decided::Reply(reply)),
             Action::Refuse { status, reason } => Err(Failure::Refused(*status, reason.to_string())),
         }
     }
@@ -150,7 +155,7 @@ impl Exchange<'_> {
     pub(super) async fn answer_preflight(&mut self, fields: &CorsFields) -> Result<(), Failure> {
         let mut head = ResponseHead::new(204);
         filter::apply_cors(fields, &mut head);
-        self.answer(head).await;
+        self.answer(head, Bytes::new(), None).await;
         Ok(())
     }
 
@@ -162,14 +167,41 @@ impl Exchange<'_> {
     ) -> Result<(), Failure> {
         let mut head = ResponseHead::new(to.status).with("location", location);
         filter::change_response(&rule.rule.filters, &mut head);
-        self.answer(head).await;
+        self.answer(head, Bytes::new(), None).await;
         Ok(())
     }
 
-    async fn answer(&mut self, head: ResponseHead) {
-        self.record.status(head.status, None);
+    /// Answers as the rule says. A call of gRPC hears the body as a message.
+    pub(super) async fn answer_directly(
+        &mut self,
+        rule: RuleRef<'_>,
+        with: &DirectReply,
+        cors: Option<&CorsFields>,
+    ) -> Result<(), Failure> {
+        let flag = Flag::DirectReply;
+        self.record.failed(flag, || format!("answered by {}", rule.rule.origin.resource));
+        let mut head = match self.is_grpc {
+            true => Status::new(Code::Unavailable, with.body.trim_ascii_end().to_owned()).response(),
+            false => ResponseHead::new(with.status),
+        };
+        head = head.with(REASON_FIELD, flag.reason());
+        let mut body = Bytes::new();
+        if !self.is_grpc && !with.body.is_empty() {
+            head = head.with("content-type", &*with.content_type);
+            body = Bytes::copy_from_slice(with.body.as_bytes());
+        }
+        filter::change_response(&rule.rule.filters, &mut head);
+        if let Some(cors) = cors {
+            filter::apply_cors(cors, &mut head);
+        }
+        self.answer(head, body, self.is_grpc.then_some(Code::Unavailable)).await;
+        Ok(())
+    }
+
+    async fn answer(&mut self, head: ResponseHead, body: Bytes, grpc_status: Option<Code>) {
+        self.record.status(head.status, grpc_status.map(|code| code as u8));
         let Some(reply) = self.reply.take() else { return };
-        if let Err(error) = reply.respond(head, Bytes::new()).await {
+        if let Err(error) = reply.respond(head, body).await {
             self.record.broken(&Failure::Downstream(error));
         }
     }

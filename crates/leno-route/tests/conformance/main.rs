@@ -251,7 +251,7 @@ fn outcome(rule: &Rule, mut seen: Seen, asked: &Redirected<'_>, method: &str, ac
             out.location = Some(redirect_location(redirect, asked));
             out.status = redirect.status;
         }
-        Action::Refuse { status, .. } => out.status = *status,
+        Action::Reply(DirectReply { status, .. }) | Action::Refuse { status, .. } => out.status = *status,
         Action::Forward(clusters) => {
             rule.filters.iter().for_each(|filter| seen.apply(filter, asked, &mut out));
             for cluster in clusters {

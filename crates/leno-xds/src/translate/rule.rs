@@ -71,6 +71,12 @@ fn rule_to(rule: &Rule, dialect: Dialect) -> Option<Route> {
         affinity::session_to(clusters, &mut route);
         rate_limit::write(clusters, &mut route);
     }
+    if let Action::Reply(reply) = &rule.action
+        && &*reply.content_type != action::TEXT
+        && matches!(dialect, Dialect::Envoy { .. })
+    {
+        route.response_headers_to_add.push(filters::replacing("content-type", &reply.content_type));
+    }
     if dialect == Dialect::Leno {
         let exact = exact_text(&differences(rule, &route));
         route.metadata = with_note(urls::RULE_NOTE, &rule_note(&rule.origin, exact));

@@ -175,6 +175,8 @@ fn action() -> impl Strategy<Value = Action> {
         vec(weighted(), 0..3).prop_map(Action::Forward),
         redirect.prop_map(Action::Redirect),
         (any::<u16>(), text()).prop_map(|(status, reason)| Action::Refuse { status, reason }),
+        (200_u16..600, text(), text())
+            .prop_map(|(status, content_type, body)| { Action::Reply(DirectReply { status, content_type, body }) }),
     ]
 }
 

@@ -111,7 +111,7 @@ pub(super) fn explain(files: &Files, faults: &[Fault]) {
 }
 
 /// Asks until every proxy has answered or the time is over, and answers how far it has come.
-fn wait(client: &Client, applied: &Value, timeout: Duration) -> Result<Value, Failure> {
+pub(super) fn wait(client: &Client, applied: &Value, timeout: Duration) -> Result<Value, Failure> {
     let ends = Instant::now() + timeout;
     let revision = applied["snapshot"].as_u64().unwrap_or(0);
     loop {
@@ -126,7 +126,7 @@ fn wait(client: &Client, applied: &Value, timeout: Duration) -> Result<Value, Fa
     }
 }
 
-fn exit_of(progress: &Value) -> Exit {
+pub(super) fn exit_of(progress: &Value) -> Exit {
     match (list_at(progress, "/refused").is_empty(), list_at(progress, "/pending").is_empty()) {
         (false, _) => Exit::No,
         (true, false) => Exit::Unreachable,
@@ -134,7 +134,7 @@ fn exit_of(progress: &Value) -> Exit {
     }
 }
 
-fn report(output: Output, progress: &Value, elapsed: Duration) -> Result<(), Failure> {
+pub(super) fn report(output: Output, progress: &Value, elapsed: Duration) -> Result<(), Failure> {
     for refused in list_at(progress, "/refused") {
         let (id, detail) = (output::text_at(refused, "/id"), output::text_at(refused, "/detail"));
         say(format_args!("{} {} refused it: {}", "error:".red().bold(), output::clean(&id), output::clean(&detail)));

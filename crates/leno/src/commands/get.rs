@@ -77,7 +77,8 @@ fn own_columns(kind: Option<Kind>) -> &'static [Column] {
         Some(Kind::ReferenceGrant) => &[("FROM", granted_from), ("TO", granted_to)],
         Some(Kind::Service) => &[("PORTS", ports)],
         Some(Kind::BackendTlsPolicy) => &[("TARGETS", targets), ("HOSTNAME", asked_hostname)],
-        Some(Kind::TrafficPolicy) => &[("TARGETS", targets)],
+        Some(Kind::TrafficPolicy | Kind::Switch) => &[("TARGETS", targets)],
+        Some(Kind::SwitchState) => &[("ON", is_on), ("FROM", from), ("UNTIL", until)],
         None => &[],
     }
 }
@@ -129,6 +130,18 @@ fn targets(resource: &Value) -> String {
     joined(resource, "/spec/targetRefs", |target| text_at(target, "/name"))
 }
 
+fn is_on(resource: &Value) -> String {
+    text_at(resource, "/spec/on")
+}
+
+fn from(resource: &Value) -> String {
+    text_at(resource, "/spec/from")
+}
+
+fn until(resource: &Value) -> String {
+    text_at(resource, "/spec/until")
+}
+
 /// Where a route leads, with shares where there are several: `reviews@v1:95,reviews@v2:5`.
 fn backends(resource: &Value) -> String {
     let mut found: Vec<String> = Vec::new();
@@ -160,7 +173,10 @@ fn status(item: &Value) -> String {
 
 /// The first condition that does not hold as it should.
 pub(super) fn problem(status: &Value) -> Option<&Value> {
-    let is_bad = |condition: &&Value| condition["status"].as_bool() == Some(condition["type"] == "Conflicted");
+    // Whether a switch is on is neither good nor bad.
+    let is_bad = |condition: &&Value| {
+        condition["type"] != "On" && condition["status"].as_bool() == Some(condition["type"] == "Conflicted")
+    };
     list_at(status, "/conditions").iter().find(is_bad)
 }
 

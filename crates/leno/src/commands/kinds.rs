@@ -7,7 +7,7 @@ use leno_model::resource::kind::{Kind, ResourceKey};
 use super::failure::Failure;
 
 /// Short names, as `kubectl` has them where it does.
-const SHORT: [(&str, Kind); 8] = [
+const SHORT: [(&str, Kind); 9] = [
     ("gtw", Kind::Gateway),
     ("gw", Kind::Gateway),
     ("hr", Kind::HttpRoute),
@@ -15,6 +15,7 @@ const SHORT: [(&str, Kind); 8] = [
     ("refgrant", Kind::ReferenceGrant),
     ("btlspolicy", Kind::BackendTlsPolicy),
     ("svc", Kind::Service),
+    ("sw", Kind::Switch),
     ("tp", Kind::TrafficPolicy),
 ];
 

@@ -1,7 +1,7 @@
 //! What a rule does with a request.
 
 use leno_model::snapshot::{
-    Action, Affinity, Match, Name, PathRewrite, RateLimits, Redirect, Rewrite, RouteFilter, Rule, Session,
+    Action, Affinity, DirectReply, Match, Name, PathRewrite, RateLimits, Redirect, Rewrite, RouteFilter, Rule, Session,
     WeightedCluster,
 };
 
@@ -17,6 +17,9 @@ use crate::translate::affinity;
 use crate::translate::path::{Replace, rewrite_from, rewrite_to};
 use crate::translate::{Dialect, TranslateError, UNRESOLVED, unusable};
 
+/// What Envoy says of the body of an answer that it makes itself.
+pub(super) const TEXT: &str = "text/plain";
+
 /// Envoy refuses a longer body of an answer that it makes itself.
 const ENVOY_BODY_MAX: usize = 4096;
 
@@ -30,6 +33,7 @@ pub(super) fn action_to(rule: &Rule, dialect: Dialect) -> EnvoyAction {
             None => answer(500, "no backend has a share of this route"),
         },
         Action::Redirect(redirect) => EnvoyAction::Redirect(redirect_to(redirect, rule)),
+        Action::Reply(reply) => answer(reply.status.into(), &reply.body),
         Action::Refuse { status, reason } => answer((*status).into(), reason),
     }
 }
@@ -47,13 +51,14 @@ pub(super) fn action_from(
         }
         Some(EnvoyAction::Redirect(redirect)) => Ok(Action::Redirect(redirect_from(redirect, when)?)),
         Some(EnvoyAction::DirectResponse(response)) => {
-            let reason = match response.body.and_then(|body| body.specifier) {
+            let body = match response.body.and_then(|body| body.specifier) {
                 Some(DataSourceSpecifier::InlineString(text)) => text,
                 Some(DataSourceSpecifier::InlineBytes(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
                 None => String::new(),
             };
-            let status = u16::try_from(response.status).map_err(|_| unusable("direct_response", "has no status"))?;
-            Ok(Action::Refuse { status, reason: reason.into() })
+            let status = u16::try_from(response.status).ok().filter(|status| (200..600).contains(status));
+            let status = status.ok_or_else(|| unusable("direct_response.status", "is not from 200 to 599"))?;
+            Ok(Action::Reply(DirectReply { status, content_type: TEXT.into(), body: body.into() }))
         }
         None => Err(unusable("action", "is missing or of a kind that leno does not have")),
     }

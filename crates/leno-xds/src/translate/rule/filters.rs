@@ -109,19 +109,27 @@ fn headers_to(change: &HeaderChange, dialect: Dialect, add: &mut Vec<HeaderValue
         dialect == Dialect::Leno || !(name.is_empty() || name.starts_with(':') || name.eq_ignore_ascii_case("host"))
     };
     let removed = |name: &Name| change.remove.iter().any(|other| other.eq_ignore_ascii_case(name));
-    let option = |(name, value): &(Name, Name), action: HeaderAppendAction| HeaderValueOption {
+    let wanted = |pair: &&(Name, Name)| allowed(&pair.0) && !removed(&pair.0);
+    let set = change.set.iter().filter(wanted);
+    add.extend(set.map(|(name, value)| option(name, value, HeaderAppendAction::OverwriteIfExistsOrAdd)));
+    let append = change.add.iter().filter(wanted);
+    add.extend(append.map(|(name, value)| option(name, value, HeaderAppendAction::AppendIfExistsOrAdd)));
+    remove.extend(change.remove.iter().filter(|name| allowed(name)).map(|name| name.to_string()));
+}
+
+/// Replaces all fields of a name.
+pub(super) fn replacing(name: &str, value: &str) -> HeaderValueOption {
+    option(name, value, HeaderAppendAction::OverwriteIfExistsOrAdd)
+}
+
+fn option(name: &str, value: &str, action: HeaderAppendAction) -> HeaderValueOption {
+    HeaderValueOption {
         // Envoy reads `%` in values as the start of a command.
-        header: Some(HeaderValue { key: name.to_string(), value: value.replace('%', "%%") }),
+        header: Some(HeaderValue { key: name.to_owned(), value: value.replace('%', "%%") }),
         append: None,
         append_action: action.into(),
         keep_empty_value: value.is_empty(),
-    };
-    let wanted = |pair: &&(Name, Name)| allowed(&pair.0) && !removed(&pair.0);
-    let set = change.set.iter().filter(wanted);
-    add.extend(set.map(|pair| option(pair, HeaderAppendAction::OverwriteIfExistsOrAdd)));
-    let append = change.add.iter().filter(wanted);
-    add.extend(append.map(|pair| option(pair, HeaderAppendAction::AppendIfExistsOrAdd)));
-    remove.extend(change.remove.iter().filter(|name| allowed(name)).map(|name| name.to_string()));
+    }
 }
 
 pub(super) fn headers_from(

@@ -1,0 +1,161 @@
+//! Switches: what becomes of the rules of routes while one is on, for callers inside and at gateways, by hand and by time.
+
+#![allow(clippy::unwrap_used, reason = "a test may; clippy's own exemption covers only functions marked #[test]")]
+
+mod mesh;
+
+use leno_control::Error;
+use leno_model::fault::FaultClass;
+use leno_model::resource::kind::{Kind, ResourceKey};
+use leno_model::seam::{Clock, Timestamp};
+use leno_model::snapshot::{Action, Rule};
+
+use leno_xds::provide::Provide;
+
+use mesh::{Mesh, apply, gateway, node};
+
+const SHOP: &str = "apiVersion: leno.mesh/v1
+kind: Service
+metadata: {name: cart, namespace: shop}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: shop}
+spec: {listeners: [{name: web, port: 8000, protocol: HTTP}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: inside, namespace: shop}
+spec:
+  parentRefs: [{group: '', kind: Service, name: cart}]
+  rules:
+  - {name: list, matches: [{path: {value: /list}}], backendRefs: [{name: cart}]}
+  - {name: pay, matches: [{path: {value: /pay}}], backendRefs: [{name: cart}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: outside, namespace: shop}
+spec:
+  parentRefs: [{name: edge}]
+  rules: [{backendRefs: [{name: cart, port: 80}]}]
+";
+
+fn switch(name: &str, targets: &str) -> String {
+    format!(
+        "apiVersion: leno.mesh/v1\nkind: Switch\nmetadata: {{name: {name}, namespace: shop}}\n\
+         spec:\n  targetRefs: [{targets}]\n  reply: {{status: 200, contentType: application/json, body: '[]'}}\n"
+    )
+}
+
+fn state(name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: leno.mesh/v1\nkind: SwitchState\nmetadata: {{name: {name}, namespace: shop}}\nspec: {{{spec}}}\n"
+    )
+}
+
+impl Mesh {
+    async fn turn(&self, name: &str, spec: &str) {
+        self.control.apply(apply("switches", &state(name, spec))).await.unwrap();
+    }
+
+    /// The path and the origin of the rules that a switch answers, for callers inside and at the gateway.
+    fn degraded(&self) -> Vec<String> {
+        let inside = self.routes(&node("shop"), "cart.shop.mesh:80").unwrap();
+        let edge = gateway("shop", "edge");
+        let outside = self.routes(&edge, "gateway/shop/edge:8000").unwrap();
+        let rules = inside.hosts.into_iter().chain(outside.hosts).flat_map(|host| host.rules);
+        let is_degraded = |rule: &Rule| match &rule.action {
+            Action::Reply(reply) => {
+                assert_eq!((reply.status, &*reply.content_type, &*reply.body), (200, "application/json", "[]"));
+                true
+            }
+            _ => false,
+        };
+        rules.filter(is_degraded).map(|rule| format!("{:?} {}", rule.when.path, rule.origin.resource)).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_switch_degrades_what_it_names_until_it_is_off() {
+    let mesh = Mesh::new().await;
+    mesh.apply(SHOP).await.unwrap();
+    mesh.apply(&switch("rule", "{name: inside, sectionName: list}")).await.unwrap();
+    mesh.apply(&switch("route", "{name: outside}")).await.unwrap();
+    mesh.apply(&switch("service", "{kind: Service, name: cart}")).await.unwrap();
+    assert_eq!(mesh.degraded(), [""; 0]);
+    for (name, expected) in [
+        ("rule", &["Prefix(\"/list\") switch/shop/rule"][..]),
+        ("route", &["Prefix(\"/\") switch/shop/route"]),
+        (
+            "service",
+            &[
+                "Prefix(\"/list\") switch/shop/service",
+                "Prefix(\"/pay\") switch/shop/service",
+                "Prefix(\"/\") switch/shop/service",
+            ],
+        ),
+    ] {
+        mesh.turn(name, "on: true").await;
+        assert_eq!(mesh.degraded(), expected);
+        mesh.turn(name, "on: false").await;
+        assert_eq!(mesh.degraded(), [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn requests_without_a_route_are_degraded_with_their_service() {
+    let mesh = Mesh::new().await;
+    let declared = SHOP.split("---").next().unwrap();
+    mesh.apply(declared).await.unwrap();
+    mesh.apply(&switch("service", "{kind: Service, name: cart}")).await.unwrap();
+    mesh.turn("service", "on: true").await;
+    let routes = mesh.routes(&node("shop"), "cart.shop.mesh:80").unwrap();
+    assert!(matches!(routes.hosts[0].rules[..], [Rule { action: Action::Reply(_), .. }]));
+}
+
+#[tokio::test]
+async fn what_is_protected_is_not_degraded_and_keeps_its_label_from_switches() {
+    let mesh = Mesh::new().await;
+    mesh.apply(SHOP).await.unwrap();
+    mesh.apply(&switch("service", "{kind: Service, name: cart}")).await.unwrap();
+    mesh.turn("service", "on: true").await;
+    let label = |text: &str| text.replace("name: inside,", "name: inside, labels: {leno.mesh/protected: 'true'},");
+    mesh.apply(&label(SHOP)).await.unwrap();
+    assert_eq!(mesh.degraded(), ["Prefix(\"/\") switch/shop/service"], "a protected route of a service that is off");
+    let refused = mesh.apply(&switch("route", "{name: inside}")).await;
+    assert!(matches!(refused, Err(Error::Faults(faults)) if faults[0].class == FaultClass::Protected));
+    mesh.apply(&switch("other", "{name: outside}")).await.unwrap();
+    let refused =
+        mesh.apply(&SHOP.replace("name: outside,", "name: outside, labels: {leno.mesh/protected: 'true'},")).await;
+    let Err(Error::Faults(faults)) = refused else { panic!("not refused") };
+    assert!(faults[0].fix.contains("switch/shop/other"), "{}", faults[0]);
+}
+
+#[tokio::test]
+async fn a_switch_turns_on_and_off_at_its_time() {
+    let mut mesh = Mesh::new().await;
+    mesh.apply(SHOP).await.unwrap();
+    mesh.apply(&switch("route", "{name: outside}")).await.unwrap();
+    let now = mesh.clock.wall().0;
+    let at = |seconds: u64| Timestamp(now + seconds * 1000).rfc3339();
+    mesh.turn("route", &format!("on: true, from: '{}', until: '{}'", at(10_000), at(20_000))).await;
+    let driver = mesh.driver.take().unwrap();
+    let test = async {
+        for expected in [&[][..], &["Prefix(\"/\") switch/shop/route"], &[]] {
+            let mut changes = mesh.control.changes();
+            while mesh.degraded() != expected {
+                changes.changed().await.unwrap();
+            }
+            let switch = ResourceKey::new(Kind::Switch, "shop", "route");
+            let status = mesh.control.status_of(&switch).unwrap();
+            let on = status.conditions.iter().find(|condition| condition.r#type == "On").unwrap();
+            assert_eq!((on.status, on.reason, status.is_good()), (!expected.is_empty(), "Scheduled", true));
+            mesh.clock.jump(10_000);
+        }
+    };
+    tokio::select! {
+        () = test => {}
+        () = driver.run() => panic!("the driver ended"),
+    }
+}
