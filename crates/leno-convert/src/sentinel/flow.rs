@@ -77,9 +77,9 @@ fn limit(rule: &Rule<'_>) -> Result<Value, Fault> {
         })
     };
     let warm_up = || Ok(json!({ "period": format!("{}s", rule.whole("warmUpPeriodSec", 10)?) }));
-    let queue = || {
-        let ((requests, per), timeout) = (exactly()?, rule.whole("maxQueueingTimeMs", 500)?);
-        Ok::<_, Fault>((requests, per, timeout, (timeout as f64) < 1000.0 / count))
+    let queue = |timeout: i64| {
+        let (requests, per) = exactly()?;
+        Ok::<_, Fault>(json!({ "requests": requests, "per": per, "timeout": format!("{timeout}ms") }))
     };
     match rule.whole("controlBehavior", 0)? {
         // What counts whole requests in a second lets through the whole part.
@@ -90,20 +90,18 @@ fn limit(rule: &Rule<'_>) -> Result<Value, Fault> {
             let (requests, per) = exactly()?;
             Ok(json!({ "limit": { "requests": requests, "per": per, "warmUp": warm_up()? } }))
         }
-        2 => match queue()? {
-            // Nobody can wait for a turn: one after the other, and none waits.
-            (requests, per, _, true) => Ok(json!({ "limit": { "requests": requests, "per": per, "burst": 1 } })),
-            (requests, per, timeout, false) => {
-                Ok(json!({ "queue": { "requests": requests, "per": per, "timeout": format!("{timeout}ms") } }))
+        behaviour @ (2 | 3) => match (behaviour, rule.whole("maxQueueingTimeMs", 500)?) {
+            // One after the other, and none waits.
+            (2, 0) => {
+                let (requests, per) = exactly()?;
+                Ok(json!({ "limit": { "requests": requests, "per": per, "burst": 1 } }))
             }
-        },
-        3 => match queue()? {
-            (.., true) => {
-                Err(rule.lost_field("maxQueueingTimeMs", "nobody can wait for a turn", "write a longer time"))
+            (2, timeout) => Ok(json!({ "queue": queue(timeout)? })),
+            (_, timeout) => {
+                let mut queue = queue(timeout)?;
+                queue["warmUp"] = warm_up()?;
+                Ok(json!({ "queue": queue }))
             }
-            (requests, per, timeout, false) => Ok(json!({
-                "queue": { "requests": requests, "per": per, "timeout": format!("{timeout}ms"), "warmUp": warm_up()? }
-            })),
         },
         other => {
             Err(rule.lost_field("controlBehavior", format!("no behaviour of Sentinel is {other}"), "write 0 to 3"))

@@ -69,9 +69,8 @@ fn limit(rule: &Rule<'_>, options: &Options) -> Result<Value, Fault> {
         )
     })?;
     let (burst, timeout) = (rule.whole("burstCount", 0)?.max(0), rule.whole("maxQueueingTimeMs", 0)?);
-    let distance_ms = seconds as f64 * 1000.0 / count;
     let limit = match rule.whole("controlBehavior", 0)? {
-        2 if timeout as f64 >= distance_ms => {
+        2 if timeout > 0 => {
             json!({ "queue": { "requests": requests, "per": per, "timeout": format!("{timeout}ms") } })
         }
         2 => json!({ "limit": { "requests": requests, "per": per, "burst": 1 } }),

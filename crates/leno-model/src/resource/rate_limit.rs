@@ -126,7 +126,8 @@ pub struct LeakyQueue {
     pub requests: Count,
     /// The time, 1ms to 24h.
     pub per: GatewayDuration,
-    /// How long one waits at most, 1ms to 1m, and never longer than its own time. Default 500ms, as with Sentinel.
+    /// How long one waits at most, 1ms to 1m, and never longer than its own time. Where it is shorter than the distance of two
+    /// turns, who comes so much before the next turn waits, and who comes earlier is refused. Default 500ms, as with Sentinel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<GatewayDuration>,
     /// Lets fewer through while it is cold. Default: it does not. Not together with `key`.

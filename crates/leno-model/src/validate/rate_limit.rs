@@ -57,16 +57,6 @@ fn form(check: &mut Check<'_, '_>, at: &str, limit: &RateLimit) {
     per(check, &at, queue.per);
     warm_up(check, &format!("{at}.warmUp"), queue.warm_up.as_ref(), queue.requests.get(), queue.per);
     range(check, &format!("{at}.timeout"), queue.timeout, Duration::from_millis(1), Duration::from_secs(60));
-    let (distance, timeout) = (queue.per.0 / queue.requests.get(), queue.timeout());
-    if timeout < distance && !timeout.is_zero() {
-        let message = format!(
-            "nobody can wait: a turn comes every {distance:?}, and one waits for {} at most",
-            GatewayDuration(timeout)
-        );
-        let path = if queue.timeout.is_some() { format!("{at}.timeout") } else { at };
-        let fix = format!("write `timeout` of {distance:?} or longer, or `limit` with `burst: 1` in place of `queue`");
-        check.error(FaultClass::OutOfRange, &path, message, fix);
-    }
 }
 
 fn per(check: &mut Check<'_, '_>, at: &str, per: GatewayDuration) {

@@ -1149,7 +1149,6 @@ fn of_rate_limits() -> Vec<Case> {
         rate(OutOfRange, ".window.requests", "1 to 100000", "name: a, window: {requests: ¦200000, per: 1s}"),
         rate(OutOfRange, ".window.per", "from 1ms to 24h", "name: a, window: {requests: 1, per: ¦0s}"),
         rate(OutOfRange, ".queue.timeout", "from 1ms to 1m", "name: a, queue: {requests: 9, per: 1s, timeout: ¦2m}"),
-        rate(OutOfRange, ".queue", "write `timeout` of 1s", "name: a, queue: ¦{requests: 1, per: 1s}"),
         rate(
             OutOfRange,
             ".limit.warmUp.period",

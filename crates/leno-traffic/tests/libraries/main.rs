@@ -1,5 +1,5 @@
 //! leno's breaker beside those of Hystrix 1.5.18, Sentinel 1.8.9 and Resilience4j 2.3.0, and its ejection beside the servers
-//! of Ribbon 2.7.18 that trip: the same seeded sequences of calls, with the same clock, and where each of them stands after
+//! of Ribbon 2.7.18 that trip, and its limits beside Sentinel's flow rules, from which `leno convert` makes them: the same seeded sequences of calls, with the same clock, and where each of them stands after
 //! every step.
 //!
 //! The libraries are the jars as Maven brings them (`interop/programs/libraries`), in one process of Java that reads steps and
@@ -15,6 +15,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod cases;
+mod flow;
 mod jvm;
 mod pair;
 mod ribbon;
@@ -32,11 +33,16 @@ const STEPS: usize = 80;
 /// A sequence compares at least so many states, however often both begin anew.
 const COMPARED_MIN: usize = 50;
 
+/// How many sequences there are of each library, and which.
+fn asked_for() -> (u64, u64) {
+    let number = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().unwrap());
+    (number("LENO_LIBRARIES_SEQUENCES", SEQUENCES), number("LENO_LIBRARIES_SEED", 1))
+}
+
 #[test]
 fn breakers_stand_where_those_of_the_libraries_stand() {
     let Some(mut jvm) = Jvm::start("breakers_stand_where_those_of_the_libraries_stand") else { return };
-    let number = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().unwrap());
-    let (sequences, seed) = (number("LENO_LIBRARIES_SEQUENCES", SEQUENCES), number("LENO_LIBRARIES_SEED", 1));
+    let (sequences, seed) = asked_for();
     for library in [Library::Hystrix, Library::Sentinel, Library::Resilience4j] {
         let cases: Vec<_> = CASES.iter().filter(|case| case.library == library).collect();
         let (mut compared, mut opened, mut choices) = (0, 0, BTreeMap::<Choice, usize>::new());
@@ -76,4 +82,22 @@ fn servers_trip_and_are_chosen_as_ribbon_has_it() {
         "servers: Ribbon: 2 × {SEQUENCES} sequences, {compared} calls compared, {trips} trips; by choice: {choices:?}"
     );
     assert!(trips > SEQUENCES as usize, "{trips} trips");
+}
+
+#[test]
+fn flow_rules_that_were_converted_let_through_what_sentinel_does() {
+    let Some(mut jvm) = Jvm::start("flow_rules_that_were_converted_let_through_what_sentinel_does") else { return };
+    let ((sequences, seed), mut all) = (asked_for(), flow::Ran::default());
+    for sequence in 0..sequences {
+        flow::run(&mut jvm, (8 + seed) << 32 | sequence, STEPS, &mut all);
+    }
+    let _ = writeln!(
+        std::io::stdout(),
+        "flow rules: Sentinel: {sequences} sequences, {} requests compared, {} refused, {} waited; by choice: {} at the edge of a window",
+        all.compared,
+        all.refused,
+        all.waited,
+        all.edges
+    );
+    assert!(all.refused > 500 && all.waited > 200 && all.compared > 8 * all.edges, "{all:?}");
 }

@@ -18,12 +18,16 @@ import java.util.Map;
  * choose NOW                  SERVER TRIPPED
  * open|close NOW SERVER       ok TRIPPED
  * note NOW SERVER good|bad    ok TRIPPED
+ * limit NOW KIND COUNT QUEUE  ok -, of Sentinel's flow rules
+ * enter NOW                   passed WAIT | refused -
+ * exit NOW                    ok -
  * </pre>
  */
 public final class Driver {
     private final Map<Integer, Long> began = new HashMap<>();
     private Side side;
     private RibbonSide ribbon;
+    private FlowSide flow;
     private int made;
 
     public static void run() throws Exception {
@@ -49,7 +53,23 @@ public final class Driver {
         }
         long now = Long.parseLong(words[1]);
         Time.set(now);
+        if (Arrays.asList("limit", "enter", "exit").contains(words[0])) {
+            return limit(words);
+        }
         return Arrays.asList("servers", "choose", "open", "close", "note").contains(words[0]) ? serve(words) : call(words, now);
+    }
+
+    private String limit(String[] words) {
+        switch (words[0]) {
+            case "limit":
+                flow = new FlowSide(words[2], Double.parseDouble(words[3]), Integer.parseInt(words[4]));
+                return "ok -";
+            case "enter":
+                return flow.enter();
+            default:
+                flow.exit();
+                return "ok -";
+        }
     }
 
     private String serve(String[] words) {

@@ -11,14 +11,17 @@ import java.util.ArrayList;
 import java.util.List;
 
 /**
- * Starts {@link Driver} with the libraries as they are, but for one word: Hystrix's breaker and what Ribbon knows of a server
- * ask {@code System} for the time, and have no seam for it. In their classes, as they are loaded, the name
- * {@code java/lang/System} becomes {@code Time}.
+ * Starts {@link Driver} with the libraries as they are, but for a word: Hystrix's breaker, what Ribbon knows of a server and
+ * Sentinel's queue ask {@code System} for the time, and have no seam for it; and Sentinel's queue sleeps. In their classes, as
+ * they are loaded, the names of those whom they ask become {@code Time}.
  */
 public final class Start extends URLClassLoader {
     private static final List<String> REDIRECTED = List.of(
         "com.netflix.hystrix.HystrixCircuitBreaker$HystrixCircuitBreakerImpl", "com.netflix.loadbalancer.ServerStats",
-        "com.netflix.loadbalancer.BestAvailableRule");
+        "com.netflix.loadbalancer.BestAvailableRule",
+        "com.alibaba.csp.sentinel.slots.block.flow.controller.ThrottlingController");
+    private static final List<String> ASKED =
+        List.of("java/lang/System", "java/lang/Thread", "java/util/concurrent/locks/LockSupport");
     private static final int UTF8 = 1, LONG = 5, DOUBLE = 6;
 
     private Start(URL[] path) {
@@ -48,7 +51,7 @@ public final class Start extends URLClassLoader {
         }
     }
 
-    /** A copy of a class file with one entry of its constant pool changed. */
+    /** A copy of a class file with entries of its constant pool changed. */
     private static byte[] redirect(byte[] file) throws IOException {
         ByteArrayOutputStream bytes = new ByteArrayOutputStream();
         DataInputStream in = new DataInputStream(new ByteArrayInputStream(file));
@@ -62,7 +65,7 @@ public final class Start extends URLClassLoader {
             out.writeByte(tag);
             if (tag == UTF8) {
                 String text = in.readUTF();
-                out.writeUTF(text.equals("java/lang/System") ? "Time" : text);
+                out.writeUTF(ASKED.contains(text) ? "Time" : text);
             } else {
                 out.write(in.readNBytes(length(tag)));
                 // These take two places.

@@ -4,6 +4,7 @@
  */
 public final class Time {
     private static volatile long now;
+    private static volatile long slept;
 
     private Time() {}
 
@@ -14,5 +15,25 @@ public final class Time {
 
     public static long currentTimeMillis() {
         return now;
+    }
+
+    public static long nanoTime() {
+        return now * 1_000_000;
+    }
+
+    /** Nobody sleeps: how long it would have been is noted. */
+    public static void sleep(long millis) {
+        slept += millis * 1_000_000;
+    }
+
+    public static void parkNanos(long nanos) {
+        slept += nanos;
+    }
+
+    /** How many nanoseconds somebody would have slept since this was asked before. */
+    static long slept() {
+        long nanos = slept;
+        slept = 0;
+        return nanos;
     }
 }
