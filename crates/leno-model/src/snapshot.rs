@@ -25,7 +25,7 @@ mod resilience;
 mod retry;
 
 pub use affinity::{Affinity, Cookie, HashKey, HashSource, Session};
-pub use balancing::{Balancing, SlowStart};
+pub use balancing::{Balancing, LoadReports, SlowStart};
 pub use rate_limit::{KeySource, Rate, RateForm, RateLimit, RateLimits, RateTell, WarmUp};
 pub use resilience::{Breaker, Ejection, Limits, Queue, Resilience};
 pub use retry::{Hedge, IDEMPOTENT, Retry, RetryBudget, RetryOn, SAFE};
@@ -425,6 +425,8 @@ pub enum BalancePolicy {
     BestAvailable,
     /// In turn.
     RoundRobin,
+    /// In turn, as often as each could serve by the load that it reports (ORCA).
+    WeightedRoundRobin,
     /// At random.
     Random,
     /// By hash of what the request has, on a ring (ketama); the same key meets the same endpoint.

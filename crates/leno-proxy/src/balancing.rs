@@ -11,6 +11,7 @@ use leno_traffic::balance::{Locality, Seen};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Endpoint, EndpointKey, by_name};
+use crate::load_report;
 use crate::lookup::Lookup;
 use crate::table::Table;
 
@@ -58,7 +59,7 @@ pub(crate) fn localities(spec: &snapshot::Cluster, endpoints: &[Endpoint]) -> Ve
     endpoints.iter().map(locality).collect()
 }
 
-/// Shows which clusters are in panic, of those that can be.
+/// Shows which clusters are in panic, of those that can be, and who reports load.
 pub fn measure(metrics: &Registry, lookup: Lookup, now: impl Fn() -> Duration + Send + Sync + 'static) {
     metrics.collector(move |out| write(out, &lookup.table(), now()));
 }
@@ -91,6 +92,7 @@ fn write(out: &mut Exposition, table: &Table, now: Duration) {
         let panics = of.seen(now).any(|seen| seen.panics);
         out.sample(name, &[("cluster", cluster)], f64::from(u8::from(panics)));
     }
+    load_report::write(out, by_name(table).into_iter());
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use leno_traffic::hash;
 use leno_traffic::{Load, Member, Picker, RetryBudget};
 
 use crate::balancing;
+use crate::load_report;
 use crate::resilience::{self, Resilience, State};
 use crate::table::Table;
 
@@ -253,6 +254,7 @@ pub fn describe(table: &Table, now: Duration) -> serde_json::Value {
             "openRequests": endpoint.state.load.open_requests(),
             "latencyMs": latency,
             "newForMs": balancing::describe_endpoint(cluster, endpoint, now),
+            "reported": load_report::describe(cluster, endpoint, now),
             "ejection": resilience::describe_endpoint(cluster, at, now),
         })
     };

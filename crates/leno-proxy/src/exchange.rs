@@ -59,6 +59,8 @@ pub(crate) struct Exchange<'a> {
     record: Record<'a>,
     /// The end of the answer says how it counts.
     owed: Option<Owed>,
+    /// The endpoint of the answer, whose trailers may say how busy it is.
+    reporter: Option<u32>,
     /// What the answer tells of limits.
     told: Option<Box<Told>>,
 }
@@ -100,6 +102,7 @@ impl<'a> Exchange<'a> {
             is_grpc,
             record,
             owed: None,
+            reporter: None,
             told: None,
         }
     }

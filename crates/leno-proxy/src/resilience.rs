@@ -20,6 +20,7 @@ use leno_traffic::{Breaker, Bulkhead, Conduct, Mark};
 use crate::balancing::Newcomers;
 use crate::cluster::{Cluster, Endpoint, EndpointKey};
 use crate::failure::Failure;
+use crate::load_report;
 
 mod show;
 
@@ -30,6 +31,7 @@ pub(crate) use show::{describe, describe_endpoint};
 #[derive(Debug, Default)]
 pub struct State {
     pub(crate) newcomers: Newcomers,
+    load_reports: load_report::Counts,
     requests: Bulkhead,
     retries: Bulkhead,
     connections: Arc<Bulkhead>,
@@ -159,6 +161,11 @@ impl Resilience {
         if is_hedge {
             self.state.hedges_first.fetch_add(1, Relaxed);
         }
+    }
+
+    /// Reports of load that came.
+    pub(crate) fn load_reports(&self) -> &load_report::Counts {
+        &self.state.load_reports
     }
 
     /// How many tries there were beside others, and how many of them were answered first.

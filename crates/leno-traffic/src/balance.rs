@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leno_model::seam::Random as RandomBits;
-use leno_model::snapshot::{BalancePolicy, Balancing};
+use leno_model::snapshot::{BalancePolicy, Balancing, LoadReports};
 
 use crate::alias::Alias;
 use crate::load::Load;
@@ -27,6 +27,7 @@ mod round_robin;
 #[cfg(test)]
 mod suite;
 mod warming;
+mod weighted_round_robin;
 
 pub use best_available::BestAvailable;
 pub use least_request::LeastRequest;
@@ -36,6 +37,7 @@ pub use picker::{Picker, Seen};
 pub use random::Random;
 pub use ring_hash::RingHash;
 pub use round_robin::RoundRobin;
+pub use weighted_round_robin::WeightedRoundRobin;
 
 use warming::Warming;
 
@@ -55,6 +57,8 @@ pub const POLICIES: &[(BalancePolicy, Make)] = &[
     (BalancePolicy::BestAvailable, |_, _| Box::new(BestAvailable)),
     // For even counts.
     (BalancePolicy::RoundRobin, |set, seed| Box::new(RoundRobin::new(set, seed))),
+    // For shares by what endpoints say they can do.
+    (BalancePolicy::WeightedRoundRobin, |set, seed| Box::new(WeightedRoundRobin::new(set, seed))),
     // For comparison, and where nothing is known of the load.
     (BalancePolicy::Random, |_, _| Box::new(Random)),
     // For a key that always meets the same endpoint, and keeps it whoever else comes or goes.
@@ -125,6 +129,8 @@ pub struct Set {
     warming: Option<Warming>,
     /// Places in a table, for a policy that has one.
     table_size: Option<u32>,
+    /// How what endpoints report becomes weights, for a policy that looks at it.
+    load_reports: LoadReports,
 }
 
 /// A member that can be picked.
@@ -166,8 +172,15 @@ impl Set {
         let weights: Vec<u32> = slots.iter().map(|slot| slot.weight).collect();
         let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
         let mean_weight = (sum / weights.len().max(1) as f64) as f32;
-        let (warming, table_size) = (Warming::of(balancing.slow_start, &slots), balancing.table_size);
-        Self { slots, alias: Alias::new(&weights), mean_weight, is_watched: false, warming, table_size }
+        Self {
+            alias: Alias::new(&weights),
+            mean_weight,
+            is_watched: false,
+            warming: Warming::of(balancing.slow_start, &slots),
+            table_size: balancing.table_size,
+            load_reports: balancing.load_reports.unwrap_or(LoadReports::DEFAULT),
+            slots,
+        }
     }
 
     /// The slot of a member; slots stand in the order of their members.

@@ -22,6 +22,7 @@ pub mod hash;
 pub mod load;
 pub mod priority;
 pub mod rate;
+pub mod reported;
 pub mod subset;
 pub mod window;
 

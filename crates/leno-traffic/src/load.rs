@@ -17,6 +17,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use leno_model::snapshot::LoadReports;
+
+use crate::reported::{Last, Report, Reported};
 use crate::window::millis;
 
 /// The time constant with which a latency is forgotten.
@@ -47,6 +50,7 @@ pub struct Load {
     /// 0 where it takes requests as any other. Else until when it takes none, in milliseconds above the lowest bit, which is
     /// set while it is being tried.
     out: AtomicU64,
+    reported: Reported,
 }
 
 /// Whether an endpoint takes requests.
@@ -109,6 +113,25 @@ impl Load {
                 Err(current) => old = current,
             }
         }
+    }
+
+    /// Takes in what it reports of itself, where that says something; whether it does.
+    pub fn report(&self, now: Duration, report: Report) -> bool {
+        let is_usable = report.is_usable();
+        if is_usable {
+            self.reported.note(now, report);
+        }
+        is_usable
+    }
+
+    /// What it reported last.
+    pub fn reported(&self, now: Duration, terms: &LoadReports) -> Option<Last> {
+        self.reported.last(now, terms)
+    }
+
+    /// The weight by its reports, where that is in force.
+    pub(crate) fn reported_weight(&self, now: Duration, terms: &LoadReports) -> Option<f32> {
+        self.reported.weight(now, terms)
     }
 
     /// Whether it takes requests.

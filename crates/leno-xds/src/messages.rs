@@ -12,6 +12,7 @@ pub mod discovery;
 pub mod endpoint;
 pub mod listener;
 pub mod note;
+pub mod orca;
 pub mod rate_limit;
 pub mod route;
 pub mod session;
@@ -50,6 +51,7 @@ pub mod urls {
         "type.googleapis.com/envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin";
     pub const RANDOM: &str = "type.googleapis.com/envoy.extensions.load_balancing_policies.random.v3.Random";
     pub const RING_HASH: &str = "type.googleapis.com/envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash";
+    pub const WEIGHTED_ROUND_ROBIN: &str = "type.googleapis.com/envoy.extensions.load_balancing_policies.client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin";
     pub const MAGLEV: &str = "type.googleapis.com/envoy.extensions.load_balancing_policies.maglev.v3.Maglev";
     pub const WRR_LOCALITY: &str =
         "type.googleapis.com/envoy.extensions.load_balancing_policies.wrr_locality.v3.WrrLocality";

@@ -1,8 +1,8 @@
 //! What balancing does beside choosing by its policy, as a policy says it, with defaults.
 
-use leno_model::resource::load_balancer::{LoadBalancer, SlowStartSpec};
-use leno_model::resource::number::{Aggression, Percent, Share, TableSize};
-use leno_model::snapshot::{Balancing, SlowStart};
+use leno_model::resource::load_balancer::{LoadBalancer, LoadReportsSpec, SlowStartSpec};
+use leno_model::resource::number::{Aggression, Penalty, Percent, Share, TableSize};
+use leno_model::snapshot::{Balancing, LoadReports, SlowStart};
 
 use super::locality;
 
@@ -16,6 +16,17 @@ pub(super) fn of(balancer: &LoadBalancer) -> Balancing {
         slow_start: balancer.slow_start.as_ref().map(slow_start),
         weighted_localities: balancer.locality.as_ref().is_some_and(locality::has_shares),
         table_size: balancer.table_size.map(TableSize::get),
+        load_reports: balancer.load_reports.as_ref().map(load_reports),
+    }
+}
+
+fn load_reports(written: &LoadReportsSpec) -> LoadReports {
+    let default = LoadReports::DEFAULT;
+    LoadReports {
+        blackout: written.blackout.map_or(default.blackout, |blackout| blackout.0),
+        expiration: written.expiration.map_or(default.expiration, |expiration| expiration.0),
+        update: written.update.map_or(default.update, |update| update.0),
+        error_penalty: written.error_penalty.map_or(default.error_penalty, Penalty::hundredths),
     }
 }
 

@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use super::duration::GatewayDuration;
 use super::locality::LocalitySpec;
-use super::number::{Aggression, Percent, Share, TableSize};
+use super::number::{Aggression, Penalty, Percent, Share, TableSize};
 use crate::snapshot::BalancePolicy;
 
 /// How an endpoint is chosen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct LoadBalancer {
-    /// `peakEwma`, `leastRequest`, `bestAvailable`, `roundRobin` or `random`; or, for requests of one key to meet one endpoint, `ringHash`,
+    /// `peakEwma`, `leastRequest`, `bestAvailable`, `roundRobin`, `weightedRoundRobin` or `random`; or, for requests of one key to meet one endpoint, `ringHash`,
     /// where an endpoint that goes moves no other keys than its own, or `maglev`, whose shares are more even. All honour
     /// weights. Default `peakEwma`.
     #[serde(default)]
@@ -47,6 +47,31 @@ pub struct LoadBalancer {
     /// Default 65537.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table_size: Option<TableSize>,
+    /// How what instances report of their load becomes weights, of `weightedRoundRobin`. Default: as its fields say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_reports: Option<LoadReportsSpec>,
+}
+
+/// How what instances report of their load becomes weights. An instance reports with its answers, in the field
+/// `endpoint-load-metrics` or `endpoint-load-metrics-bin` of head or trailers (ORCA), how many requests it serves in a second
+/// and how busy it is; its weight is the one divided by the other.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct LoadReportsSpec {
+    /// An instance has to report for so long before its reports count, 0s to 1h; before, it has the mean of the others.
+    /// Default 10s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blackout: Option<GatewayDuration>,
+    /// After so long without a report an instance counts as one that does not report, 1s to 24h. Default 3m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiration: Option<GatewayDuration>,
+    /// How often weights are found anew, 100ms to 1m. Default 1s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<GatewayDuration>,
+    /// How much errors count, 0 to 100: an instance of whose requests all fail counts as this much busier, where 1 is all
+    /// that it has. Default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_penalty: Option<Penalty>,
 }
 
 /// How instances that are new come to their share.

@@ -149,64 +149,55 @@ impl HttpStatus {
     }
 }
 
-/// How fast a share grows, 0.1 to 10; kept in hundredths.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Aggression(u32);
+macro_rules! hundredths {
+    ($(#[$doc:meta])* $name:ident $min:literal ..= $max:literal, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(u32);
 
-impl Aggression {
-    const MIN: f64 = 0.1;
-    const MAX: f64 = 10.0;
-
-    /// The number in hundredths.
-    pub fn hundredths(self) -> u32 {
-        self.0
-    }
-}
-
-impl Serialize for Aggression {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.0.is_multiple_of(100) {
-            return serializer.serialize_u32(self.0 / 100);
-        }
-        serializer.serialize_f64(f64::from(self.0) / 100.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Aggression {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl de::Visitor<'_> for Visitor {
-            type Value = Aggression;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number from 0.1 to 10")
+        impl $name {
+            /// The number in hundredths.
+            pub fn hundredths(self) -> u32 {
+                self.0
             }
-            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Aggression, E> {
-                if (Aggression::MIN..=Aggression::MAX).contains(&value) {
-                    return Ok(Aggression((value * 100.0).round() as u32));
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                if self.0.is_multiple_of(100) {
+                    return serializer.serialize_u32(self.0 / 100);
                 }
-                Err(E::custom(format_args!("out of range: {value} (an aggression is 0.1 to 10)")))
-            }
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Aggression, E> {
-                self.visit_f64(value as f64)
-            }
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Aggression, E> {
-                self.visit_f64(value as f64)
+                serializer.serialize_f64(f64::from(self.0) / 100.0)
             }
         }
-        deserializer.deserialize_f64(Visitor)
-    }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                in_hundredths(deserializer, $what, $min, $max).map(Self)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "number", "minimum": $min, "maximum": $max })
+            }
+        }
+    };
 }
 
-impl JsonSchema for Aggression {
-    fn inline_schema() -> bool {
-        true
-    }
-    fn schema_name() -> Cow<'static, str> {
-        "Aggression".into()
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "number", "minimum": 0.1, "maximum": 10 })
-    }
+hundredths! {
+    /// How fast a share grows, 0.1 to 10; kept in hundredths.
+    Aggression 0.1 ..= 10.0, "an aggression"
+}
+hundredths! {
+    /// How much a share of errors counts, 0 to 100; kept in hundredths.
+    Penalty 0.0 ..= 100.0, "a penalty"
 }
 
 /// Whether a number has no divisor but 1 and itself.
@@ -237,4 +228,32 @@ fn ranged<'de, D: Deserializer<'de>>(deserializer: D, what: &'static str, min: i
         }
     }
     deserializer.deserialize_i64(Visitor(what, min, max))
+}
+
+fn in_hundredths<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    what: &'static str,
+    min: f64,
+    max: f64,
+) -> Result<u32, D::Error> {
+    struct Visitor(&'static str, f64, f64);
+    impl de::Visitor<'_> for Visitor {
+        type Value = u32;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a number from {} to {}", self.1, self.2)
+        }
+        fn visit_f64<E: de::Error>(self, value: f64) -> Result<u32, E> {
+            if (self.1..=self.2).contains(&value) {
+                return Ok((value * 100.0).round() as u32);
+            }
+            Err(E::custom(format_args!("out of range: {value} ({} is {} to {})", self.0, self.1, self.2)))
+        }
+        fn visit_i64<E: de::Error>(self, value: i64) -> Result<u32, E> {
+            self.visit_f64(value as f64)
+        }
+        fn visit_u64<E: de::Error>(self, value: u64) -> Result<u32, E> {
+            self.visit_f64(value as f64)
+        }
+    }
+    deserializer.deserialize_f64(Visitor(what, min, max))
 }

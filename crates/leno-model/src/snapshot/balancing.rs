@@ -19,6 +19,22 @@ pub struct Balancing {
     /// Places in the table of Maglev, a prime. Default 65,537.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table_size: Option<u32>,
+    /// How reports of load become weights, of weighted round robin. Default [`LoadReports::DEFAULT`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_reports: Option<LoadReports>,
+}
+
+/// How what endpoints report of their load becomes weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadReports {
+    /// An endpoint has to report for so long before its reports count.
+    pub blackout: Duration,
+    /// One that has not reported for so long counts as one that does not.
+    pub expiration: Duration,
+    /// How often weights are found anew.
+    pub update: Duration,
+    /// In hundredths: a share of errors counts as so much utilization.
+    pub error_penalty: u32,
 }
 
 /// How endpoints that are new come to their share.
@@ -30,6 +46,18 @@ pub struct SlowStart {
     pub aggression: u32,
     /// Percentage of the share that an endpoint begins with.
     pub share_min: u32,
+}
+
+// === impl LoadReports ===
+
+impl LoadReports {
+    /// gRPC's and Envoy's defaults.
+    pub const DEFAULT: Self = Self {
+        blackout: Duration::from_secs(10),
+        expiration: Duration::from_secs(180),
+        update: Duration::from_secs(1),
+        error_penalty: 100,
+    };
 }
 
 // === impl Balancing ===

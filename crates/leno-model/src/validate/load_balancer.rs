@@ -6,7 +6,7 @@ use super::traffic_policy::range;
 use super::{Check, filter, locality, text};
 use crate::fault::FaultClass;
 use crate::resource::duration::GatewayDuration;
-use crate::resource::load_balancer::{HashCookieSpec, HashKeySpec, LoadBalancer, SessionSpec};
+use crate::resource::load_balancer::{HashCookieSpec, HashKeySpec, LoadBalancer, LoadReportsSpec, SessionSpec};
 use crate::resource::number::{TableSize, is_prime};
 use crate::snapshot::BalancePolicy;
 
@@ -57,6 +57,20 @@ pub(super) fn check(check: &mut Check<'_, '_>, at: &str, balancer: &LoadBalancer
     if let Some(size) = balancer.table_size {
         table_size(check, &format!("{at}.tableSize"), balancer.policy, size.get());
     }
+    if let Some(reports) = &balancer.load_reports {
+        load_reports(check, &format!("{at}.loadReports"), balancer.policy, reports);
+    }
+}
+
+fn load_reports(check: &mut Check<'_, '_>, at: &str, policy: BalancePolicy, reports: &LoadReportsSpec) {
+    if policy != BalancePolicy::WeightedRoundRobin {
+        let fix = "write `policy: weightedRoundRobin`, or remove `loadReports`";
+        check.error(FaultClass::UnusedField, at, "the policy looks at no reports", fix);
+    }
+    let (ms, s) = (Duration::from_millis, Duration::from_secs);
+    range(check, &format!("{at}.blackout"), reports.blackout, Duration::ZERO, s(3600));
+    range(check, &format!("{at}.expiration"), reports.expiration, s(1), s(86_400));
+    range(check, &format!("{at}.update"), reports.update, ms(100), s(60));
 }
 
 fn table_size(check: &mut Check<'_, '_>, at: &str, policy: BalancePolicy, size: u32) {

@@ -10,14 +10,17 @@ use leno_http::{
     Body, BodyLength, Error, Fields, Reply, ReplyBody, Response, ResponseHead, Side, Sink, Tunnel, Upgrades, Version,
     pump_with, tunnel,
 };
+use leno_telemetry::access::Direction;
 use leno_traffic::Mark;
 
 use super::forward::Upload;
 use super::{Exchange, Plan};
 use crate::failure::Failure;
 use crate::filter;
+use crate::load_report;
 use crate::record::Record;
 use crate::resilience::{Owed, mark_of_grpc};
+use crate::worker::Worker;
 
 /// What became of the head of an answer.
 pub(super) enum Begun {
@@ -42,6 +45,23 @@ pub(super) struct AnswerBody {
     owes_status: bool,
 }
 
+/// What is done with trailers: a piece of its own, so that the future of the relay has one reference to all of it.
+struct Trailed<'p> {
+    /// Boxed, because it is rare.
+    reporting: Option<Box<Reporting<'p>>>,
+    /// Of gRPC.
+    status: Cell<Option<u8>>,
+    passes_all: bool,
+}
+
+/// An endpoint that may say how busy it is.
+struct Reporting<'p> {
+    plan: &'p Plan<'p>,
+    worker: &'p Worker,
+    endpoint: u32,
+    is_gateway: bool,
+}
+
 impl Exchange<'_> {
     /// Sends the head of the answer on.
     pub(super) fn begin_answer(&mut self, plan: &Plan<'_>, response: Response) -> Begun {
@@ -55,6 +75,9 @@ impl Exchange<'_> {
             head.fields.remove("connection");
         }
         change_answer(plan, &mut head);
+        if plan.cluster.heeds_reports() && self.direction == Direction::Gateway {
+            load_report::strip(&mut head.fields);
+        }
         if let Some(told) = self.told.take() {
             told.tell(&mut head.fields);
         }
@@ -75,11 +98,14 @@ impl Exchange<'_> {
     /// Sends the body of the answer on, while the rest of the request is still going up.
     pub(super) async fn relay(&mut self, plan: &Plan<'_>, mut body: Body, sink: AnswerBody, upload: Option<Upload>) {
         let owes_status = sink.owes_status;
-        let (trailer_status, all_trailers) = (Cell::new(None), self.is_grpc || plan.outside);
-        let download = pin!(pump_with(&mut body, sink, |trailers| {
-            trailer_status.set(status_in(trailers));
-            filter::change_trailers(trailers, all_trailers);
-        }));
+        let (worker, is_gateway) = (self.worker, self.direction == Direction::Gateway);
+        let reporting = |endpoint| Box::new(Reporting { plan, worker, endpoint, is_gateway });
+        let trailed = Trailed {
+            reporting: self.reporter.take().map(reporting),
+            status: Cell::new(None),
+            passes_all: self.is_grpc || plan.outside,
+        };
+        let download = pin!(pump_with(&mut body, sink, |trailers| trailed.hear(trailers)));
         let downloaded = match (upload, plan.deadline) {
             (None, None) => download.await,
             (upload, None) => Box::pin(with_upload(download, upload, &mut self.record)).await,
@@ -95,22 +121,22 @@ impl Exchange<'_> {
             }
         };
         if let Some(owed) = self.owed.take() {
-            self.count_end(plan, owed, &downloaded, trailer_status.get());
+            self.count_end(plan, owed, &downloaded, trailed.status.get());
         }
         match downloaded {
             Ok(pumped) => {
                 if owes_status && !pumped.trailers {
-                    trailer_status.set(Some(Code::Internal as u8));
+                    trailed.status.set(Some(Code::Internal as u8));
                 }
                 self.record.sent(pumped.bytes);
             }
             Err(error) => {
-                trailer_status.set(broken_off(owes_status, &error).map(|status| status.code as u8));
+                trailed.status.set(broken_off(owes_status, &error).map(|status| status.code as u8));
                 self.record.broken(&relay_failure(plan, error));
             }
         }
-        if self.is_grpc && trailer_status.get().is_some() {
-            self.record.status(200, trailer_status.get());
+        if self.is_grpc && trailed.status.get().is_some() {
+            self.record.status(200, trailed.status.get());
         }
     }
 
@@ -152,6 +178,22 @@ impl Exchange<'_> {
             && head.status == 200
             && grpc::is_grpc(&head.fields)
             && !head.fields.contains("grpc-status")
+    }
+}
+
+// === impl Trailed ===
+
+impl Trailed<'_> {
+    fn hear(&self, trailers: &mut Fields) {
+        self.status.set(status_in(trailers));
+        if let Some(reporting) = &self.reporting {
+            let Reporting { plan, worker, endpoint, is_gateway } = **reporting;
+            plan.cluster.heed_report(endpoint as usize, trailers, worker.now());
+            if is_gateway {
+                load_report::strip(trailers);
+            }
+        }
+        filter::change_trailers(trailers, self.passes_all);
     }
 }
 

@@ -128,8 +128,12 @@ impl Exchange<'_> {
         let says_nothing = plan.is_cut_short() && is_late(&response.head, self.is_grpc);
         // It has taken so long at least.
         open.finish(now, took, if says_nothing { Outcome::Answered } else { outcome });
+        let endpoint = tried.last().copied().unwrap_or_default();
+        if plan.cluster.heeds_reports() {
+            plan.cluster.heed_report(endpoint, &response.head.fields, now);
+            self.reporter = Some(endpoint as u32);
+        }
         if let Some(mark) = plan.cluster.mark_of(&response.head, self.is_grpc).filter(|_| !says_nothing) {
-            let endpoint = tried.last().copied().unwrap_or_default();
             self.count_head(plan, Owed { endpoint, took }, mark, now, again);
         }
         if !again {

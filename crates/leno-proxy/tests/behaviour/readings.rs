@@ -1,7 +1,7 @@
 //! Requests that programs read in different ways: one reading is left, or none.
 
 use leno_http::Method;
-use leno_model::snapshot::PathMatch;
+use leno_model::snapshot::{BalancePolicy, Cluster, PathMatch};
 use leno_test::{proxy, server};
 
 use crate::both;
@@ -97,4 +97,20 @@ fn a_gateway_says_who_the_client_is_and_makes_no_tunnels() {
         let (_, answer) = connection.send(&head, leno_http::BodyLength::Empty).await.unwrap();
         assert_eq!((answer.response().await.unwrap().head.status, cart.count()), (501, 1));
     });
+}
+
+#[test]
+fn how_busy_an_instance_is_stays_within_the_mesh() {
+    for http2 in [false, true] {
+        leno_test::run(async {
+            let (name, report) = ("endpoint-load-metrics", "TEXT cpu_utilization=0.5, rps_fractional=10");
+            let cart = server::http().respond("/", 200).with("/", name, report).start().await;
+            let by_reports = |cluster: &mut Cluster| cluster.balance = BalancePolicy::WeightedRoundRobin;
+            let proxy = proxy().with_cluster(by_reports).outbound_to("cart", [&cart]).start().await;
+            let stranger = leno_test::client::to(proxy.gateway_to("cart").await, http2).get("shop.example", "/").await;
+            assert_eq!((stranger.status(), stranger.field(name)), (200, None));
+            let caller = leno_test::client::to(proxy.outbound, http2).get("cart", "/").await;
+            assert_eq!((caller.status(), caller.field(name)), (200, Some(report)));
+        });
+    }
 }

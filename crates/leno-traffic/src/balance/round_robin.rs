@@ -37,16 +37,21 @@ impl RoundRobin {
         Self { round, cursor: Cursor(AtomicU64::new(start)) }
     }
 
-    fn next(&self) -> Option<usize> {
-        let turn = self.cursor.0.fetch_add(1, Relaxed) % self.round.len().max(1) as u64;
-        self.round.get(turn as usize).map(|slot| *slot as usize)
+    /// The number of the next turn.
+    pub(super) fn turn(&self) -> u64 {
+        self.cursor.0.fetch_add(1, Relaxed)
+    }
+
+    /// The slot whose turn it is.
+    pub(super) fn at(&self, turn: u64) -> Option<usize> {
+        self.round.get((turn % self.round.len().max(1) as u64) as usize).map(|slot| *slot as usize)
     }
 }
 
 impl Balance for RoundRobin {
     fn pick(&self, set: &Set, ask: &mut Ask<'_>) -> Option<usize> {
         for _ in 0..set.draws_max(ask.now) {
-            let slot = self.next()?;
+            let slot = self.at(self.turn())?;
             if set.takes(slot, ask) {
                 return Some(slot);
             }

@@ -215,6 +215,19 @@ pub struct LocalityLbConfig {
     pub locality_weighted_lb_config: Option<Empty>,
 }
 
+/// `envoy.extensions.load_balancing_policies.client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin`.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct ClientSideWeightedRoundRobin {
+    #[prost(message, optional, tag = "3")]
+    pub blackout_period: Option<Duration>,
+    #[prost(message, optional, tag = "4")]
+    pub weight_expiration_period: Option<Duration>,
+    #[prost(message, optional, tag = "5")]
+    pub weight_update_period: Option<Duration>,
+    #[prost(message, optional, tag = "6")]
+    pub error_utilization_penalty: Option<f32>,
+}
+
 /// `envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct LeastRequest {

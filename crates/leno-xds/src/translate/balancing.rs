@@ -4,16 +4,19 @@
 //! Envoy has slow start with round robin and least request alone; peak EWMA is least request to it. With other policies it
 //! stands in leno's note. Where Envoy is told nothing of panic its threshold is 50, so that it is always told.
 
+use std::time::Duration;
+
 use leno_model::resource::number::is_prime;
-use leno_model::snapshot::{BalancePolicy, Balancing, SlowStart};
+use leno_model::snapshot::{BalancePolicy, Balancing, LoadReports, SlowStart};
 
 use super::{Dialect, TranslateError, duration_of, unusable};
 use crate::messages::cluster::{
-    Cluster, CommonLbConfig, LbConfig, LeastRequest, LeastRequestLbConfig, LocalityLbConfig, MaglevLbConfig,
-    RoundRobinLbConfig, SlowStartConfig,
+    ClientSideWeightedRoundRobin, Cluster, CommonLbConfig, LbConfig, LeastRequest, LeastRequestLbConfig,
+    LocalityLbConfig, MaglevLbConfig, RoundRobinLbConfig, SlowStartConfig, WrrLocality,
 };
 use crate::messages::core::{Empty, Percent, RuntimeDouble};
 use crate::messages::urls;
+use crate::messages::wkt::{self, Any};
 
 /// Envoy refuses a number that may change at runtime without the name under which it is looked for.
 const AGGRESSION_KEY: &str = "leno.mesh.slow_start.aggression";
@@ -21,6 +24,11 @@ const AGGRESSION_KEY: &str = "leno.mesh.slow_start.aggression";
 /// Envoy's defaults.
 const AGGRESSION: f64 = 1.0;
 const SHARE_MIN: f64 = 10.0;
+
+/// Envoy finds weights no more often.
+const UPDATE_MIN: Duration = Duration::from_millis(100);
+/// As much as may be written here.
+const PENALTY_MAX: f32 = 100.0;
 
 /// The most places that Envoy has in a table of Maglev.
 const TABLE_SIZE_MAX: u32 = 5_000_011;
@@ -53,7 +61,7 @@ pub(super) fn write(balance: BalancePolicy, balancing: &Balancing, dialect: Dial
             let config = |size: u32| LbConfig::Maglev(MaglevLbConfig { table_size: Some(size.into()) });
             balancing.table_size.map(config)
         }
-        BalancePolicy::Random | BalancePolicy::RingHash => None,
+        BalancePolicy::Random | BalancePolicy::RingHash | BalancePolicy::WeightedRoundRobin => None,
     };
 }
 
@@ -64,6 +72,37 @@ pub(super) fn least_request(balancing: &Balancing) -> LeastRequest {
         slow_start_config: balancing.slow_start.map(slow_start_to),
         locality_lb_config: balancing.weighted_localities.then_some(weighted),
     }
+}
+
+/// The options of weighted round robin, which stands in a list alone.
+pub(super) fn weighted_round_robin(balancing: &Balancing) -> ClientSideWeightedRoundRobin {
+    let Some(terms) = balancing.load_reports else { return ClientSideWeightedRoundRobin::default() };
+    ClientSideWeightedRoundRobin {
+        blackout_period: Some(terms.blackout.into()),
+        weight_expiration_period: Some(terms.expiration.into()),
+        weight_update_period: Some(terms.update.into()),
+        error_utilization_penalty: Some(terms.error_penalty as f32 / 100.0),
+    }
+}
+
+fn load_reports_from(config: &ClientSideWeightedRoundRobin) -> Result<Option<LoadReports>, TranslateError> {
+    if *config == ClientSideWeightedRoundRobin::default() {
+        return Ok(None);
+    }
+    let default = LoadReports::DEFAULT;
+    let penalty = config.error_utilization_penalty.unwrap_or(default.error_penalty as f32 / 100.0);
+    if !(0.0..=PENALTY_MAX).contains(&penalty) {
+        return Err(unusable("error_utilization_penalty", format!("is not from 0 to {PENALTY_MAX}")));
+    }
+    let time =
+        |path: &str, time: Option<wkt::Duration>, default| time.map_or(Ok(default), |time| duration_of(path, time));
+    Ok(Some(LoadReports {
+        blackout: time("blackout_period", config.blackout_period, default.blackout)?,
+        expiration: time("weight_expiration_period", config.weight_expiration_period, default.expiration)?,
+        // As Envoy has it.
+        update: time("weight_update_period", config.weight_update_period, default.update)?.max(UPDATE_MIN),
+        error_penalty: (penalty * 100.0).round() as u32,
+    }))
 }
 
 /// What a message says to whoever does not read notes.
@@ -78,6 +117,8 @@ pub(super) fn read(message: &Cluster) -> Result<Balancing, TranslateError> {
     let common = message.common_lb_config.and_then(|config| config.locality_weighted_lb_config);
     let listed = message.load_balancing_policy.iter().flat_map(|list| &list.policies);
     let listed = listed.filter_map(|policy| policy.typed_extension_config.as_ref()?.typed_config.as_ref());
+    let load_reports = listed.clone().find_map(weighted_round_robin_in).transpose()?;
+    let load_reports = load_reports.map(|config| load_reports_from(&config)).transpose()?.flatten();
     let in_list = listed.filter_map(|any| any.unpack::<LeastRequest>(urls::LEAST_REQUEST)?.ok());
     let mut in_list = in_list.filter_map(|least| least.locality_lb_config?.locality_weighted_lb_config);
     Ok(Balancing {
@@ -86,7 +127,20 @@ pub(super) fn read(message: &Cluster) -> Result<Balancing, TranslateError> {
         panic_threshold: threshold.map_or(0, |percent| percent.value.clamp(0.0, 100.0).round() as u32),
         slow_start: slow_start.map(slow_start_from).transpose()?.flatten(),
         table_size: table_size.map(|size| table_size_of("maglev_lb_config.table_size", size)).transpose()?,
+        load_reports,
     })
+}
+
+/// Of an entry of a list that is weighted round robin, within places or not.
+fn weighted_round_robin_in(any: &Any) -> Option<Result<ClientSideWeightedRoundRobin, TranslateError>> {
+    let of = |any: &Any| any.unpack::<ClientSideWeightedRoundRobin>(urls::WEIGHTED_ROUND_ROBIN);
+    if let Some(config) = of(any) {
+        return Some(config.map_err(Into::into));
+    }
+    let places: WrrLocality = any.unpack(urls::WRR_LOCALITY)?.ok()?;
+    let mut within = places.endpoint_picking_policy?.policies.into_iter();
+    let config = within.find_map(|policy| of(policy.typed_extension_config?.typed_config.as_ref()?))?;
+    Some(config.map_err(Into::into))
 }
 
 /// Of others than a prime a table is never full.
@@ -117,7 +171,7 @@ fn slow_start_from(config: SlowStartConfig) -> Result<Option<SlowStart>, Transla
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use leno_model::snapshot;
 
     use super::super::tests::{ENVOY, usual_cluster};
     use super::super::{Dialect, cluster};
@@ -139,8 +193,12 @@ mod tests {
     #[test]
     fn slow_start_panic_and_the_size_of_a_table_stand_under_envoys_names() {
         use BalancePolicy::*;
-        let both =
-            Balancing { panic_threshold: 40, slow_start: slow_start(), weighted_localities: true, table_size: None };
+        let both = Balancing {
+            panic_threshold: 40,
+            slow_start: slow_start(),
+            weighted_localities: true,
+            ..Balancing::default()
+        };
         for balance in [PeakEwma, LeastRequest, BestAvailable, RoundRobin] {
             assert_eq!(told(balance, both.clone()), (both.clone(), false), "{balance:?}");
         }
@@ -151,9 +209,47 @@ mod tests {
     #[test]
     fn slow_start_of_other_policies_is_told_to_lenos_proxies_alone() {
         use BalancePolicy::*;
-        for balance in [Random, RingHash, Maglev] {
+        for balance in [Random, RingHash, Maglev, WeightedRoundRobin] {
             let slow = Balancing { slow_start: slow_start(), ..Balancing::default() };
             assert_eq!(told(balance, slow), (Balancing::default(), true), "{balance:?}");
+        }
+    }
+
+    #[test]
+    fn reports_of_load_stand_in_the_policy_of_envoys_name_for_grpc_too() {
+        let terms = LoadReports { update: Duration::from_secs(2), error_penalty: 250, ..LoadReports::DEFAULT };
+        let reported = Balancing { load_reports: Some(terms), ..Balancing::default() };
+        for balancing in [reported, Balancing::default()] {
+            assert_eq!(told(BalancePolicy::WeightedRoundRobin, balancing.clone()), (balancing.clone(), false));
+            let usual = usual_cluster(Default::default());
+            let cluster = snapshot::Cluster { balance: BalancePolicy::WeightedRoundRobin, balancing, ..usual };
+            for dialect in [ENVOY, Dialect::Grpc] {
+                let read = cluster::from_envoy(cluster::to_envoy(&cluster, dialect)).unwrap();
+                let of = |cluster: snapshot::Cluster| (cluster.balance, cluster.balancing.load_reports);
+                assert_eq!(of(read), of(cluster.clone()), "{dialect:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_another_server_says_of_reports_is_as_envoy_takes_it_or_refused() {
+        let read = |penalty: f32, update: Duration| {
+            let update = Some(update.into());
+            let penalty = Some(penalty);
+            load_reports_from(&ClientSideWeightedRoundRobin {
+                error_utilization_penalty: penalty,
+                weight_update_period: update,
+                ..Default::default()
+            })
+        };
+        let default = LoadReports::DEFAULT;
+        let wanted = LoadReports { update: UPDATE_MIN, error_penalty: 0, ..default };
+        assert_eq!(read(0.0, Duration::from_millis(1)), Ok(Some(wanted)));
+        for bad in [-0.1, f32::NAN, f32::INFINITY, 101.0] {
+            assert_eq!(
+                read(bad, default.update).unwrap_err().to_string(),
+                "error_utilization_penalty: is not from 0 to 100"
+            );
         }
     }
 

@@ -217,7 +217,7 @@ fn balance_to(cluster: &Cluster, dialect: Dialect) -> (LbPolicy, Option<LoadBala
         BalancePolicy::PeakEwma | BalancePolicy::BestAvailable | BalancePolicy::LeastRequest => {
             (LbPolicy::LeastRequest, urls::LEAST_REQUEST)
         }
-        BalancePolicy::RoundRobin => (LbPolicy::RoundRobin, urls::ROUND_ROBIN),
+        BalancePolicy::RoundRobin | BalancePolicy::WeightedRoundRobin => (LbPolicy::RoundRobin, urls::ROUND_ROBIN),
         BalancePolicy::Random => (LbPolicy::Random, urls::RANDOM),
         BalancePolicy::RingHash => (LbPolicy::RingHash, urls::RING_HASH),
         BalancePolicy::Maglev => (LbPolicy::Maglev, urls::MAGLEV),
@@ -226,6 +226,11 @@ fn balance_to(cluster: &Cluster, dialect: Dialect) -> (LbPolicy, Option<LoadBala
     if dialect == Dialect::Grpc {
         // Not every gRPC knows the others' numbers, and one that it does not know costs the whole cluster.
         let theirs = match balance {
+            // Places first, as with round robin.
+            BalancePolicy::WeightedRoundRobin => {
+                let within = policies(weighted_round_robin(cluster));
+                Some(policy(urls::WRR_LOCALITY, &WrrLocality { endpoint_picking_policy: Some(within) }))
+            }
             BalancePolicy::LeastRequest | BalancePolicy::BestAvailable => Some(policy(url, &Empty {})),
             // It has no Maglev, and a ring keeps requests of one key together too.
             BalancePolicy::RingHash | BalancePolicy::Maglev => {
@@ -237,7 +242,16 @@ fn balance_to(cluster: &Cluster, dialect: Dialect) -> (LbPolicy, Option<LoadBala
         let in_turn = policy(urls::WRR_LOCALITY, &WrrLocality { endpoint_picking_policy: Some(in_turn) });
         return (LbPolicy::RoundRobin, Some(policies(ours.into_iter().chain(theirs).chain([in_turn]))));
     }
+    if balance == BalancePolicy::WeightedRoundRobin {
+        return (number, Some(policies(weighted_round_robin(cluster))));
+    }
     (number, ours.map(|ours| policies([ours, policy(url, &balancing::least_request(&cluster.balancing))])))
+}
+
+/// Whoever does not know it takes them in turn.
+fn weighted_round_robin(cluster: &Cluster) -> [Policy; 2] {
+    let config = balancing::weighted_round_robin(&cluster.balancing);
+    [policy(urls::WEIGHTED_ROUND_ROBIN, &config), policy(urls::ROUND_ROBIN, &Empty {})]
 }
 
 fn balance_from(message: &EnvoyCluster) -> Result<BalancePolicy, TranslateError> {
@@ -252,7 +266,10 @@ fn balance_from(message: &EnvoyCluster) -> Result<BalancePolicy, TranslateError>
         Ok(LbPolicy::Random) => Ok(BalancePolicy::Random),
         Ok(LbPolicy::RingHash) => Ok(BalancePolicy::RingHash),
         Ok(LbPolicy::Maglev) => Ok(BalancePolicy::Maglev),
-        _ => Err(unusable("lb_policy", "leno has peak EWMA, LEAST_REQUEST, ROUND_ROBIN, RANDOM, RING_HASH and MAGLEV")),
+        _ => Err(unusable(
+            "lb_policy",
+            "leno has peak EWMA, LEAST_REQUEST, ROUND_ROBIN, RANDOM, RING_HASH, MAGLEV and weighted round robin",
+        )),
     }
 }
 
@@ -265,6 +282,7 @@ fn known_policy(any: &Any) -> Option<BalancePolicy> {
         urls::LEAST_REQUEST => Some(BalancePolicy::LeastRequest),
         urls::ROUND_ROBIN => Some(BalancePolicy::RoundRobin),
         urls::RANDOM => Some(BalancePolicy::Random),
+        urls::WEIGHTED_ROUND_ROBIN => Some(BalancePolicy::WeightedRoundRobin),
         urls::RING_HASH => Some(BalancePolicy::RingHash),
         urls::MAGLEV => Some(BalancePolicy::Maglev),
         // Which endpoint, once the place is chosen, is what leno decides.
@@ -275,6 +293,7 @@ fn known_policy(any: &Any) -> Option<BalancePolicy> {
                 urls::LEAST_REQUEST => Some(BalancePolicy::LeastRequest),
                 urls::ROUND_ROBIN => Some(BalancePolicy::RoundRobin),
                 urls::RANDOM => Some(BalancePolicy::Random),
+                urls::WEIGHTED_ROUND_ROBIN => Some(BalancePolicy::WeightedRoundRobin),
                 _ => None,
             })
         }

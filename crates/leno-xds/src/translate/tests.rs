@@ -300,18 +300,27 @@ fn retry_budget() -> impl Strategy<Value = RetryBudget> {
     })
 }
 
-fn balancing() -> impl Strategy<Value = Balancing> {
+/// On the heap, as all of a cluster is more than a thread's stack has room for.
+fn balancing() -> BoxedStrategy<Balancing> {
     let slow_start = (weird_duration(), any::<u32>(), any::<u32>());
     let slow_start = slow_start.prop_map(|(window, aggression, share_min)| SlowStart { window, aggression, share_min });
     let table_size = option::of(prop_oneof![Just(2), Just(101), Just(655_357), Just(5_000_011)]);
-    (any::<u32>(), option::of(slow_start), any::<bool>(), table_size).prop_map(
-        |(panic_threshold, slow_start, weighted_localities, table_size)| Balancing {
+    let times = (weird_duration(), weird_duration(), weird_duration(), 0..=10_000_u32);
+    let load_reports = times.prop_map(|(blackout, expiration, update, error_penalty)| LoadReports {
+        blackout,
+        expiration,
+        update,
+        error_penalty,
+    });
+    (any::<u32>(), option::of(slow_start), any::<bool>(), table_size, option::of(load_reports))
+        .prop_map(|(panic_threshold, slow_start, weighted_localities, table_size, load_reports)| Balancing {
+            load_reports,
             panic_threshold,
             slow_start,
             weighted_localities,
             table_size,
-        },
-    )
+        })
+        .boxed()
 }
 
 fn breaker() -> impl Strategy<Value = Breaker> {
@@ -356,8 +365,16 @@ fn ejection() -> impl Strategy<Value = Ejection> {
 
 fn a_cluster() -> impl Strategy<Value = Cluster> {
     use BalancePolicy::*;
-    let balance =
-        prop::sample::select(vec![PeakEwma, LeastRequest, BestAvailable, RoundRobin, Random, RingHash, Maglev]);
+    let balance = prop::sample::select(vec![
+        PeakEwma,
+        LeastRequest,
+        BestAvailable,
+        RoundRobin,
+        WeightedRoundRobin,
+        Random,
+        RingHash,
+        Maglev,
+    ]);
     let times = (weird_duration(), weird_duration());
     let proxy_protocol = option::of(prop::sample::select(vec![ProxyProtocol::V1, ProxyProtocol::V2]));
     let begin = (option::of(upstream_tls()), proxy_protocol, resilience(), balancing());

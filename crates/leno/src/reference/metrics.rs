@@ -91,7 +91,7 @@ fn guarded() -> Table {
         }] },
     });
     let cluster = json!({
-        "name": "cart", "service": "cart.shop", "port": 80, "protocol": "tcp", "balance": "random",
+        "name": "cart", "service": "cart.shop", "port": 80, "protocol": "tcp", "balance": "weightedRoundRobin",
         "connect_timeout": time, "idle_timeout": time, "balancing": { "panic_threshold": 50 },
         "resilience": {
             "limits": { "requests": 1 },

@@ -48,6 +48,8 @@ pub struct Told {
     pub code: Option<Code>,
     pub message: bool,
     pub fields: Vec<(&'static str, String)>,
+    /// Of a call of gRPC with a `message`.
+    pub trailers: Vec<(&'static str, String)>,
     /// After so long.
     pub hold: Duration,
 }
@@ -198,6 +200,11 @@ impl Told {
         self
     }
 
+    pub fn with_trailer(mut self, name: &'static str, value: &str) -> Self {
+        self.trailers.push((name, value.to_owned()));
+        self
+    }
+
     async fn answer(self, reply: Reply, is_grpc: bool) -> leno_http::Result<()> {
         let status = Status::new(self.code.unwrap_or(Code::Ok), "");
         let mut head = match (is_grpc, self.message) {
@@ -213,7 +220,11 @@ impl Told {
         }
         let mut answer = reply.send(head, BodyLength::Unknown).await?;
         answer.data(Bytes::from_static(MESSAGE)).await?;
-        answer.trailers(status.trailers()).await
+        let mut trailers = status.trailers();
+        self.trailers.iter().for_each(|(name, value)| {
+            trailers.append(name, value);
+        });
+        answer.trailers(trailers).await
     }
 }
 
