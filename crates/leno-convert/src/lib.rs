@@ -51,6 +51,7 @@ pub fn convert<'f>(files: impl IntoIterator<Item = (&'f str, &'f [u8])>, options
     if faults.iter().any(|fault| fault.severity == Severity::Error) {
         return Converted { faults, ..Converted::default() };
     }
+    faults.extend(options.unused(&sources));
     let mut policies = Policies::default();
     for source in &sources {
         if !take(source, options, &mut policies) {

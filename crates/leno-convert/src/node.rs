@@ -171,6 +171,14 @@ impl Node {
         self.kids[at].1.put(rest, kid);
     }
 
+    /// Whether anything below is named so, or says so.
+    pub(crate) fn mentions(&self, name: &str) -> bool {
+        let says = |kid: &Node| {
+            kid.value.as_str().is_some_and(|text| text.trim() == name || text.contains(&format!("\"{name}\"")))
+        };
+        self.kids.iter().any(|(own, kid)| own == name || says(kid) || kid.mentions(name))
+    }
+
     /// What stands below this name.
     pub(crate) fn kid(&self, name: &str) -> Option<&Node> {
         self.kids.iter().find(|(own, _)| is_same(own, name)).map(|(_, kid)| kid)

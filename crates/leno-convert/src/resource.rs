@@ -5,11 +5,11 @@
 
 use std::str::FromStr;
 
-use leno_model::fault::Fault;
+use leno_model::fault::{Fault, Severity};
 use leno_model::name::ServiceName;
 use serde_json::{Value, json};
 
-use crate::node::Node;
+use crate::node::{Node, Source};
 
 const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"];
 
@@ -73,8 +73,15 @@ impl Options {
 
     /// The service that a name of an instance, a command or a client stands for.
     pub(crate) fn named(&self, name: &str, node: &Node) -> Result<ServiceName, Fault> {
-        let mapped = self.mapped.iter().find(|mapped| mapped.resource == name);
-        let host = mapped.map_or(name, |mapped| &mapped.service);
+        let mapped = self.mapped(name);
+        if let Some(path) = mapped.and_then(|mapped| mapped.path.as_deref()) {
+            let why = format!("`--map` says the path {path:?}, and what {name:?} says is for a whole service");
+            return Err(node.lost(why, format!("write `--map '{name}=SERVICE'`")));
+        }
+        self.service_called(mapped.map_or(name, |mapped| &mapped.service), name, node)
+    }
+
+    fn service_called(&self, host: &str, name: &str, node: &Node) -> Result<ServiceName, Fault> {
         self.service_of(host).ok_or_else(|| {
             let why = format!("{host:?} is no name of a service");
             node.lost(why, format!("say which service it is: `--map '{name}=SERVICE'`"))
@@ -84,8 +91,8 @@ impl Options {
     /// What a resource of Sentinel means; `application` is whose rules they are.
     pub(crate) fn target(&self, resource: &str, application: &str, node: &Node) -> Result<Target, Fault> {
         let (method, name) = split_method(resource);
-        if let Some(mapped) = self.mapped.iter().find(|mapped| mapped.resource == resource) {
-            let service = self.named(resource, node)?;
+        if let Some(mapped) = self.mapped(resource) {
+            let service = self.service_called(&mapped.service, resource, node)?;
             let matches = mapped.path.as_deref().map(|path| matching(path, method));
             return Ok(Target { service, matches, at_caller: false });
         }
@@ -121,6 +128,27 @@ impl Options {
                 Err(node.lost(why, fix))
             }
         }
+    }
+
+    fn mapped(&self, name: &str) -> Option<&Mapped> {
+        self.mapped.iter().find(|mapped| mapped.resource == name)
+    }
+
+    /// Names that `--map` and `--parameter` speak of and nothing has.
+    pub(crate) fn unused(&self, sources: &[Source]) -> Vec<Fault> {
+        let is_there = |name: &str| sources.iter().any(|source| source.root.mentions(name));
+        let mapped = self.mapped.iter().map(|mapped| ("--map", &mapped.resource));
+        let parameters = self.parameters.iter().map(|parameter| ("--parameter", &parameter.resource));
+        let unused = mapped.chain(parameters).filter(|(_, name)| !is_there(name));
+        let say = |(flag, name): (&str, &String)| {
+            let nowhere = Node::empty(&flag.into(), Default::default(), "");
+            let why = format!("nothing is named {name:?} in these files");
+            Fault {
+                severity: Severity::Error,
+                ..nowhere.lost(why, "write the name as it stands in them, or remove the flag")
+            }
+        };
+        unused.map(say).collect()
     }
 
     /// What a parameter of a resource is, as part of a limit's key.

@@ -301,6 +301,21 @@ fn a_file_in_which_there_is_nothing_or_that_cannot_be_read_is_an_error_with_its_
 }
 
 #[test]
+fn a_flag_that_speaks_of_what_is_not_there_or_cannot_be_is_named() {
+    let rules = r#"[{"resource": "createOrder", "count": 1}]"#;
+    let with = |map: &str| Options { mapped: vec![map.parse().unwrap()], ..options() };
+    let unused = convert([("x.json", rules.as_bytes())], &with("createOrders=orders"));
+    assert!(
+        unused.text.is_empty() && unused.faults[0].to_string().contains("nothing is named \"createOrders\""),
+        "{unused:?}"
+    );
+    assert!(convert([("x.json", rules.as_bytes())], &with("createOrder=orders")).faults.is_empty());
+    let retry = "resilience4j.retry.instances.cart.maxAttempts=2";
+    let (why, _) = refused("x.properties", retry, &with("cart=cart/items"));
+    assert!(why.contains("for a whole service"), "{why}");
+}
+
+#[test]
 fn a_document_for_one_profile_is_left_aside_and_named() {
     let text = format!(
         "{RESILIENCE4J}---\nspring.config.activate.on-profile: test\nresilience4j.retry.instances.cart.maxAttempts: 9\n"

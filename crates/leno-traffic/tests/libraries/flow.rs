@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use leno_convert::Options;
-use leno_model::document;
-use leno_model::resource::Spec;
 use leno_model::resource::rate_limit::RateLimit as Written;
 use leno_model::snapshot::{Rate, RateForm, RateLimit, RateTell};
 use leno_traffic::rate::Limiter;
 
+use crate::converted;
 use crate::jvm::Jvm;
 
 const SECOND: u64 = 1000;
@@ -101,12 +99,7 @@ impl Rule {
             r#"[{{"resource": "/x", "limitApp": "default", "grade": {grade}, "count": {}, "controlBehavior": {behaviour}, "maxQueueingTimeMs": {}}}]"#,
             self.count, self.queue_ms
         );
-        let options = Options { service: "cart".parse().ok(), ..Options::default() };
-        let converted = leno_convert::convert([("rules.json", rule.as_bytes())], &options);
-        assert!(converted.lost.is_empty() && converted.faults.is_empty(), "{rule}: {converted:?}");
-        let parsed = document::parse("policy.yaml", &converted.text);
-        let Spec::TrafficPolicy(policy) = &parsed.resources[0].resource.spec else { panic!("{}", converted.text) };
-        Limiter::new(&in_force(&policy.rate_limits[0]), 1)
+        Limiter::new(&in_force(&converted::limit(&rule)), 1)
     }
 }
 

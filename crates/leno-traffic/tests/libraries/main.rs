@@ -15,6 +15,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod cases;
+mod converted;
 mod flow;
 mod jvm;
 mod pair;
@@ -82,6 +83,11 @@ fn servers_trip_and_are_chosen_as_ribbon_has_it() {
         "servers: Ribbon: 2 × {SEQUENCES} sequences, {compared} calls compared, {trips} trips; by choice: {choices:?}"
     );
     assert!(trips > SEQUENCES as usize, "{trips} trips");
+}
+
+#[test]
+fn settings_that_are_converted_have_the_terms_that_are_compared() {
+    CASES.iter().for_each(converted::has_its_terms);
 }
 
 #[test]
