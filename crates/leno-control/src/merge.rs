@@ -11,6 +11,7 @@ use leno_model::name::ServiceName;
 use leno_model::resource::backend_tls_policy::BackendTlsPolicySpec;
 use leno_model::resource::gateway::GatewaySpec;
 use leno_model::resource::kind::{Kind, ResourceKey};
+use leno_model::resource::lane::LaneSpec;
 use leno_model::resource::reference::ParentRef;
 use leno_model::resource::reference_grant::ReferenceGrantSpec;
 use leno_model::resource::service::ServiceSpec;
@@ -66,6 +67,8 @@ pub struct Merged {
     grants: BTreeMap<Arc<str>, BTreeSet<ResourceKey>>,
     /// The switches that name a route or service.
     switches: BTreeMap<ResourceKey, BTreeSet<ResourceKey>>,
+    /// The lanes that a version of a service is in.
+    lanes: BTreeMap<ServiceName, BTreeSet<ResourceKey>>,
     /// The time of day by which switches turn.
     now: Timestamp,
 }
@@ -90,6 +93,9 @@ impl Merged {
         for target in switch_targets(&entry.resource) {
             self.switches.entry(target).or_default().insert(key.clone());
         }
+        for service in lane_services(&entry.resource) {
+            self.lanes.entry(service).or_default().insert(key.clone());
+        }
         self.entries.insert(key, entry);
         touched
     }
@@ -108,6 +114,9 @@ impl Merged {
         }
         for target in switch_targets(&entry.resource) {
             forget(&mut self.switches, &target, key);
+        }
+        for service in lane_services(&entry.resource) {
+            forget(&mut self.lanes, &service, key);
         }
         self.topics(&entry.resource)
     }
@@ -224,6 +233,18 @@ impl Merged {
         switches
     }
 
+    /// The lanes that a version of a service is in, the oldest first.
+    pub fn lanes_of(&self, service: &ServiceName) -> Vec<(&Arc<Entry>, &LaneSpec)> {
+        let keys = self.lanes.get(service).into_iter().flatten();
+        let found = keys.filter_map(|key| self.entries.get(key)).filter_map(|entry| match &entry.resource.spec {
+            Spec::Lane(spec) => Some((entry, spec)),
+            _ => None,
+        });
+        let mut lanes: Vec<_> = found.collect();
+        lanes.sort_by_key(|(entry, _)| age(entry));
+        lanes
+    }
+
     /// What says whether a switch is on, and whether it is; none where nobody has turned it.
     pub fn switch_state(&self, switch: &ResourceKey) -> Option<(&Arc<Entry>, &SwitchStateSpec, bool)> {
         let entry = self.entries.get(&ResourceKey::new(Kind::SwitchState, &switch.namespace, &switch.name))?;
@@ -266,6 +287,7 @@ impl Merged {
             Spec::TrafficPolicy(_) | Spec::BackendTlsPolicy(_) => {
                 policy_targets(resource).into_iter().map(Topic::Service).collect()
             }
+            Spec::Lane(_) => lane_services(resource).map(Topic::Service).collect(),
             Spec::Switch(_) => switch_targets(resource).flat_map(|target| self.topics_of_target(&target)).collect(),
             Spec::SwitchState(_) => {
                 let switch = self.entries.get(&ResourceKey::new(Kind::Switch, &key.namespace, &key.name));
@@ -319,6 +341,16 @@ fn policy_targets(resource: &Resource) -> Vec<ServiceName> {
         Spec::BackendTlsPolicy(policy) => policy.target_refs.iter().map(|target| service(&target.name)).collect(),
         _ => Vec::new(),
     }
+}
+
+/// The services of which a version is in a lane.
+fn lane_services(resource: &Resource) -> impl Iterator<Item = ServiceName> {
+    let versions = match &resource.spec {
+        Spec::Lane(spec) => &spec.versions[..],
+        _ => &[],
+    };
+    let namespace = &resource.key.namespace;
+    versions.iter().map(|version| ServiceName { namespace: namespace.clone(), name: version.name.as_str().into() })
 }
 
 /// The routes and services that a switch names.

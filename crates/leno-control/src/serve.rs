@@ -378,6 +378,11 @@ fn shape(merged: &Merged, directory: &dyn Directory, service: &ServiceName) -> u
         facts.insert(one.finish(), ());
     }
     facts.hash(&mut hasher);
+    // Requests of a lane go to the others of a service where its version has nobody.
+    for (lane, spec) in merged.lanes_of(service) {
+        let of_lane = spec.versions.iter().filter(|version| *version.name == *service.name);
+        of_lane.for_each(|version| (&lane.resource.key, found.takes_requests(&version.version)).hash(&mut hasher));
+    }
     hasher.finish() | 1
 }
 

@@ -17,6 +17,7 @@ mod endpoint;
 mod everything;
 mod filter;
 mod gateway;
+mod lane;
 mod listener;
 mod locality;
 pub mod name;

@@ -10,6 +10,7 @@ use leno_model::resource::Spec;
 use leno_model::resource::backend_tls_policy::{BackendTlsPolicySpec, PortTargetRef};
 use leno_model::resource::gateway::{ClientMode, GatewayListener, GatewaySpec, hosts_meet};
 use leno_model::resource::kind::{Kind, ResourceKey};
+use leno_model::resource::lane::{LaneSpec, LaneVersion};
 use leno_model::resource::number::Port;
 use leno_model::resource::reference::{BackendView, ParentRef};
 use leno_model::resource::switch::SwitchSpec;
@@ -63,6 +64,7 @@ pub(crate) fn of(merged: &Merged, directory: &dyn Directory, entry: &Arc<Entry>)
     let view = View::new(merged, directory);
     let parents: Vec<ParentStatus> = match &entry.resource.spec {
         Spec::ReferenceGrant(_) | Spec::Service(_) | Spec::SwitchState(_) => Vec::new(),
+        Spec::Lane(spec) => lane(&view, entry, spec),
         Spec::Gateway(spec) => gateway(&view, entry, spec),
         Spec::TrafficPolicy(_) => policy(merged, &view, entry),
         Spec::Switch(spec) => switch(merged, &view, entry, spec),
@@ -239,7 +241,8 @@ fn backends(spec: &Spec) -> Vec<BackendView<'_>> {
         | Spec::Service(_)
         | Spec::TrafficPolicy(_)
         | Spec::Switch(_)
-        | Spec::SwitchState(_) => Vec::new(),
+        | Spec::SwitchState(_)
+        | Spec::Lane(_) => Vec::new(),
     }
 }
 
@@ -348,7 +351,28 @@ fn policy(merged: &Merged, view: &View<'_>, entry: &Arc<Entry>) -> Vec<ParentSta
     spec.target_refs.iter().map(|reference| target(&reference.name)).collect()
 }
 
-// === switches ===
+// === lanes and switches ===
+
+fn lane(view: &View<'_>, entry: &Arc<Entry>, spec: &LaneSpec) -> Vec<ParentStatus> {
+    let namespace = &entry.resource.key.namespace;
+    let of_version = |LaneVersion { name, version }: &LaneVersion| {
+        let service = ServiceName { namespace: namespace.clone(), name: name.as_str().into() };
+        let found = view.service(&service);
+        let condition = if !found.exists() {
+            bad("Accepted", "TargetNotFound", "the service is neither declared nor registered")
+        } else if !found.takes_requests(version) {
+            bad(
+                "Accepted",
+                "NoInstance",
+                "no instance of this version takes requests: the others of the service get those of the lane",
+            )
+        } else {
+            good("Accepted", "Accepted")
+        };
+        ParentStatus { parent: format!("service {namespace}/{name}@{version}"), conditions: vec![condition] }
+    };
+    spec.versions.iter().map(of_version).collect()
+}
 
 fn switch(merged: &Merged, view: &View<'_>, entry: &Arc<Entry>, spec: &SwitchSpec) -> Vec<ParentStatus> {
     let target = |key: ResourceKey| {

@@ -13,6 +13,7 @@ pub mod grpc_route;
 pub mod http_route;
 pub mod kind;
 pub mod l4_route;
+pub mod lane;
 pub mod load_balancer;
 pub mod locality;
 pub mod metadata;
@@ -36,6 +37,7 @@ use self::grpc_route::GrpcRouteSpec;
 use self::http_route::HttpRouteSpec;
 use self::kind::{Kind, ResourceKey};
 use self::l4_route::{TcpRouteSpec, TlsRouteSpec, UdpRouteSpec};
+use self::lane::LaneSpec;
 use self::metadata::Metadata;
 use self::reference::ParentRef;
 use self::reference_grant::ReferenceGrantSpec;
@@ -83,6 +85,8 @@ pub enum Spec {
     Switch(SwitchSpec),
     /// Whether a switch is on.
     SwitchState(SwitchStateSpec),
+    /// Versions of services that tagged requests stay in.
+    Lane(LaneSpec),
 }
 
 /// The JSON Schema of a whole resource of `kind`, as an editor wants it.
@@ -130,6 +134,7 @@ fn spec_schema(kind: Kind) -> Schema {
         Kind::TrafficPolicy => schemars::schema_for!(TrafficPolicySpec),
         Kind::Switch => schemars::schema_for!(SwitchSpec),
         Kind::SwitchState => schemars::schema_for!(SwitchStateSpec),
+        Kind::Lane => schemars::schema_for!(LaneSpec),
     }
 }
 
@@ -150,7 +155,8 @@ impl Spec {
             | Spec::Service(_)
             | Spec::TrafficPolicy(_)
             | Spec::Switch(_)
-            | Spec::SwitchState(_) => &[],
+            | Spec::SwitchState(_)
+            | Spec::Lane(_) => &[],
         }
     }
 

@@ -8,6 +8,7 @@ mod backend_tls_policy;
 mod conflict;
 mod filter;
 mod gateway;
+mod lane;
 mod load_balancer;
 mod locality;
 mod metadata;
@@ -91,6 +92,7 @@ pub fn validate(set: &[Written], known: &dyn Known) -> Vec<Fault> {
             Spec::TrafficPolicy(spec) => traffic_policy::check(&mut check, spec),
             Spec::Switch(spec) => switch::check(&mut check, spec),
             Spec::SwitchState(spec) => switch::state(&mut check, spec),
+            Spec::Lane(spec) => lane::check(&mut check, spec),
         }
     }
     conflict::check(set, &mut faults);

@@ -10,10 +10,10 @@ use leno_model::resource::service::{ServiceEndpoint, TargetPort};
 use leno_model::snapshot::{Endpoint, EndpointHealth, Endpoints};
 use leno_registry::{Registered, Routable};
 
-use super::View;
 use super::locality::{self, Labelled, Standpoint};
 use super::name::ClusterName;
 use super::service::{PortView, ServiceView};
+use super::{View, lane};
 
 const WEIGHT: u32 = 100;
 
@@ -37,8 +37,9 @@ pub(super) fn build(view: &View<'_>, name: &ClusterName, own: Option<&Standpoint
         labels: None,
     });
     let mut labelled: Vec<Labelled<'_>> = registered.chain(declared).collect();
-    if let Some(version) = &name.version {
-        labelled.retain(|labelled| labelled.endpoint.version.as_ref() == Some(version));
+    match &name.version {
+        Some(version) => labelled.retain(|labelled| labelled.endpoint.version.as_ref() == Some(version)),
+        None => leave_lanes(view, name, &mut labelled),
     }
     let mut endpoints = match (view.locality_of(&name.service), own) {
         (Some(policy), Some(own)) => locality::arrange(policy, own, labelled),
@@ -46,6 +47,17 @@ pub(super) fn build(view: &View<'_>, name: &ClusterName, own: Option<&Standpoint
     };
     endpoints.sort_by(|a, b| a.id.cmp(&b.id));
     Some(Endpoints { cluster: name.render(), endpoints })
+}
+
+/// Versions in lanes get requests of their lanes alone, unless there are no others.
+fn leave_lanes(view: &View<'_>, name: &ClusterName, labelled: &mut Vec<Labelled<'_>>) {
+    let lanes = view.merged.lanes_of(&name.service);
+    let versions: Vec<&str> = lanes.iter().filter_map(|(_, spec)| lane::version_of(spec, &name.service)).collect();
+    let is_base =
+        |labelled: &Labelled<'_>| !labelled.endpoint.version.as_deref().is_some_and(|own| versions.contains(&own));
+    if labelled.iter().any(is_base) {
+        labelled.retain(is_base);
+    }
 }
 
 fn endpoint(service: &ServiceView<'_>, port: &PortView, registered: &Arc<Registered>) -> Option<Endpoint> {

@@ -24,7 +24,7 @@ use leno_route::precedence::{Age, Key};
 
 use super::name::{self, ClusterName};
 use super::service::{Policy, PortView, ServiceView};
-use super::{Context, View, filter, resolve, retry, switch};
+use super::{Context, View, filter, lane, resolve, retry, switch};
 use crate::merge::{Entry, Topic};
 
 /// A rule with its place among others.
@@ -55,7 +55,7 @@ pub(super) fn rules_of_service(
 ) -> Vec<Rule> {
     let routes = request_routes(attached(view, service, port, consumer));
     if routes.is_empty() {
-        return vec![default_rule(view, service, port)];
+        return in_lanes(view, default_rule(view, service, port)).collect();
     }
     let parent = Some((&service.name, port.number));
     let mut rules: Vec<Sorted> = routes.into_iter().flat_map(|(entry, _)| rules_of(view, entry, parent)).collect();
@@ -84,6 +84,11 @@ pub(crate) fn attached<'a>(
 pub(super) fn request_routes(mut routes: Vec<Attached<'_>>) -> Vec<Attached<'_>> {
     routes.retain(|(entry, _)| matches!(entry.resource.key.kind, Kind::HttpRoute | Kind::GrpcRoute));
     routes
+}
+
+/// The rule, and before it those for requests of lanes. They have its place among others.
+fn in_lanes(view: &View<'_>, rule: Rule) -> impl Iterator<Item = Rule> + use<> {
+    lane::rules(view, &rule).into_iter().chain(std::iter::once(rule))
 }
 
 /// What leno does without a route: everything goes to the service.
@@ -147,9 +152,10 @@ fn http_rule(view: &View<'_>, context: &Context<'_>, entry: &Entry, index: usize
     };
     switch::degrade(view, &mut rule, Some(entry), service.as_ref());
     let matches = if written.matches.is_empty() { &[HttpMatch::default()][..] } else { &written.matches };
-    let sorted = matches.iter().enumerate().map(|(alternative, written)| {
+    let sorted = matches.iter().enumerate().flat_map(|(alternative, written)| {
         let when = http_match(written);
-        (Key::http(&when, age(entry, index, alternative)), Rule { when, ..rule.clone() })
+        let key = Key::http(&when, age(entry, index, alternative));
+        in_lanes(view, Rule { when, ..rule.clone() }).map(move |rule| (key.clone(), rule))
     });
     sorted.collect()
 }
@@ -173,13 +179,14 @@ fn grpc_rule(view: &View<'_>, context: &Context<'_>, entry: &Entry, index: usize
     };
     switch::degrade(view, &mut rule, Some(entry), service.as_ref());
     let matches = if written.matches.is_empty() { &[GrpcMatch::default()][..] } else { &written.matches };
-    let sorted = matches.iter().enumerate().map(|(alternative, written)| {
+    let sorted = matches.iter().enumerate().flat_map(|(alternative, written)| {
         let (service, method) = match &written.method {
             Some(method) => (method.service.as_deref(), method.method.as_deref()),
             None => (None, None),
         };
         let key = Key::grpc(service, method, written.headers.len(), age(entry, index, alternative));
-        (key, Rule { when: grpc_match(written), ..rule.clone() })
+        let rule = Rule { when: grpc_match(written), ..rule.clone() };
+        in_lanes(view, rule).map(move |rule| (key.clone(), rule))
     });
     sorted.collect()
 }

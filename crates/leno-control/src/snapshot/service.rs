@@ -14,7 +14,7 @@ use leno_model::resource::reference::ParentRef;
 use leno_model::resource::service::{ServicePort, ServiceSpec, TargetPort};
 use leno_model::resource::traffic_policy::TrafficPolicySpec;
 use leno_model::snapshot::{Affinity, BalancePolicy, Balancing, IDLE_TIMEOUT, ProxyProtocol, Resilience, Retry};
-use leno_registry::Registered;
+use leno_registry::{Registered, Routable};
 
 use super::name::DEFAULT_PORT;
 use super::{Caller, affinity, balancing, rate_limit, resilience, retry};
@@ -84,6 +84,14 @@ impl<'a> ServiceView<'a> {
     /// Whether anybody declared or registered it.
     pub(crate) fn exists(&self) -> bool {
         self.declared.is_some() || !self.instances.is_empty()
+    }
+
+    /// Whether a version has an instance that takes requests.
+    pub(crate) fn takes_requests(&self, version: &str) -> bool {
+        let declared = self.declared.into_iter().flat_map(|spec| &spec.endpoints);
+        let registered = self.instances.iter().filter(|registered| registered.routable() == Routable::Yes);
+        declared.filter_map(|endpoint| endpoint.version.as_deref()).any(|found| found == version)
+            || registered.filter_map(|registered| registered.instance.version.as_deref()).any(|found| found == version)
     }
 
     /// The declaration, if there is one.

@@ -39,6 +39,8 @@ pub enum Kind {
     Switch,
     /// Whether a switch is on.
     SwitchState,
+    /// Versions of services that tagged requests stay in.
+    Lane,
 }
 
 /// What tells one resource from every other.
@@ -67,7 +69,7 @@ pub enum KeyError {
 
 impl Kind {
     /// Every kind, in the order of the reference.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Gateway,
         Kind::HttpRoute,
         Kind::GrpcRoute,
@@ -80,6 +82,7 @@ impl Kind {
         Kind::TrafficPolicy,
         Kind::Switch,
         Kind::SwitchState,
+        Kind::Lane,
     ];
 
     /// As it is written in `kind`.
@@ -97,6 +100,7 @@ impl Kind {
             Kind::TrafficPolicy => "TrafficPolicy",
             Kind::Switch => "Switch",
             Kind::SwitchState => "SwitchState",
+            Kind::Lane => "Lane",
         }
     }
 
@@ -115,13 +119,14 @@ impl Kind {
             Kind::TrafficPolicy => "trafficpolicy",
             Kind::Switch => "switch",
             Kind::SwitchState => "switchstate",
+            Kind::Lane => "lane",
         }
     }
 
     /// The API group.
     pub fn group(self) -> &'static str {
         match self {
-            Kind::Service | Kind::TrafficPolicy | Kind::Switch | Kind::SwitchState => LENO_GROUP,
+            Kind::Service | Kind::TrafficPolicy | Kind::Switch | Kind::SwitchState | Kind::Lane => LENO_GROUP,
             _ => GATEWAY_GROUP,
         }
     }
@@ -134,7 +139,7 @@ impl Kind {
             Kind::TlsRoute => &["v1", "v1alpha3", "v1alpha2"],
             Kind::ReferenceGrant => &["v1", "v1beta1"],
             Kind::BackendTlsPolicy => &["v1", "v1alpha3"],
-            Kind::Service | Kind::TrafficPolicy | Kind::Switch | Kind::SwitchState => &["v1"],
+            Kind::Service | Kind::TrafficPolicy | Kind::Switch | Kind::SwitchState | Kind::Lane => &["v1"],
         }
     }
 

@@ -44,6 +44,7 @@ pub fn valid(kind: Kind) -> String {
         Kind::TrafficPolicy => "  targetRefs: [{name: cart}]\n",
         Kind::Switch => "  targetRefs: [{kind: Service, name: cart}]\n",
         Kind::SwitchState => "  on: true\n",
+        Kind::Lane => "  tag: {header: x-lane, value: blue}\n  versions: [{name: cart, version: v2}]\n",
         Kind::BackendTlsPolicy => {
             "  targetRefs: [{name: cart}]\n  validation: {hostname: cart.test, caCertificateRefs: [{kind: ConfigMap, name: ca}]}\n"
         }
@@ -1330,6 +1331,30 @@ fn of_switches() -> Vec<Case> {
     ]
 }
 
+fn of_lanes() -> Vec<Case> {
+    let base = valid(Kind::Lane);
+    let tag = |class, field: &str, fix, text: &str| {
+        case(class, &format!("spec.tag{field}"), fix, base.replacen("{header: x-lane, value: blue}", text, 1))
+    };
+    let version = |class, field: &str, fix, text: &str| {
+        let text = base.replacen("{name: cart, version: v2}", text, 1);
+        case(class, &format!("spec.versions{field}"), fix, text)
+    };
+    vec![
+        tag(MissingField, "", "add `header: x-lane`", "¦{value: blue}"),
+        tag(MissingField, ".value", "add `value:`", "¦{header: x-lane}"),
+        tag(TooMany, "", "keep `header`", "¦{header: x-lane, baggage: lane, value: blue}"),
+        tag(InvalidHeaderName, ".header", "as `x-user`", "{header: ¦'x lane', value: blue}"),
+        tag(InvalidHeaderName, ".baggage", "a token", "{baggage: ¦'la ne', value: blue}"),
+        tag(InvalidHeaderValue, ".value", "letters", "{header: x-lane, value: ¦'a,b'}"),
+        version(InvalidName, "[0].name", "write `cart`", "{name: ¦Cart, version: v2}"),
+        version(InvalidVersion, "[0].version", "letters|lower-case|write", "{name: cart, version: ¦v 2}"),
+        version(DuplicateReference, "[1]", "keep one", "{name: cart, version: v2}, ¦{name: cart, version: v3}"),
+        version(UnknownService, "[0].name", "when it appears", "{name: ¦crat, version: v2}"),
+        case(Empty, "spec.versions", "at least one", base.replace("[{name: cart, version: v2}]", "¦[]")),
+    ]
+}
+
 pub fn all() -> Vec<Case> {
     let mut cases: Vec<Case> = Kind::ALL.into_iter().flat_map(of_every_kind).collect();
     cases.extend(ROUTES.into_iter().flat_map(of_every_route));
@@ -1342,6 +1367,7 @@ pub fn all() -> Vec<Case> {
         of_rate_limits(),
         of_tls_policies(),
         of_switches(),
+        of_lanes(),
     ]) {
         cases.extend(more);
     }

@@ -78,6 +78,7 @@ fn own_columns(kind: Option<Kind>) -> &'static [Column] {
         Some(Kind::Service) => &[("PORTS", ports)],
         Some(Kind::BackendTlsPolicy) => &[("TARGETS", targets), ("HOSTNAME", asked_hostname)],
         Some(Kind::TrafficPolicy | Kind::Switch) => &[("TARGETS", targets)],
+        Some(Kind::Lane) => &[("TAG", tag), ("VERSIONS", versions)],
         Some(Kind::SwitchState) => &[("ON", is_on), ("FROM", from), ("UNTIL", until)],
         None => &[],
     }
@@ -128,6 +129,19 @@ fn ports(resource: &Value) -> String {
 
 fn targets(resource: &Value) -> String {
     joined(resource, "/spec/targetRefs", |target| text_at(target, "/name"))
+}
+
+/// What a request of a lane has: `x-lane=blue`, `baggage lane=blue`.
+fn tag(resource: &Value) -> String {
+    let text = |name: &str| text_at(resource, &format!("/spec/tag/{name}"));
+    match resource["spec"]["tag"].get("header") {
+        Some(_) => format!("{}={}", text("header"), text("value")),
+        None => format!("baggage {}={}", text("baggage"), text("value")),
+    }
+}
+
+fn versions(resource: &Value) -> String {
+    joined(resource, "/spec/versions", |one| format!("{}@{}", text_at(one, "/name"), text_at(one, "/version")))
 }
 
 fn is_on(resource: &Value) -> String {

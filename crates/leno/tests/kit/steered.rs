@@ -266,7 +266,7 @@ impl Call {
     }
 }
 
-pub(super) async fn connect(to: SocketAddr, http2: bool) -> Option<Rc<Connection>> {
+pub async fn connect(to: SocketAddr, http2: bool) -> Option<Rc<Connection>> {
     let (stream, options) =
         (HostDial.connect(&Address::Tcp(to), TIMEOUT).await.ok()?, Rc::new(ClientOptions::default()));
     if !http2 {
