@@ -120,10 +120,12 @@ fn rule(settings: &Settings<'_>, node: &Node, service: &ServiceName, policies: &
     let Some(rule) = settings.get("NFLoadBalancerRuleClassName") else { return Ok(()) };
     let class = rule.text();
     let policy = match class.rsplit('.').next().unwrap_or(&class) {
-        "RoundRobinRule" => "roundRobin",
+        // Only those are chosen from that take requests, so that nothing is left for the second choice of RetryRule.
+        "RoundRobinRule" | "RetryRule" => "roundRobin",
         "RandomRule" => "random",
         "BestAvailableRule" => "bestAvailable",
-        "AvailabilityFilteringRule" => {
+        "WeightedResponseTimeRule" => "weightedResponseTime",
+        "AvailabilityFilteringRule" | "ZoneAvoidanceRule" => {
             let ejection = json!({ "consecutiveLocalErrors": 3, "baseTime": "10s", "maxTime": "30s", "maxShare": 100 });
             policies.part(service, "ejection", ejection, node);
             "roundRobin"

@@ -285,6 +285,30 @@ fn a_client_of_ribbon_keeps_its_times_its_rule_and_its_retries() {
 }
 
 #[test]
+fn each_rule_of_ribbon_is_carried_over_by_its_name() {
+    for (rule, policy, ejects) in [
+        ("RoundRobinRule", "roundRobin", false),
+        ("RandomRule", "random", false),
+        ("RetryRule", "roundRobin", false),
+        ("BestAvailableRule", "bestAvailable", false),
+        ("WeightedResponseTimeRule", "weightedResponseTime", false),
+        ("AvailabilityFilteringRule", "roundRobin", true),
+        ("ZoneAvoidanceRule", "roundRobin", true),
+    ] {
+        let text = format!("cart.ribbon.NFLoadBalancerRuleClassName=com.netflix.loadbalancer.{rule}\n");
+        let (spec, lost) = one("r.properties", &text, &options());
+        assert_eq!((&spec["loadBalancer"]["policy"], spec["ejection"].is_object()), (&json!(policy), ejects), "{rule}");
+        assert!(lost.is_empty(), "{rule}: {lost:?}");
+    }
+    let (_, lost) = one(
+        "r.properties",
+        "cart.ribbon.ConnectTimeout=500\ncart.ribbon.NFLoadBalancerRuleClassName=shop.OwnRule\n",
+        &options(),
+    );
+    assert!(lost.len() == 1 && lost[0].contains("OwnRule"), "{lost:?}");
+}
+
+#[test]
 fn a_file_in_which_there_is_nothing_or_that_cannot_be_read_is_an_error_with_its_place() {
     for (file, text) in [
         ("a.yml", "spring: {application: {name: x}}"),

@@ -427,6 +427,8 @@ pub enum BalancePolicy {
     RoundRobin,
     /// In turn, as often as each could serve by the load that it reports (ORCA).
     WeightedRoundRobin,
+    /// In turn, the less often the longer each takes on average (Ribbon's `WeightedResponseTimeRule`).
+    WeightedResponseTime,
     /// At random.
     Random,
     /// By hash of what the request has, on a ring (ketama); the same key meets the same endpoint.

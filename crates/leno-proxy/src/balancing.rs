@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use leno_model::snapshot::{self, EndpointHealth, SlowStart};
+use leno_model::snapshot::{self, BalancePolicy, EndpointHealth, SlowStart};
 use leno_telemetry::Registry;
 use leno_telemetry::metric::{Exposition, Kind};
 use leno_traffic::balance::{Locality, Seen};
@@ -75,6 +75,17 @@ pub(crate) fn describe(cluster: &Cluster, now: Duration) -> Option<Value> {
         json!({ "share": share, "endpoints": crew.members, "able": crew.able, "panics": panics })
     });
     Some(Value::Array(described.collect()))
+}
+
+impl Cluster {
+    /// Counts what an endpoint's answer took, where it is chosen by that.
+    pub(crate) fn time(&self, endpoint: usize, took: Duration) {
+        if self.spec.balance == BalancePolicy::WeightedResponseTime
+            && let Some(endpoint) = self.endpoints.get(endpoint)
+        {
+            endpoint.state.load.time(took);
+        }
+    }
 }
 
 /// For how long an endpoint is new, if it is.

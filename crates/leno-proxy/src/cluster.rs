@@ -253,6 +253,7 @@ pub fn describe(table: &Table, now: Duration) -> serde_json::Value {
             "priority": endpoint.spec.priority,
             "openRequests": endpoint.state.load.open_requests(),
             "latencyMs": latency,
+            "meanMs": endpoint.state.load.mean().map(|mean| mean.as_secs_f64() * 1000.0),
             "newForMs": balancing::describe_endpoint(cluster, endpoint, now),
             "reported": load_report::describe(cluster, endpoint, now),
             "ejection": resilience::describe_endpoint(cluster, at, now),

@@ -24,9 +24,11 @@ mod picker;
 mod random;
 mod ring_hash;
 mod round_robin;
+mod strides;
 #[cfg(test)]
 mod suite;
 mod warming;
+mod weighted_response_time;
 mod weighted_round_robin;
 
 pub use best_available::BestAvailable;
@@ -37,6 +39,7 @@ pub use picker::{Picker, Seen};
 pub use random::Random;
 pub use ring_hash::RingHash;
 pub use round_robin::RoundRobin;
+pub use weighted_response_time::WeightedResponseTime;
 pub use weighted_round_robin::WeightedRoundRobin;
 
 use warming::Warming;
@@ -59,6 +62,8 @@ pub const POLICIES: &[(BalancePolicy, Make)] = &[
     (BalancePolicy::RoundRobin, |set, seed| Box::new(RoundRobin::new(set, seed))),
     // For shares by what endpoints say they can do.
     (BalancePolicy::WeightedRoundRobin, |set, seed| Box::new(WeightedRoundRobin::new(set, seed))),
+    // For shares by how long they take on average, as Ribbon has it.
+    (BalancePolicy::WeightedResponseTime, |set, seed| Box::new(WeightedResponseTime::new(set, seed))),
     // For comparison, and where nothing is known of the load.
     (BalancePolicy::Random, |_, _| Box::new(Random)),
     // For a key that always meets the same endpoint, and keeps it whoever else comes or goes.

@@ -51,6 +51,9 @@ pub struct Load {
     /// set while it is being tried.
     out: AtomicU64,
     reported: Reported,
+    /// What all its answers took together, in microseconds, and how many there were, where somebody asks for the mean.
+    took: AtomicU64,
+    answers: AtomicU64,
 }
 
 /// Whether an endpoint takes requests.
@@ -113,6 +116,18 @@ impl Load {
                 Err(current) => old = current,
             }
         }
+    }
+
+    /// Counts what an answer took, for the mean.
+    pub fn time(&self, took: Duration) {
+        self.took.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Relaxed);
+        self.answers.fetch_add(1, Relaxed);
+    }
+
+    /// What its answers took on average.
+    pub fn mean(&self) -> Option<Duration> {
+        let answers = self.answers.load(Relaxed);
+        (answers > 0).then(|| Duration::from_secs_f64(self.took.load(Relaxed) as f64 / 1e6 / answers as f64))
     }
 
     /// Takes in what it reports of itself, where that says something; whether it does.

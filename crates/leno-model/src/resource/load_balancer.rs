@@ -12,7 +12,7 @@ use crate::snapshot::BalancePolicy;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct LoadBalancer {
-    /// `peakEwma`, `leastRequest`, `bestAvailable`, `roundRobin`, `weightedRoundRobin` or `random`; or, for requests of one key to meet one endpoint, `ringHash`,
+    /// `peakEwma`, `leastRequest`, `bestAvailable`, `roundRobin`, `weightedRoundRobin`, `weightedResponseTime` or `random`; or, for requests of one key to meet one endpoint, `ringHash`,
     /// where an endpoint that goes moves no other keys than its own, or `maglev`, whose shares are more even. All honour
     /// weights. Default `peakEwma`.
     #[serde(default)]

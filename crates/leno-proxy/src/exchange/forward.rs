@@ -133,6 +133,7 @@ impl Exchange<'_> {
             plan.cluster.heed_report(endpoint, &response.head.fields, now);
             self.reporter = Some(endpoint as u32);
         }
+        plan.cluster.time(endpoint, took);
         if let Some(mark) = plan.cluster.mark_of(&response.head, self.is_grpc).filter(|_| !says_nothing) {
             self.count_head(plan, Owed { endpoint, took }, mark, now, again);
         }

@@ -1,41 +1,27 @@
 //! Weighted round robin by the load that endpoints report (gRPC's A58, Envoy's `client_side_weighted_round_robin`): each gets
 //! requests as it could serve them, so that all are equally busy.
 //!
-//! Weights change all the time, and a round that is laid out anew each second would need somebody to lay it out. Instead all
-//! slots stand in turn, and each takes a part of its turns: 1 in 1 the one that can serve most, the others accordingly, spread
-//! evenly (gRPC's static stride scheduler). A pick is one addition for each turn that it looks at, which on average are fewer
-//! than [`RATIO_MAX`]. Whoever picks when the parts are older than the update period finds them anew, by one walk.
+//! They stand in turn, and take a part of their turns. Whoever picks when the parts are older than the update period finds them
+//! anew, by one walk; a pick looks at fewer turns than [`RATIO_MAX`] on average.
 //!
 //! Who does not report has the mean of those who do, times its weight beside the mean of all. Where nobody reports it is round
 //! robin by weight. Rejected: weights times reports, by which an endpoint on a larger machine has that counted twice.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use leno_model::snapshot::LoadReports;
 
-use super::{Ask, Balance, RoundRobin, Set, Slot};
-use crate::window::millis;
-
-/// All turns.
-const PART_MAX: u32 = 1 << 16;
+use super::strides::Strides;
+use super::{Ask, Balance, Set, Slot};
 
 /// The most and the least that one may have beside the mean, as gRPC has it: who reports nonsense gets little, or not all.
 const RATIO_MAX: f32 = 10.0;
 const RATIO_MIN: f32 = 0.01;
 
-/// Turns that a pick looks at, before it takes one that is not due.
-const LOOKS_MAX: usize = 64;
-
 /// By reported load, in turn.
 #[derive(Debug)]
 pub struct WeightedRoundRobin {
-    /// Where nobody reports, and whose turn it is.
-    turns: RoundRobin,
-    /// Of each slot, the part of its turns that it takes, of [`PART_MAX`]; 0 where nobody reports.
-    parts: Box<[AtomicU32]>,
-    /// When they were found, in milliseconds and one more.
-    updated: AtomicU64,
+    strides: Strides,
     terms: LoadReports,
 }
 
@@ -44,73 +30,31 @@ pub struct WeightedRoundRobin {
 impl WeightedRoundRobin {
     /// Begins somewhere.
     pub fn new(set: &Set, seed: u64) -> Self {
-        Self {
-            turns: RoundRobin::new(set, seed),
-            parts: set.slots.iter().map(|_| AtomicU32::new(0)).collect(),
-            updated: AtomicU64::new(0),
-            terms: set.load_reports,
-        }
-    }
-
-    /// Finds the parts anew when that is due; one of those who pick does.
-    fn update(&self, set: &Set, now: Duration) {
-        let (now_ms, updated) = (millis(now) + 1, self.updated.load(Relaxed));
-        if updated != 0 && now_ms < updated.saturating_add(millis(self.terms.update)) {
-            return;
-        }
-        if self.updated.compare_exchange(updated, now_ms, Relaxed, Relaxed).is_ok() {
-            self.find_parts(set, now);
-        }
+        Self { strides: Strides::new(set, seed), terms: set.load_reports }
     }
 
     #[cold]
-    fn find_parts(&self, set: &Set, now: Duration) {
+    fn find(&self, set: &Set, now: Duration) {
         let reported = |slot: &Slot| slot.load.reported_weight(now, &self.terms);
-        let (sum, count) =
-            set.slots.iter().filter_map(reported).fold((0.0, 0), |(sum, n), weight| (sum + weight, n + 1));
-        let mean = sum / count.max(1) as f32;
-        let ratio = |slot: &Slot| {
+        let weights = set.slots.iter().filter_map(reported);
+        let (sum, count) = weights.fold((0.0, 0), |(sum, count), weight| (sum + weight, count + 1));
+        if count == 0 {
+            return self.strides.clear();
+        }
+        let mean = sum / count as f32;
+        self.strides.set(set, |slot| {
             let beside_mean = reported(slot).map_or(slot.weight as f32 / set.mean_weight, |weight| weight / mean);
             beside_mean.clamp(RATIO_MIN, RATIO_MAX)
-        };
-        let most = set.slots.iter().map(ratio).fold(RATIO_MIN, f32::max);
-        for (part, slot) in self.parts.iter().zip(&set.slots) {
-            let of_all = (ratio(slot) / most * PART_MAX as f32).round() as u32;
-            part.store(if count == 0 { 0 } else { of_all.clamp(1, PART_MAX) }, Relaxed);
-        }
-    }
-
-    /// The next slot that takes its turn.
-    fn next(&self) -> Option<usize> {
-        let count = self.parts.len().max(1) as u64;
-        let mut slot = 0;
-        for _ in 0..LOOKS_MAX {
-            let turn = self.turns.turn();
-            slot = (turn % count) as usize;
-            let part = u64::from(self.parts.get(slot)?.load(Relaxed));
-            if part == 0 {
-                return self.turns.at(turn);
-            }
-            // Half a stride apart, so that neighbours do not take theirs in the same rounds.
-            let passed = part.wrapping_mul(turn / count).wrapping_add(slot as u64 * u64::from(PART_MAX / 2));
-            if passed % u64::from(PART_MAX) >= u64::from(PART_MAX) - part {
-                break;
-            }
-        }
-        Some(slot)
+        });
     }
 }
 
 impl Balance for WeightedRoundRobin {
     fn pick(&self, set: &Set, ask: &mut Ask<'_>) -> Option<usize> {
-        self.update(set, ask.now);
-        for _ in 0..set.draws_max(ask.now) {
-            let slot = self.next()?;
-            if set.takes(slot, ask) {
-                return Some(slot);
-            }
+        if self.strides.is_due(ask.now, self.terms.update) {
+            self.find(set, ask.now);
         }
-        set.walk(ask, None)
+        self.strides.pick(set, ask)
     }
 }
 

@@ -75,12 +75,13 @@ fn servers_trip_and_are_chosen_as_ribbon_has_it() {
     for sequence in 0..SEQUENCES {
         let ran = ribbon::run(&mut jvm, 7 << 32 | sequence, STEPS);
         ribbon::run_best_available(&mut jvm, 8 << 32 | sequence, STEPS);
-        (compared, trips) = (compared + ran.compared + STEPS, trips + ran.trips);
+        ribbon::run_weighted_response_time(&mut jvm, 9 << 32 | sequence, STEPS);
+        (compared, trips) = (compared + ran.compared + 2 * STEPS, trips + ran.trips);
         ran.choices.into_iter().for_each(|(choice, times)| *choices.entry(choice).or_default() += times);
     }
     let _ = writeln!(
         std::io::stdout(),
-        "servers: Ribbon: 2 × {SEQUENCES} sequences, {compared} calls compared, {trips} trips; by choice: {choices:?}"
+        "servers: Ribbon: 3 × {SEQUENCES} sequences, {compared} calls compared, {trips} trips; by choice: {choices:?}"
     );
     assert!(trips > SEQUENCES as usize, "{trips} trips");
 }

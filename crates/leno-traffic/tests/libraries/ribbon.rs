@@ -1,5 +1,6 @@
 //! Servers that trip and are left out, by Ribbon's `AvailabilityFilteringRule` and by `roundRobin` with `ejection`; and who is
-//! chosen by its `BestAvailableRule` and by `bestAvailable`.
+//! chosen by its `BestAvailableRule` and by `bestAvailable`; and who gets which share by its `WeightedResponseTimeRule` and by
+//! `weightedResponseTime`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -92,6 +93,35 @@ pub(crate) fn run_best_available(jvm: &mut Jvm, seed: u64, calls: usize) {
         while !open.is_empty() && random.u32(..100) < 45 {
             let (member, _ended) = open.swap_remove(random.usize(..open.len()));
             jvm.step(&format!("close {now} {member}"));
+        }
+    }
+}
+
+/// So many times that shares are found anew, with answers between: each server has the share in turn that Ribbon draws it by.
+pub(crate) fn run_weighted_response_time(jvm: &mut Jvm, seed: u64, times: usize) {
+    const PICKS: u32 = 4_000;
+    let (mut random, mut now) = (fastrand::Rng::with_seed(seed), 1_000_000);
+    let ours = Ours::new(BalancePolicy::WeightedResponseTime, random.usize(2..7));
+    jvm.step(&format!("servers {now} {} WeightedResponseTime", ours.members.len()));
+    for _ in 0..times {
+        for _ in 0..random.usize(1..9) {
+            let (member, took) = (random.usize(..ours.members.len()), random.u64(1..400));
+            jvm.step(&format!("time {now} {member} {took}"));
+            ours.members[member].load.time(ms(took));
+        }
+        now += 30_000;
+        let (sums, _) = jvm.step(&format!("weigh {now}"));
+        let sums: Vec<f64> = sums.split(',').map(|sum| sum.parse().unwrap()).collect();
+        let mut counts = vec![0; ours.members.len()];
+        for _ in 0..PICKS {
+            let mut ask = Ask { now: ms(now), random: &mut Bits(&mut random), hash: None, excluded: &[] };
+            counts[ours.picker.pick(&mut ask).unwrap()] += 1;
+        }
+        let all = sums[sums.len() - 1];
+        for (member, count) in counts.iter().enumerate() {
+            let before = if member == 0 { 0.0 } else { sums[member - 1] };
+            let wanted = (sums[member] - before) / all * f64::from(PICKS);
+            assert!((f64::from(*count) - wanted).abs() <= 4.0, "{counts:?} by {sums:?} at {now}");
         }
     }
 }

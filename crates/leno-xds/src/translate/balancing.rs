@@ -53,7 +53,10 @@ pub(super) fn write(balance: BalancePolicy, balancing: &Balancing, dialect: Dial
         BalancePolicy::RoundRobin => {
             slow_start_config.map(|config| LbConfig::RoundRobin(RoundRobinLbConfig { slow_start_config: Some(config) }))
         }
-        BalancePolicy::PeakEwma | BalancePolicy::BestAvailable | BalancePolicy::LeastRequest => {
+        BalancePolicy::PeakEwma
+        | BalancePolicy::BestAvailable
+        | BalancePolicy::WeightedResponseTime
+        | BalancePolicy::LeastRequest => {
             let config = |config| LbConfig::LeastRequest(LeastRequestLbConfig { slow_start_config: Some(config) });
             slow_start_config.map(config)
         }
@@ -199,7 +202,7 @@ mod tests {
             weighted_localities: true,
             ..Balancing::default()
         };
-        for balance in [PeakEwma, LeastRequest, BestAvailable, RoundRobin] {
+        for balance in [PeakEwma, LeastRequest, BestAvailable, WeightedResponseTime, RoundRobin] {
             assert_eq!(told(balance, both.clone()), (both.clone(), false), "{balance:?}");
         }
         let table = Balancing { panic_threshold: 1, table_size: Some(101), ..Balancing::default() };

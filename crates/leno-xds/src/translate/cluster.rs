@@ -26,9 +26,14 @@ use crate::provide::Resource;
 
 /// Our balancing policies by the names under which others list theirs, and by their types; gRPC looks for a policy of the
 /// name after the slash, does not find it and takes the next.
-const OURS: [(BalancePolicy, &str, &str); 2] = [
+const OURS: [(BalancePolicy, &str, &str); 3] = [
     (BalancePolicy::PeakEwma, "leno.mesh/peak_ewma", "type.googleapis.com/leno.mesh.PeakEwma"),
     (BalancePolicy::BestAvailable, "leno.mesh/best_available", "type.googleapis.com/leno.mesh.BestAvailable"),
+    (
+        BalancePolicy::WeightedResponseTime,
+        "leno.mesh/weighted_response_time",
+        "type.googleapis.com/leno.mesh.WeightedResponseTime",
+    ),
 ];
 /// The key of the HTTP options among a cluster's protocol options.
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -214,9 +219,10 @@ fn protocol_from(options: Option<&HttpProtocolOptions>) -> Protocol {
 fn balance_to(cluster: &Cluster, dialect: Dialect) -> (LbPolicy, Option<LoadBalancingPolicy>) {
     let balance = cluster.balance;
     let (number, url) = match balance {
-        BalancePolicy::PeakEwma | BalancePolicy::BestAvailable | BalancePolicy::LeastRequest => {
-            (LbPolicy::LeastRequest, urls::LEAST_REQUEST)
-        }
+        BalancePolicy::PeakEwma
+        | BalancePolicy::BestAvailable
+        | BalancePolicy::WeightedResponseTime
+        | BalancePolicy::LeastRequest => (LbPolicy::LeastRequest, urls::LEAST_REQUEST),
         BalancePolicy::RoundRobin | BalancePolicy::WeightedRoundRobin => (LbPolicy::RoundRobin, urls::ROUND_ROBIN),
         BalancePolicy::Random => (LbPolicy::Random, urls::RANDOM),
         BalancePolicy::RingHash => (LbPolicy::RingHash, urls::RING_HASH),
@@ -231,7 +237,9 @@ fn balance_to(cluster: &Cluster, dialect: Dialect) -> (LbPolicy, Option<LoadBala
                 let within = policies(weighted_round_robin(cluster));
                 Some(policy(urls::WRR_LOCALITY, &WrrLocality { endpoint_picking_policy: Some(within) }))
             }
-            BalancePolicy::LeastRequest | BalancePolicy::BestAvailable => Some(policy(url, &Empty {})),
+            BalancePolicy::LeastRequest | BalancePolicy::BestAvailable | BalancePolicy::WeightedResponseTime => {
+                Some(policy(url, &Empty {}))
+            }
             // It has no Maglev, and a ring keeps requests of one key together too.
             BalancePolicy::RingHash | BalancePolicy::Maglev => {
                 Some(policy(urls::RING_HASH, &RingHash { hash_function: 1 }))

@@ -371,6 +371,7 @@ fn a_cluster() -> impl Strategy<Value = Cluster> {
         BestAvailable,
         RoundRobin,
         WeightedRoundRobin,
+        WeightedResponseTime,
         Random,
         RingHash,
         Maglev,
@@ -653,11 +654,12 @@ fn keys_stand_on_routes_and_connections_under_envoys_names() {
 }
 
 #[test]
-fn whoever_does_not_know_best_available_takes_least_request() {
-    let cluster = Cluster { balance: BalancePolicy::BestAvailable, ..usual_cluster(Default::default()) };
-    for dialect in [ENVOY, Dialect::Grpc] {
+fn whoever_does_not_know_a_policy_of_ours_takes_least_request() {
+    let of_ours = [BalancePolicy::BestAvailable, BalancePolicy::WeightedResponseTime];
+    for (dialect, balance) in [ENVOY, Dialect::Grpc].into_iter().flat_map(|dialect| of_ours.map(|own| (dialect, own))) {
+        let cluster = Cluster { balance, ..usual_cluster(Default::default()) };
         let mut message = cluster::to_envoy(&cluster, dialect);
-        assert_eq!(cluster::from_envoy(message.clone()).unwrap().balance, BalancePolicy::BestAvailable);
+        assert_eq!(cluster::from_envoy(message.clone()).unwrap().balance, balance);
         message.load_balancing_policy.as_mut().unwrap().policies.remove(0);
         assert_eq!(cluster::from_envoy(message).unwrap().balance, BalancePolicy::LeastRequest);
     }

@@ -18,6 +18,8 @@ import java.util.Map;
  * choose NOW                  SERVER TRIPPED
  * open|close NOW SERVER       ok TRIPPED
  * note NOW SERVER good|bad    ok TRIPPED
+ * time NOW SERVER MILLIS      ok TRIPPED
+ * weigh NOW                   SUMS TRIPPED
  * limit NOW KIND COUNT QUEUE  ok -, of Sentinel's flow rules
  * enter NOW                   passed WAIT | refused -
  * exit NOW                    ok -
@@ -44,7 +46,7 @@ public final class Driver {
         System.exit(0);
     }
 
-    private String step(String[] words) {
+    private String step(String[] words) throws ReflectiveOperationException {
         if (words[0].equals("new")) {
             Time.set(Long.parseLong(words[2]));
             began.clear();
@@ -56,7 +58,7 @@ public final class Driver {
         if (Arrays.asList("limit", "enter", "exit").contains(words[0])) {
             return limit(words);
         }
-        return Arrays.asList("servers", "choose", "open", "close", "note").contains(words[0]) ? serve(words) : call(words, now);
+        return Arrays.asList("servers", "choose", "open", "close", "note", "time", "weigh").contains(words[0]) ? serve(words) : call(words, now);
     }
 
     private String limit(String[] words) {
@@ -72,7 +74,7 @@ public final class Driver {
         }
     }
 
-    private String serve(String[] words) {
+    private String serve(String[] words) throws ReflectiveOperationException {
         String answer = "ok";
         switch (words[0]) {
             case "servers":
@@ -89,6 +91,12 @@ public final class Driver {
                 break;
             case "close":
                 ribbon.close(Integer.parseInt(words[2]));
+                break;
+            case "time":
+                ribbon.time(Integer.parseInt(words[2]), Double.parseDouble(words[3]));
+                break;
+            case "weigh":
+                answer = ribbon.weigh();
                 break;
             default:
                 ribbon.note(Integer.parseInt(words[2]), words[3].equals("good"));

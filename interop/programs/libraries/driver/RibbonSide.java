@@ -5,6 +5,10 @@ import com.netflix.loadbalancer.IRule;
 import com.netflix.loadbalancer.LoadBalancerStats;
 import com.netflix.loadbalancer.Server;
 import com.netflix.loadbalancer.ServerStats;
+import com.netflix.loadbalancer.WeightedResponseTimeRule;
+import java.lang.reflect.AccessibleObject;
+import java.lang.reflect.Constructor;
+import java.lang.reflect.Method;
 import java.util.ArrayList;
 import java.util.List;
 
@@ -12,9 +16,10 @@ import java.util.List;
 final class RibbonSide {
     private final BaseLoadBalancer balancer;
     private final List<Server> servers = new ArrayList<>();
+    private final IRule rule;
 
     RibbonSide(String name, int count, String ruleName) {
-        IRule rule = ruleName.equals("BestAvailable") ? new BestAvailableRule() : new AvailabilityFilteringRule();
+        rule = make(ruleName);
         balancer = new BaseLoadBalancer(name, rule, new LoadBalancerStats(name));
         // Once more: in the constructor the rule has looked for statistics before they were there.
         rule.setLoadBalancer(balancer);
@@ -45,6 +50,27 @@ final class RibbonSide {
         stats(server).decrementActiveRequestsCount();
     }
 
+    void time(int server, double millis) {
+        stats(server).noteResponseTime(millis);
+    }
+
+    /** Has the rule find its weights, as it does every half minute; the sums up to each server, with commas between. */
+    String weigh() throws ReflectiveOperationException {
+        Class<?> finder = Class.forName(WeightedResponseTimeRule.class.getName() + "$ServerWeight");
+        Constructor<?> made = finder.getDeclaredConstructor(WeightedResponseTimeRule.class);
+        Method find = finder.getDeclaredMethod("maintainWeights");
+        Method weights = WeightedResponseTimeRule.class.getDeclaredMethod("getAccumulatedWeights");
+        for (AccessibleObject hidden : new AccessibleObject[] {made, find, weights}) {
+            hidden.setAccessible(true);
+        }
+        find.invoke(made.newInstance(rule));
+        StringBuilder sums = new StringBuilder();
+        for (Object sum : (List<?>) weights.invoke(rule)) {
+            sums.append(sums.length() == 0 ? "" : ",").append(sum);
+        }
+        return sums.toString();
+    }
+
     /** A digit for each server: 1 has tripped. */
     String tripped() {
         StringBuilder digits = new StringBuilder();
@@ -56,6 +82,17 @@ final class RibbonSide {
 
     void shutdown() {
         balancer.shutdown();
+    }
+
+    private static IRule make(String name) {
+        switch (name) {
+            case "BestAvailable":
+                return new BestAvailableRule();
+            case "WeightedResponseTime":
+                return new WeightedResponseTimeRule();
+            default:
+                return new AvailabilityFilteringRule();
+        }
     }
 
     private ServerStats stats(int server) {
