@@ -1,7 +1,7 @@
 //! Envoy and what it makes of changes: which versions it holds, what it refused, and where its traffic goes.
 //!
 //! One scenario, two drivers: `files` is the twin without leno, `control_plane` is `leno server`. Balancing by key and by place come first, then
-//! retries, deadlines and hedges, then a limit on requests, where the driver can say them. Then
+//! retries, deadlines and hedges, then a limit on requests and a switch, where the driver can say them. Then
 //! fifty changes of weights, endpoints and routes; after each Envoy holds what it was given, has refused nothing, and its traffic is where the weights say. Then
 //! one resource that it must refuse, which changes nothing.
 
@@ -9,6 +9,7 @@ mod control_plane;
 mod files;
 mod limits;
 mod retries;
+mod switches;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -58,6 +59,8 @@ trait Driver {
     /// Sends all traffic to the origins `a`, which is where Envoy is, and `b` in another region: this much of a hundred to `b`,
     /// or without a share what is nearest. False where it cannot say that.
     fn apply_places(&self, origins: &Origins, share_b: Option<usize>) -> Result<bool>;
+    /// Turns a switch for all traffic, which is answered so while it is on.
+    fn apply_switch(&self, on: bool, reply: Value) -> Result<()>;
     /// Puts a resource in force that Envoy must refuse.
     fn apply_bad(&self) -> Result<()>;
     /// Whether the refusal has reached the driver; an error says what it knows instead.
@@ -140,6 +143,14 @@ fn run(folder: &Path, driver: &dyn Driver) -> Result<Counts> {
         Err(error) => {
             wanted += 1;
             counts.fail(format!("envoy: a limit on requests: {error:#}"));
+        }
+    }
+    match switches::judge(&envoy, driver, &origins) {
+        Ok(false) => {}
+        Ok(true) => (counts.passed, wanted) = (counts.passed + 1, wanted + 1),
+        Err(error) => {
+            wanted += 1;
+            counts.fail(format!("envoy: a switch: {error:#}"));
         }
     }
     for change in 1..=CHANGES {

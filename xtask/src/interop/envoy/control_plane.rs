@@ -109,6 +109,13 @@ impl Driver for ControlPlane<'_> {
         Ok(true)
     }
 
+    fn apply_switch(&self, on: bool, reply: Value) -> Result<()> {
+        let resource = |kind: &str, spec: Value| json!({"apiVersion": "leno.mesh/v1", "kind": kind, "metadata": {"name": "off"}, "spec": spec});
+        let switch = json!({"targetRefs": [{"kind": "Service", "name": "cart"}], "reply": reply});
+        let resources = [resource("Switch", switch), resource("SwitchState", json!({"on": on}))];
+        self.apply("envoy-switch", &resources, &["--wait=10s"])
+    }
+
     fn apply_places(&self, origins: &Origins, share_b: Option<usize>) -> Result<bool> {
         let at =
             |name: &str, region: &str| json!({"address": "127.0.0.1", "port": origins.get(name), "region": region});

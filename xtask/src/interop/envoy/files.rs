@@ -5,7 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
 use super::{Driver, Held, Origins, State, template};
@@ -58,6 +58,10 @@ impl Driver for Files {
 
     fn apply_policy(&self, _: &[u16], _: Value) -> Result<bool> {
         Ok(false)
+    }
+
+    fn apply_switch(&self, _: bool, _: Value) -> Result<()> {
+        bail!("files have no switches")
     }
 
     fn apply_places(&self, _: &Origins, _: Option<usize>) -> Result<bool> {
