@@ -24,7 +24,7 @@ use crate::process::{cargo, root, run as run_command, run_seeing, sweep};
 use crate::{browser, check, install, interop};
 
 /// Tests of the binary that are so many clients themselves that only a fast build of them measures the binary.
-const FAST_TESTS: &[&str] = &["scale"];
+const FAST_TESTS: &[&str] = &["overload", "scale"];
 /// So many tests may need a second attempt in one run of them.
 const UNSTEADY: usize = 2;
 /// One stage's limit; all of them together stay below thirty minutes on two cores.

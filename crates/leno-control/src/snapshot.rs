@@ -21,6 +21,7 @@ mod lane;
 mod listener;
 mod locality;
 pub mod name;
+mod overload;
 mod rate_limit;
 mod resilience;
 mod retry;

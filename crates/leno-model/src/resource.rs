@@ -19,6 +19,7 @@ pub mod locality;
 pub mod metadata;
 pub mod moment;
 pub mod number;
+pub mod overload;
 pub mod rate_limit;
 pub mod reference;
 pub mod reference_grant;

@@ -20,12 +20,14 @@ use crate::name::ServiceName;
 
 mod affinity;
 mod balancing;
+mod overload;
 mod rate_limit;
 mod resilience;
 mod retry;
 
 pub use affinity::{Affinity, Cookie, HashKey, HashSource, Session};
 pub use balancing::{Balancing, LoadReports, SlowStart};
+pub use overload::{Overload, Priority, PriorityRule, Shedding};
 pub use rate_limit::{KeySource, Rate, RateForm, RateLimit, RateLimits, RateTell, WarmUp};
 pub use resilience::{Breaker, Ejection, Limits, Queue, Resilience};
 pub use retry::{Hedge, IDEMPOTENT, Retry, RetryBudget, RetryOn, SAFE};
@@ -67,6 +69,9 @@ pub struct Listener {
     /// How many requests the proxy beside the service lets in. Default without limit.
     #[serde(default, skip_serializing_if = "RateLimits::is_none")]
     pub rate_limits: RateLimits,
+    /// What that proxy does where there is too much for the instance. Default nothing.
+    #[serde(default, skip_serializing_if = "Overload::is_none")]
+    pub overload: Overload,
 }
 
 /// TLS that passes through, chosen by server name.
@@ -504,6 +509,7 @@ impl Listener {
             udp: false,
             idle_timeout: IDLE_TIMEOUT,
             rate_limits: RateLimits::default(),
+            overload: Overload::default(),
         }
     }
 }

@@ -12,6 +12,7 @@ mod lane;
 mod load_balancer;
 mod locality;
 mod metadata;
+mod overload;
 mod rate_limit;
 mod reference;
 mod reference_grant;

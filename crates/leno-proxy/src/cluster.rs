@@ -23,6 +23,7 @@ use leno_traffic::{Load, Member, Picker, RetryBudget};
 
 use crate::balancing;
 use crate::load_report;
+use crate::overload::Priorities;
 use crate::resilience::{self, Resilience, State};
 use crate::table::Table;
 
@@ -84,6 +85,8 @@ pub struct Cluster {
     /// TLS towards its endpoints.
     pub tls: Option<Arc<ClientTerms>>,
     pub(crate) resilience: Resilience,
+    /// The priorities of requests that come without one.
+    pub(crate) priorities: Option<Priorities>,
     /// Hashes of ids and indexes of endpoints, sorted.
     by_id_hash: Box<[(u64, u32)]>,
     picker: Picker,
@@ -166,6 +169,7 @@ impl Cluster {
             members.iter().zip(0..).map(|(member, index)| (member.key, index)).collect();
         by_id_hash.sort_unstable();
         let resilience = Resilience::new(&spec.resilience, &endpoints, state);
+        let priorities = Priorities::new(&spec.name, &spec.resilience.priorities);
         Self {
             spec,
             endpoints: endpoints.into(),
@@ -173,6 +177,7 @@ impl Cluster {
             edges,
             tls: None,
             resilience,
+            priorities,
             by_id_hash: by_id_hash.into(),
             picker,
         }

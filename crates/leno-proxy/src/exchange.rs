@@ -20,6 +20,7 @@ mod forward;
 mod forwarded;
 mod hedge;
 mod limits;
+mod overload;
 mod retry;
 
 use std::net::SocketAddr;
@@ -37,6 +38,7 @@ use self::limits::LetThrough;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::filter;
+use crate::overload::Admitted;
 use crate::payload::Payload;
 use crate::rate_limit::Told;
 use crate::record::Record;
@@ -63,6 +65,8 @@ pub(crate) struct Exchange<'a> {
     reporter: Option<u32>,
     /// What the answer tells of limits.
     told: Option<Box<Told>>,
+    /// Let in to the application, where that may have too much to do.
+    admitted: Option<Admitted>,
 }
 
 /// Where a request goes, and on which terms.
@@ -104,6 +108,7 @@ impl<'a> Exchange<'a> {
             owed: None,
             reporter: None,
             told: None,
+            admitted: None,
         }
     }
 
@@ -174,6 +179,7 @@ impl<'a> Exchange<'a> {
         };
         self.record.to(edge, &cluster.spec.name, &rule.rule.origin.resource);
         let _open = edge.open();
+        self.prioritise(cluster, destination.outside);
         let LetThrough { turn, held: _held } = self.ask_limits(target, source.as_ref(), rule.rule.request_timeout)?;
         if let Some(turn) = turn {
             turn.await;
@@ -191,7 +197,11 @@ impl<'a> Exchange<'a> {
         };
         // Before anybody is asked, so that nobody is blamed for what came too late.
         plan.in_time()?;
-        let _entered = cluster.resilience.enter(cluster, plan.time_left()).await?;
+        if let Some(full) = self.enter()? {
+            // Boxed, because it is rare.
+            Box::pin(self.wait_for_room(full, plan.time_left())).await?;
+        }
+        let _entered = cluster.resilience.enter(cluster, plan.time_left(), || self.priority() as u8).await?;
         filter::change_request(&rule.rule.filters, &mut self.head, matched.prefix_len);
         filter::change_request(&target.filters, &mut self.head, matched.prefix_len);
         self.prepare_payload(rule, target, cluster);

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use leno_http::Fields;
 use leno_http::grpc::Code;
+use leno_model::snapshot::Priority;
 use leno_telemetry::Flag;
 
+use crate::overload;
 use crate::rate_limit::OverLimit;
 
 /// Why a request or connection got no answer from an endpoint.
@@ -77,6 +79,14 @@ pub(crate) enum Failure {
         cluster: String,
         /// How long it is open at least.
         left: Duration,
+    },
+    /// The instance has more to do than it can.
+    #[error("{service} has more to do here than it can, and a request of priority {} is shed: come again in 1 s", .priority.text())]
+    Shed {
+        /// The service.
+        service: String,
+        /// How much the request mattered.
+        priority: Priority,
     },
     /// A limit on requests is used up.
     #[error("{0}")]
@@ -173,6 +183,7 @@ impl Failure {
             Self::QueueTimeout { .. } => Flag::QueueTimeout,
             Self::BreakerOpen { .. } => Flag::BreakerOpen,
             Self::OverLimit(_) => Flag::RateLimited,
+            Self::Shed { .. } => Flag::Overloaded,
             Self::Connect { cause, .. } if cause.is_timeout() || is_timed_out(cause) => Flag::ConnectTimeout,
             Self::Connect { .. } => Flag::ConnectFailure,
             Self::Upstream { cause, .. } => upstream_flag(cause),
@@ -198,7 +209,7 @@ impl Failure {
             Self::Unresolved(_) => 500,
             Self::NotSynced { .. } | Self::NoEndpoint { .. } | Self::Connect { .. } | Self::ResolveFull { .. } => 503,
             Self::Overflow { .. } | Self::ConnectionOverflow { .. } => 503,
-            Self::QueueTimeout { .. } | Self::BreakerOpen { .. } => 503,
+            Self::QueueTimeout { .. } | Self::BreakerOpen { .. } | Self::Shed { .. } => 503,
             Self::OverLimit(_) => 429,
             Self::Upstream { cause, .. } if cause.malformed().is_some() => 502,
             Self::Upstream { cause, .. } if cause.is_timeout() => 504,
@@ -222,7 +233,7 @@ impl Failure {
         match self {
             Self::NoHost | Self::BadRequest(_) => Code::Internal,
             Self::Denied(_) => Code::PermissionDenied,
-            Self::OverLimit(_) => Code::ResourceExhausted,
+            Self::OverLimit(_) | Self::Shed { .. } => Code::ResourceExhausted,
             Self::NoRoute(_) | Self::NoTunnel => Code::Unimplemented,
             Self::Timeout(_) | Self::TryTimeout(_) => Code::DeadlineExceeded,
             Self::Upstream { cause, .. } if cause.is_timeout() => Code::DeadlineExceeded,
@@ -233,8 +244,10 @@ impl Failure {
 
     /// Says in the fields of the answer what a client may go by.
     pub(crate) fn tell(&self, fields: &mut Fields) {
-        if let Self::OverLimit(over) = self {
-            over.tell(fields);
+        match self {
+            Self::OverLimit(over) => over.tell(fields),
+            Self::Shed { .. } => overload::tell(fields),
+            _ => {}
         }
     }
 

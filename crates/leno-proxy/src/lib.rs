@@ -39,6 +39,7 @@ pub mod cluster;
 pub mod held;
 mod load_report;
 pub mod lookup;
+pub mod overload;
 pub mod rate_limit;
 pub mod resilience;
 pub mod snapshot_file;

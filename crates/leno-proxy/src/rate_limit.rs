@@ -20,6 +20,8 @@ use leno_route::Router;
 use leno_traffic::Limiter;
 use leno_traffic::rate::{Granted, Refused};
 
+use crate::overload::Overload;
+
 mod show;
 
 pub use show::{describe, measure};
@@ -46,6 +48,8 @@ pub(crate) struct Limit {
 pub struct Inbound {
     some: AtomicBool,
     limits: ArcSwapOption<RateLimits>,
+    is_gated: AtomicBool,
+    overload: ArcSwapOption<Overload>,
 }
 
 /// Open requests that are counted; they are over when it is dropped.
@@ -149,7 +153,7 @@ impl Limit {
 }
 
 /// Conditions as a router of which any rule will do; none where they are no conditions.
-fn compile(when: &[Match]) -> Result<Option<Router>, leno_route::CompileError> {
+pub(crate) fn compile(when: &[Match]) -> Result<Option<Router>, leno_route::CompileError> {
     if when.is_empty() || when.contains(&Match::default()) {
         return Ok(None);
     }
@@ -174,11 +178,18 @@ impl Inbound {
         self.some.load(Relaxed).then(|| self.limits.load())
     }
 
+    /// What is done where there is too much for the instance, if anything is.
+    pub(crate) fn overload(&self) -> Option<Arc<Overload>> {
+        if self.is_gated.load(Relaxed) { self.overload.load_full() } else { None }
+    }
+
     /// Has these in force from now on.
-    pub(crate) fn set(&self, limits: Option<Arc<RateLimits>>) {
-        let some = limits.is_some();
+    pub(crate) fn set(&self, limits: Option<Arc<RateLimits>>, overload: Option<Arc<Overload>>) {
+        let (some, is_gated) = (limits.is_some(), overload.is_some());
         self.limits.store(limits);
         self.some.store(some, Relaxed);
+        self.overload.store(overload);
+        self.is_gated.store(is_gated, Relaxed);
     }
 }
 

@@ -104,18 +104,20 @@ impl Resilience {
         breaker.pass(now()).map(Some).map_err(open)
     }
 
-    /// Enters, where there is a limit; waits for that where there is a queue, at most for `left`.
+    /// Enters, where there is a limit; waits for that where there is a queue, at most for `left`, before those of a higher
+    /// rank.
     pub(crate) async fn enter(
         &self,
         cluster: &Cluster,
         left: Option<Duration>,
+        rank: impl FnOnce() -> u8,
     ) -> Result<Option<Entered<'_>>, Failure> {
         let Some(max) = self.limits.requests else { return Ok(None) };
         if let Some(entered) = self.state.requests.try_enter() {
             return Ok(Some(entered));
         }
         // Boxed, because it is rare.
-        Box::pin(self.wait(cluster, max, left)).await.map(Some)
+        Box::pin(self.wait(cluster, max, left, rank())).await.map(Some)
     }
 
     /// Enters, where there is a limit, and does not wait: none where that is not possible.
@@ -173,10 +175,16 @@ impl Resilience {
         (self.state.hedges.load(Relaxed), self.state.hedges_first.load(Relaxed))
     }
 
-    async fn wait(&self, cluster: &Cluster, max: u32, left: Option<Duration>) -> Result<Entered<'_>, Failure> {
+    async fn wait(
+        &self,
+        cluster: &Cluster,
+        max: u32,
+        left: Option<Duration>,
+        rank: u8,
+    ) -> Result<Entered<'_>, Failure> {
         let requests = &self.state.requests;
         let overflow = || Failure::Overflow { cluster: cluster.spec.name.to_string(), max };
-        let waiting = requests.wait().map_err(|_| overflow())?;
+        let waiting = requests.wait_as(rank).map_err(|_| overflow())?;
         let timeout = self.limits.queue.map(|queue| queue.timeout).unwrap_or_default();
         match (tokio::time::timeout(left.unwrap_or(timeout).min(timeout), waiting).await, left) {
             (Ok(entered), _) => Ok(entered),

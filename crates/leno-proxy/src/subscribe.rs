@@ -278,7 +278,8 @@ impl Subscriber {
         let version = table.version;
         if let Some((service, inbound)) = &self.options.inbound {
             let destination = table.destination(&inbound_name(service));
-            inbound.set(destination.and_then(|destination| destination.rate_limits.clone()));
+            let limits = destination.and_then(|destination| destination.rate_limits.clone());
+            inbound.set(limits, destination.and_then(|destination| destination.overload.clone()));
         }
         self.tables.swap(table);
         self.sync.send_modify(|sync| sync.table = version);

@@ -29,6 +29,7 @@ use leno_xds::kind::Kind;
 
 use crate::cluster::{Cluster, Edges, Endpoint, EndpointIdentity, EndpointKey, EndpointState};
 use crate::held::Held;
+use crate::overload::{Gates, Overload};
 use crate::rate_limit::{Limiters, RateLimits, Side};
 use crate::resilience::{self, State};
 use crate::worker::Worker;
@@ -62,6 +63,8 @@ pub struct Destination {
     pub outside: bool,
     /// Limits on what comes to the application, of what a proxy holds beside an instance.
     pub rate_limits: Option<Arc<RateLimits>>,
+    /// What is done where there is too much for the application, likewise.
+    pub overload: Option<Arc<Overload>>,
     learnt: Arc<Learnt>,
 }
 
@@ -132,6 +135,7 @@ pub struct Builder {
     states: HashMap<Name, Arc<State>>,
     /// Borrowed for as long as one is made.
     limiters: RefCell<Limiters>,
+    gates: RefCell<Gates>,
     clusters: HashMap<Name, BuiltCluster>,
     destinations: HashMap<Name, Arc<Destination>>,
     certificates: Arc<Holder>,
@@ -251,6 +255,7 @@ pub fn single(cluster: Cluster, listener: Listener) -> Destination {
         certificates: None,
         outside: false,
         rate_limits: None,
+        overload: None,
         learnt: Arc::default(),
     }
 }
@@ -281,6 +286,7 @@ impl Builder {
             budgets: HashMap::new(),
             states: HashMap::new(),
             limiters: RefCell::new(Limiters::new(SystemRandom.next_u64())),
+            gates: RefCell::new(Gates::new(SystemRandom.next_u64())),
             clusters: HashMap::new(),
             destinations: HashMap::new(),
             certificates: Holder::new(None),
@@ -407,8 +413,14 @@ impl Builder {
             terms,
             outside: false,
             rate_limits: self.limiters.borrow_mut().of(&listener.rate_limits, Side::Service),
+            overload: self.overload_of(listener),
             learnt,
         })
+    }
+
+    fn overload_of(&self, listener: &Listener) -> Option<Arc<Overload>> {
+        let service = listener.service.as_ref()?.to_string();
+        self.gates.borrow_mut().of(&service, &listener.overload)
     }
 
     fn terms(&mut self, spec: &TlsTerms) -> Arc<ServerTerms> {
@@ -468,6 +480,7 @@ impl Builder {
         self.budgets.retain(|name, _| held.clusters.contains_key(name));
         self.states.retain(|name, _| held.clusters.contains_key(name));
         self.limiters.borrow_mut().forget_unused();
+        self.gates.borrow_mut().forget_unused();
         let clusters = &self.clusters;
         let in_use: std::collections::HashSet<EndpointKey> =
             clusters.values().flat_map(|built| &built.cluster.endpoints).map(|endpoint| endpoint.state.key).collect();

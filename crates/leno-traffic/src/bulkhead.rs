@@ -47,7 +47,7 @@ pub struct Held(Arc<Bulkhead>);
 #[must_use = "dropping it is giving up"]
 pub struct Waiting<'b> {
     bulkhead: &'b Bulkhead,
-    ticket: u64,
+    place: Place,
 }
 
 /// Nobody else may enter or wait.
@@ -71,13 +71,15 @@ pub struct Fill {
     pub late: u64,
 }
 
+/// A place in the queue: the lower rank comes first, and of one rank who came first.
+type Place = (u8, u64);
+
 #[derive(Debug, Default)]
 struct Queue {
     next: u64,
-    /// By ticket, in order of coming.
-    waiting: BTreeMap<u64, Option<Waker>>,
+    waiting: BTreeMap<Place, Option<Waker>>,
     /// Those that may enter and have not yet.
-    granted: BTreeSet<u64>,
+    granted: BTreeSet<Place>,
 }
 
 // === impl Bulkhead ===
@@ -127,22 +129,27 @@ impl Bulkhead {
         self.refused.fetch_add(1, Relaxed);
     }
 
-    /// Takes a place in the queue.
+    /// Takes a place in the queue, behind all others.
     pub fn wait(&self) -> Result<Waiting<'_>, Full> {
+        self.wait_as(u8::MAX)
+    }
+
+    /// Takes a place in the queue, before those of a higher rank.
+    pub fn wait_as(&self, rank: u8) -> Result<Waiting<'_>, Full> {
         let mut queue = self.queue();
         if queue.waiting.len() >= self.waiting_max.load(SeqCst) as usize {
             self.refused.fetch_add(1, Relaxed);
             return Err(Full);
         }
-        let ticket = queue.next;
+        let place = (rank, queue.next);
         queue.next += 1;
-        queue.waiting.insert(ticket, None);
+        queue.waiting.insert(place, None);
         self.waiting.fetch_add(1, SeqCst);
         // Somebody may have left before it could see that somebody waits.
         let woken = self.grant(&mut queue);
         drop(queue);
         woken.into_iter().for_each(Waker::wake);
-        Ok(Waiting { bulkhead: self, ticket })
+        Ok(Waiting { bulkhead: self, place })
     }
 
     /// Counts one that gave up because its time was over.
@@ -167,7 +174,8 @@ impl Bulkhead {
         self.open.fetch_update(SeqCst, SeqCst, |open| (open < max).then(|| open + 1)).is_ok()
     }
 
-    fn leave(&self) {
+    /// One is out that forgot its right.
+    pub(crate) fn leave(&self) {
         self.open.fetch_sub(1, SeqCst);
         if self.waiting.load(SeqCst) > 0 {
             self.hand_on();
@@ -187,8 +195,8 @@ impl Bulkhead {
             if !self.take() {
                 break;
             }
-            let (ticket, waker) = first.remove_entry();
-            queue.granted.insert(ticket);
+            let (place, waker) = first.remove_entry();
+            queue.granted.insert(place);
             self.waiting.fetch_sub(1, SeqCst);
             woken.extend(waker);
         }
@@ -210,6 +218,11 @@ impl Default for Bulkhead {
 // === impl Entered, Held, Waiting ===
 
 impl Entered<'_> {
+    /// Stays in; whoever calls says when it leaves.
+    pub(crate) fn forget(self) {
+        let _stays = ManuallyDrop::new(self);
+    }
+
     /// Stays in for as long as the result lives; `bulkhead` is the one that it is in.
     pub fn hold(self, bulkhead: &Arc<Bulkhead>) -> Held {
         debug_assert!(std::ptr::eq(self.0, &**bulkhead), "it is in another one");
@@ -236,10 +249,10 @@ impl<'b> Future for Waiting<'b> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Entered<'b>> {
         let mut queue = self.bulkhead.queue();
-        if queue.granted.remove(&self.ticket) {
+        if queue.granted.remove(&self.place) {
             return Poll::Ready(Entered(self.bulkhead));
         }
-        if let Some(waker) = queue.waiting.get_mut(&self.ticket) {
+        if let Some(waker) = queue.waiting.get_mut(&self.place) {
             *waker = Some(cx.waker().clone());
         }
         Poll::Pending
@@ -249,9 +262,9 @@ impl<'b> Future for Waiting<'b> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut queue = self.bulkhead.queue();
-        if queue.waiting.remove(&self.ticket).is_some() {
+        if queue.waiting.remove(&self.place).is_some() {
             self.bulkhead.waiting.fetch_sub(1, SeqCst);
-        } else if queue.granted.remove(&self.ticket) {
+        } else if queue.granted.remove(&self.place) {
             drop(queue);
             // It may enter and does not want to any more: the next one may.
             self.bulkhead.leave();
@@ -321,6 +334,16 @@ mod tests {
         assert!(two.is_some());
         drop(two);
         assert!(poll(&mut three).is_some());
+    }
+
+    #[test]
+    fn of_those_who_wait_the_lowest_rank_enters_first() {
+        let bulkhead = of(1, 3);
+        let one = bulkhead.try_enter();
+        let (mut last, mut first) = (bulkhead.wait_as(2).unwrap(), bulkhead.wait_as(0).unwrap());
+        drop(one);
+        assert!(poll(&mut last).is_none() && poll(&mut first).is_some());
+        assert!(poll(&mut last).is_some());
     }
 
     #[test]

@@ -11,10 +11,12 @@ use super::{View, route};
 
 const KEYS: u32 = 16_384;
 
-/// What the proxy beside an instance of a service holds; nothing where there is no limit.
+/// What the proxy beside an instance of a service holds; nothing where nothing is limited.
 pub(super) fn inbound(view: &View<'_>, name: &str, service: &ServiceName) -> Option<Listener> {
-    let rate_limits = view.policy_of(service).rate_limits_at_service.of(service);
-    (!rate_limits.is_none()).then(|| Listener { service: Some(service.clone()), rate_limits, ..Listener::named(name) })
+    let policy = view.policy_of(service);
+    let (rate_limits, overload) = (policy.rate_limits_at_service.of(service), policy.overload);
+    let is_some = !rate_limits.is_none() || overload.shedding.is_some();
+    is_some.then(|| Listener { service: Some(service.clone()), rate_limits, overload, ..Listener::named(name) })
 }
 
 /// Limits of a policy that are held in one place.

@@ -7,7 +7,7 @@ use leno_model::resource::resilience::{self, BreakerPreset};
 use leno_model::resource::traffic_policy::TrafficPolicySpec;
 use leno_model::snapshot::{Breaker, Ejection, Limits, Queue, Resilience};
 
-use super::retry;
+use super::{overload, retry};
 
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 /// As in Envoy.
@@ -26,6 +26,7 @@ pub(super) fn of(spec: &TrafficPolicySpec) -> Resilience {
         ejection: spec.ejection.as_ref().map(ejection),
         breaker: spec.breaker.as_ref().map(breaker),
         retry_budget: spec.retry_budget.as_ref().map(retry::budget),
+        priorities: overload::priorities(spec),
     }
 }
 

@@ -13,11 +13,13 @@ use leno_model::resource::rate_limit::LimitAt;
 use leno_model::resource::reference::ParentRef;
 use leno_model::resource::service::{ServicePort, ServiceSpec, TargetPort};
 use leno_model::resource::traffic_policy::TrafficPolicySpec;
-use leno_model::snapshot::{Affinity, BalancePolicy, Balancing, IDLE_TIMEOUT, ProxyProtocol, Resilience, Retry};
+use leno_model::snapshot::{
+    Affinity, BalancePolicy, Balancing, IDLE_TIMEOUT, Overload, ProxyProtocol, Resilience, Retry,
+};
 use leno_registry::{Registered, Routable};
 
 use super::name::DEFAULT_PORT;
-use super::{Caller, affinity, balancing, rate_limit, resilience, retry};
+use super::{Caller, affinity, balancing, overload, rate_limit, resilience, retry};
 use crate::merge::Entry;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -68,6 +70,7 @@ pub(crate) struct Policy {
     pub(crate) resilience: Resilience,
     pub(crate) rate_limits_at_service: rate_limit::Held,
     pub(crate) rate_limits_at_caller: rate_limit::Held,
+    pub(crate) overload: Overload,
 }
 
 // === impl ServiceView ===
@@ -267,6 +270,7 @@ impl Policy {
             resilience: spec.map(resilience::of).unwrap_or_default(),
             rate_limits_at_service: rate_limit::Held::at(spec, LimitAt::Service),
             rate_limits_at_caller: rate_limit::Held::at(spec, LimitAt::Caller),
+            overload: spec.map(overload::of).unwrap_or_default(),
         }
     }
 }

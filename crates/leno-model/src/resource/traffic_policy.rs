@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::duration::GatewayDuration;
 use super::load_balancer::LoadBalancer;
+use super::overload::{Overload, PriorityRule};
 use super::rate_limit::RateLimit;
 use super::reference::TargetRef;
 use super::resilience::{Breaker, Ejection, Limits};
@@ -55,4 +56,13 @@ pub struct TrafficPolicySpec {
     /// there though another refuses it. Default: without limit. At most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rate_limits: Vec<RateLimit>,
+    /// Which requests matter more than others, the first entry that is for a request. It is looked at where a request enters:
+    /// at a gateway, which believes no client, and at a caller's proxy where the request comes without a priority. From there
+    /// it travels in the field `x-request-priority`, to the application too, which passes it on with calls of its own as it
+    /// does with trace fields. Default: all are `critical`. At most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub priorities: Vec<PriorityRule>,
+    /// Whether the proxy beside each instance sheds what the instance cannot do. Default: it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overload: Option<Overload>,
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::RetryBudget;
+use super::{PriorityRule, RetryBudget};
 
 /// What keeps trouble with a cluster from spreading; nothing by default.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ pub struct Resilience {
     /// How many retries it may get. Default: a fifth of its requests, and three in a second in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_budget: Option<RetryBudget>,
+    /// The priorities of requests that come without one, the first that is for a request. Default that of all requests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub priorities: Vec<PriorityRule>,
 }
 
 /// How much of a cluster one proxy uses at once; without limit by default.

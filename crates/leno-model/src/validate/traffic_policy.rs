@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Check, load_balancer, rate_limit, reference, resilience, retry};
+use super::{Check, load_balancer, overload, rate_limit, reference, resilience, retry};
 use crate::fault::FaultClass;
 use crate::resource::duration::GatewayDuration;
 use crate::resource::traffic_policy::TrafficPolicySpec;
@@ -18,6 +18,7 @@ pub(super) fn check(check: &mut Check<'_, '_>, spec: &TrafficPolicySpec) {
     retry::check(check, spec);
     resilience::check(check, spec);
     rate_limit::check(check, &spec.rate_limits);
+    overload::check(check, spec);
 }
 
 pub(super) fn range(

@@ -1238,6 +1238,33 @@ fn of_rate_limits() -> Vec<Case> {
     ]
 }
 
+/// Priorities and shedding.
+fn of_overload() -> Vec<Case> {
+    let base = valid(Kind::TrafficPolicy);
+    let with = |text: &str| format!("{base}  {text}\n");
+    vec![
+        case(
+            UnusedField,
+            "spec.priorities[0]",
+            "write it last",
+            with("priorities: [¦{priority: sheddable}, {priority: critical}]"),
+        ),
+        case(
+            InvalidPath,
+            "spec.priorities[0].matches[0].path.value",
+            "write `/shop`",
+            with("priorities: [{priority: sheddable, matches: [{path: {value: ¦shop}}]}]"),
+        ),
+        case(OutOfRange, "spec.overload.maxWait", "from 1ms to 1s", with("overload: {maxWait: ¦2s}")),
+        case(
+            OutOfRange,
+            "spec.overload.maxRequests",
+            "write 20 or more",
+            with("overload: {minRequests: 20, maxRequests: ¦10}"),
+        ),
+    ]
+}
+
 /// Policies of TLS towards instances.
 fn of_tls_policies() -> Vec<Case> {
     let base = valid(Kind::BackendTlsPolicy);
@@ -1365,6 +1392,7 @@ pub fn all() -> Vec<Case> {
         of_services(),
         of_policies(),
         of_rate_limits(),
+        of_overload(),
         of_tls_policies(),
         of_switches(),
         of_lanes(),

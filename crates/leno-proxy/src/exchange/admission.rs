@@ -17,6 +17,7 @@ use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::filter;
 use crate::mirror;
+use crate::overload::PRIORITY_FIELD;
 use crate::payload::Payload;
 use crate::table::{Destination, RuleRef, Target};
 use crate::upstream;
@@ -63,6 +64,8 @@ impl Exchange<'_> {
             if trusted_hops == 0 {
                 head.fields.remove(LEFT_FIELD);
             }
+            // How much a request matters is not its client's to say.
+            head.fields.remove(PRIORITY_FIELD);
         }
         filter::strip_own(&mut head.fields);
         if self.direction != Direction::Inbound {

@@ -15,6 +15,7 @@ use leno_traffic::{Mark, Outcome};
 use smallvec::SmallVec;
 
 use super::answer::Begun;
+use super::overload::is_shed;
 use super::retry::Retries;
 use super::{Exchange, Plan};
 use crate::cluster::{Cluster, Endpoint};
@@ -122,18 +123,27 @@ impl Exchange<'_> {
         again: bool,
     ) -> (Response, Option<Upload>) {
         let Answered { response, upload, open, began } = answered;
-        let outcome = if again || response.head.status >= 500 { Outcome::Failed } else { Outcome::Answered };
         let now = self.worker.now();
         let took = now.saturating_sub(began);
-        let says_nothing = plan.is_cut_short() && is_late(&response.head, self.is_grpc);
-        // It has taken so long at least.
-        open.finish(now, took, if says_nothing { Outcome::Answered } else { outcome });
+        let failed = again || response.head.status >= 500;
+        if let Some(admitted) = self.admitted.as_ref().filter(|_| !failed) {
+            admitted.answered(now);
+        }
+        let is_shed = is_shed(&response.head, self.is_grpc);
+        let is_cut_short = plan.is_cut_short() && is_late(&response.head, self.is_grpc);
+        let outcome = match (is_cut_short, failed || is_shed) {
+            // It has taken so long at least.
+            (true, _) | (_, false) => Outcome::Answered,
+            (false, true) => Outcome::Failed,
+        };
+        open.finish(now, took, outcome);
         let endpoint = tried.last().copied().unwrap_or_default();
         if plan.cluster.heeds_reports() {
             plan.cluster.heed_report(endpoint, &response.head.fields, now);
             self.reporter = Some(endpoint as u32);
         }
         plan.cluster.time(endpoint, took);
+        let says_nothing = is_shed || is_cut_short;
         if let Some(mark) = plan.cluster.mark_of(&response.head, self.is_grpc).filter(|_| !says_nothing) {
             self.count_head(plan, Owed { endpoint, took }, mark, now, again);
         }

@@ -14,6 +14,7 @@ use leno_traffic::bulkhead::Entered;
 use tokio::time::Instant;
 
 use super::forward::Unanswered;
+use super::overload::is_shed;
 use super::{Exchange, Plan};
 use crate::failure::Failure;
 
@@ -95,9 +96,13 @@ impl Exchange<'_> {
         again.then_some(wait)
     }
 
-    /// Whether the rule names this answer.
+    /// Whether the rule names this answer. That of an instance which has too much to do is named by none: asked once more, it
+    /// has still more.
     pub(super) fn names_answer(&self, retry: &Retry, response: &Response) -> bool {
         let head = &response.head;
+        if is_shed(head, self.is_grpc) {
+            return false;
+        }
         if self.is_grpc && head.status == 200 {
             let status = || head.fields.get_str("grpc-status").and_then(|status| status.parse().ok());
             return !retry.on.is_empty() && status().is_some_and(|status| names_grpc(retry, status));

@@ -5,7 +5,8 @@ use std::time::Duration;
 use leno_http::Method;
 use leno_model::instance::Protocol;
 use leno_model::snapshot::{
-    Action, BalancePolicy, Breaker, Cookie, Ejection, HashKey, HashSource, Hedge, Limits, Resilience, Retry,
+    Action, BalancePolicy, Breaker, Cookie, Ejection, HashKey, HashSource, Hedge, Limits, Priority, PriorityRule,
+    Resilience, Retry,
 };
 use leno_test::{client, proxy, server};
 
@@ -13,6 +14,7 @@ use crate::{both, until};
 
 const LONG: Duration = Duration::from_secs(50);
 const MINUTE: Duration = Duration::from_secs(60);
+const PRIORITY: &str = "x-request-priority";
 const LEFT: &str = "x-envoy-expected-rq-timeout-ms";
 
 /// One failure opens it.
@@ -163,4 +165,23 @@ fn each_cookie_that_a_request_lacks_is_made_once() {
             assert!(met.contains(&2), "another instance: {met:?}");
         }
     });
+}
+
+#[test]
+fn a_client_outside_does_not_say_how_much_it_matters() {
+    for http2 in [false, true] {
+        leno_test::run(async {
+            let cart = server::http().start().await;
+            let rule = PriorityRule { priority: Priority::Sheddable, when: Vec::new() };
+            let ruled = proxy().with_cluster(move |cluster| cluster.resilience.priorities = vec![rule.clone()]);
+            let (plain, ruled) = (proxy().outbound_to("cart", [&cart]), ruled.outbound_to("cart", [&cart]));
+            for (proxy, expected) in [(plain, None), (ruled, Some("sheddable"))] {
+                let proxy = proxy.start().await;
+                let stranger = client::to(proxy.gateway_to("cart").await, http2);
+                let asked = stranger.request(Method::Get, "shop.example", "/").with(PRIORITY, "critical-plus");
+                assert_eq!(asked.send().await.status(), 200);
+                assert_eq!(cart.seen().last().unwrap().head.fields.get_str(PRIORITY), expected);
+            }
+        });
+    }
 }

@@ -8,7 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use leno_model::snapshot::{HostPattern, Listener, Name, Origin, RateLimits, TlsRule, TlsTerms, WeightedCluster};
+use leno_model::snapshot::{
+    HostPattern, Listener, Name, Origin, Overload, RateLimits, TlsRule, TlsTerms, WeightedCluster,
+};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +47,8 @@ struct Exact {
     udp: bool,
     #[serde(default, skip_serializing_if = "RateLimits::is_none")]
     rate_limits: RateLimits,
+    #[serde(default, skip_serializing_if = "Overload::is_none")]
+    overload: Overload,
 }
 
 /// What a TLS rule's filter chain does not say as the model means it.
@@ -104,6 +108,7 @@ pub fn from_envoy(message: EnvoyListener) -> Result<Listener, TranslateError> {
         listener.terms = exact.terms;
         listener.udp = exact.udp;
         listener.rate_limits = exact.rate_limits;
+        listener.overload = exact.overload;
     }
     Ok(listener)
 }
@@ -290,6 +295,7 @@ fn note_of(listener: &Listener, message: &EnvoyListener) -> ListenerNote {
         terms: listener.terms.clone(),
         udp: listener.udp,
         rate_limits: listener.rate_limits.clone(),
+        overload: listener.overload.clone(),
     };
     ListenerNote {
         service: listener.service.as_ref().map(ToString::to_string).unwrap_or_default(),

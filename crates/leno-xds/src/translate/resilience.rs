@@ -66,7 +66,7 @@ pub(super) fn read(message: &Cluster) -> Result<Resilience, TranslateError> {
     };
     let ejection = message.outlier_detection.as_ref().map(ejection_from).transpose()?;
     let retry_budget = thresholds.retry_budget.map(budget_from).transpose()?;
-    Ok(Resilience { limits, ejection, breaker: None, retry_budget })
+    Ok(Resilience { limits, ejection, breaker: None, retry_budget, priorities: Vec::new() })
 }
 
 fn budget_to(budget: RetryBudget) -> cluster::RetryBudget {

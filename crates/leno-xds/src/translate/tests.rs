@@ -243,9 +243,16 @@ fn a_listener() -> impl Strategy<Value = Listener> {
         origin,
     });
     let way = (option::of(text()), vec(weighted(), 0..3), vec(tls, 0..3), vec(terms(), 0..3));
-    let way = (way, weird_duration(), rate_limits());
+    let way = (way, weird_duration(), rate_limits(), overload());
     ("[a-z.:]{1,12}", option::of(service()), any::<u16>(), any::<(bool, bool)>(), protocol(), way).prop_map(
-        |(name, service, port, (bind, udp), protocol, ((http, tcp, tls, terms), idle_timeout, rate_limits))| Listener {
+        |(
+            name,
+            service,
+            port,
+            (bind, udp),
+            protocol,
+            ((http, tcp, tls, terms), idle_timeout, rate_limits, overload),
+        )| Listener {
             name: name.into(),
             service,
             port,
@@ -258,8 +265,24 @@ fn a_listener() -> impl Strategy<Value = Listener> {
             terms,
             idle_timeout,
             rate_limits,
+            overload,
         },
     )
+}
+
+fn overload() -> impl Strategy<Value = Overload> {
+    let shedding = (1..9u32, 9..99u32, 1..100u32, weird_duration()).prop_map(|(min, max, tolerance, wait)| Shedding {
+        min,
+        max,
+        tolerance,
+        wait,
+    });
+    (priorities(), option::of(shedding)).prop_map(|(priorities, shedding)| Overload { priorities, shedding })
+}
+
+fn priorities() -> impl Strategy<Value = Vec<PriorityRule>> {
+    let priority = prop::sample::select(Priority::ALL.to_vec());
+    vec((priority, vec(matching(), 0..2)).prop_map(|(priority, when)| PriorityRule { priority, when }), 0..3)
 }
 
 fn terms() -> impl Strategy<Value = TlsTerms> {
@@ -288,8 +311,15 @@ fn resilience() -> impl Strategy<Value = Resilience> {
     let limits = (limit(), option::of(queue), limit(), limit(), limit()).prop_map(
         |(requests, queue, retries, connections, pending)| Limits { requests, queue, retries, connections, pending },
     );
-    (limits, option::of(ejection()), option::of(breaker()), option::of(retry_budget()))
-        .prop_map(|(limits, ejection, breaker, retry_budget)| Resilience { limits, ejection, breaker, retry_budget })
+    (limits, option::of(ejection()), option::of(breaker()), option::of(retry_budget()), priorities()).prop_map(
+        |(limits, ejection, breaker, retry_budget, priorities)| Resilience {
+            limits,
+            ejection,
+            breaker,
+            retry_budget,
+            priorities,
+        },
+    )
 }
 
 fn retry_budget() -> impl Strategy<Value = RetryBudget> {

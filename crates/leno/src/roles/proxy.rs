@@ -258,6 +258,7 @@ async fn start(
     let time = clock.clone();
     leno_proxy::balancing::measure(&metrics, lookup.clone(), move || time.monotonic());
     leno_proxy::rate_limit::measure(&metrics, lookup.clone(), clock.clone());
+    leno_proxy::overload::measure(&metrics, lookup.clone());
     let source = Peer::from(args.service.clone());
     let access = access_log(&args)?;
     access.iter().for_each(|access| access.register(&metrics));

@@ -263,7 +263,12 @@ impl Ask {
         let asking = async move {
             let shared = if ask.call == Call::Http1 { None } else { connect(to, true).await };
             let mut running = Vec::new();
+            // As often as is said, whatever comes between: who is late catches up.
+            let mut beat = (!pace.is_zero()).then(|| tokio::time::interval(pace));
             for _ in 0..count {
+                if let Some(beat) = &mut beat {
+                    beat.tick().await;
+                }
                 let (ask, shared) = (ask.clone(), shared.clone());
                 running.push(task::spawn("ask", async move {
                     let began = Instant::now();
@@ -278,9 +283,6 @@ impl Ask {
                         Err(_) => Got::nothing("no answer", began),
                     }
                 }));
-                if !pace.is_zero() {
-                    tokio::time::sleep(pace).await;
-                }
             }
             let mut got = Vec::new();
             for asked in running {

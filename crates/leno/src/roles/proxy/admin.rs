@@ -47,7 +47,7 @@ pub(super) fn open(
     }
     let Some(address) = args.admin_listen.address() else { return Ok(()) };
     let (table, endpoints, limits) = (shared.clone(), shared.clone(), shared.clone());
-    let rate_limits = shared.clone();
+    let (rate_limits, overload) = (shared.clone(), shared.clone());
     let (level, levels) = (log_level.clone(), log_level);
     let metrics = metrics.clone();
     let admin = Admin::new(guard(shared, Hosts::loopback()), ready.clone())
@@ -66,6 +66,14 @@ pub(super) fn open(
             let answer = Answer::json(&leno_proxy::rate_limit::describe(&rate_limits.lookup.table(), now));
             async move { answer }
         })
+        .get(
+            "/overload",
+            "how much the application beside the proxy is found to take at once, and what was shed",
+            move |_| {
+                let answer = Answer::json(&leno_proxy::overload::describe(&overload.lookup.table()));
+                async move { answer }
+            },
+        )
         .get(
             "/certificates",
             "every certificate and bundle of roots that is referred to, and until when it holds",
