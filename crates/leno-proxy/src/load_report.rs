@@ -16,11 +16,13 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::{Engine, alphabet};
 use leno_http::Fields;
 use leno_model::snapshot::{BalancePolicy, LoadReports};
 use leno_telemetry::metric::{Exposition, Kind};
 use leno_traffic::reported::Report;
-use leno_xds::messages::orca::OrcaLoadReport;
+use leno_xds::orca::OrcaLoadReport;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -33,6 +35,12 @@ const BINARY_FIELD: &str = "endpoint-load-metrics-bin";
 
 /// No report is longer.
 const LENGTH_MAX: usize = 4096;
+
+/// With padding or without.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// Reports that came.
 #[derive(Debug, Default)]
@@ -142,7 +150,10 @@ fn of_text(text: &[u8]) -> Result<Report, Unreadable> {
 }
 
 fn of_base64(value: &[u8]) -> Result<Report, Unreadable> {
-    let message = base64(value).filter(|_| value.len() <= LENGTH_MAX).ok_or(Unreadable)?;
+    if value.len() > LENGTH_MAX {
+        return Err(Unreadable);
+    }
+    let message = BASE64.decode(value).map_err(|_| Unreadable)?;
     let message = OrcaLoadReport::read(&message).ok_or(Unreadable)?;
     // The whole number is what older ones say.
     let rate = if message.rps_fractional > 0.0 { message.rps_fractional } else { message.rps as f64 };
@@ -153,33 +164,6 @@ fn of_base64(value: &[u8]) -> Result<Report, Unreadable> {
         eps: message.eps,
     }
     .report())
-}
-
-/// With padding or without.
-fn base64(text: &[u8]) -> Option<Vec<u8>> {
-    let digits = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(text);
-    let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);
-    for group in digits.chunks(4) {
-        let mut word = 0_u32;
-        for at in 0..4 {
-            word = word << 6 | group.get(at).map_or(Some(0), |digit| digit_of(*digit))?;
-        }
-        let [_, whole @ ..] = word.to_be_bytes();
-        // One digit alone is less than a byte.
-        bytes.extend_from_slice(whole.get(..group.len() - 1).filter(|bytes| !bytes.is_empty())?);
-    }
-    Some(bytes)
-}
-
-fn digit_of(digit: u8) -> Option<u32> {
-    Some(u32::from(match digit {
-        b'A'..=b'Z' => digit - b'A',
-        b'a'..=b'z' => digit - b'a' + 26,
-        b'0'..=b'9' => digit - b'0' + 52,
-        b'+' => 62,
-        b'/' => 63,
-        _ => return None,
-    }))
 }
 
 // === impl Named ===

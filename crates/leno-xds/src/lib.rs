@@ -35,6 +35,8 @@ pub mod sotw;
 
 pub mod transport;
 
+pub mod orca;
+
 pub mod server;
 
 pub mod client;

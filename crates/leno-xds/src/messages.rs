@@ -12,7 +12,6 @@ pub mod discovery;
 pub mod endpoint;
 pub mod listener;
 pub mod note;
-pub mod orca;
 pub mod rate_limit;
 pub mod route;
 pub mod session;
