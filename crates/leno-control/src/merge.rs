@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use leno_model::name::ServiceName;
 use leno_model::resource::backend_tls_policy::BackendTlsPolicySpec;
+use leno_model::resource::fault_policy::FaultPolicySpec;
 use leno_model::resource::gateway::GatewaySpec;
 use leno_model::resource::kind::{Kind, ResourceKey};
 use leno_model::resource::lane::LaneSpec;
@@ -187,14 +188,28 @@ impl Merged {
 
     /// The policies for a service, the oldest, which is the one in force, first.
     pub fn policies_of(&self, service: &ServiceName) -> Vec<(&Arc<Entry>, &TrafficPolicySpec)> {
+        self.targeting(service, |spec| match spec {
+            Spec::TrafficPolicy(spec) => Some(spec.as_ref()),
+            _ => None,
+        })
+    }
+
+    /// What goes wrong on purpose with a service, the oldest, which is the one in force, first.
+    pub fn fault_policies_of(&self, service: &ServiceName) -> Vec<(&Arc<Entry>, &FaultPolicySpec)> {
+        self.targeting(service, |spec| match spec {
+            Spec::FaultPolicy(spec) => Some(spec),
+            _ => None,
+        })
+    }
+
+    fn targeting<'a, T>(
+        &'a self,
+        service: &ServiceName,
+        of_kind: impl Fn(&'a Spec) -> Option<&'a T>,
+    ) -> Vec<(&'a Arc<Entry>, &'a T)> {
         let keys = self.policies.get(service).into_iter().flatten();
-        let mut policies: Vec<(&Arc<Entry>, &TrafficPolicySpec)> = keys
-            .filter_map(|key| self.entries.get(key))
-            .filter_map(|entry| match &entry.resource.spec {
-                Spec::TrafficPolicy(spec) => Some((entry, spec.as_ref())),
-                _ => None,
-            })
-            .collect();
+        let entries = keys.filter_map(|key| self.entries.get(key));
+        let mut policies: Vec<_> = entries.filter_map(|entry| Some((entry, of_kind(&entry.resource.spec)?))).collect();
         policies.sort_by_key(|(entry, _)| age(entry));
         policies
     }
@@ -284,7 +299,7 @@ impl Merged {
             }
             Spec::Gateway(_) => BTreeSet::from([Topic::Gateway(key.namespace.clone(), key.name.clone())]),
             Spec::ReferenceGrant(_) => BTreeSet::from([Topic::Grants(key.namespace.clone())]),
-            Spec::TrafficPolicy(_) | Spec::BackendTlsPolicy(_) => {
+            Spec::TrafficPolicy(_) | Spec::FaultPolicy(_) | Spec::BackendTlsPolicy(_) => {
                 policy_targets(resource).into_iter().map(Topic::Service).collect()
             }
             Spec::Lane(_) => lane_services(resource).map(Topic::Service).collect(),
@@ -338,6 +353,7 @@ fn policy_targets(resource: &Resource) -> Vec<ServiceName> {
     let service = |name: &str| ServiceName { namespace: resource.key.namespace.clone(), name: name.into() };
     match &resource.spec {
         Spec::TrafficPolicy(policy) => policy.target_refs.iter().map(|target| service(&target.name)).collect(),
+        Spec::FaultPolicy(policy) => policy.target_refs.iter().map(|target| service(&target.name)).collect(),
         Spec::BackendTlsPolicy(policy) => policy.target_refs.iter().map(|target| service(&target.name)).collect(),
         _ => Vec::new(),
     }

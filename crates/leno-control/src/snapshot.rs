@@ -17,6 +17,7 @@ mod endpoint;
 mod everything;
 mod filter;
 mod gateway;
+mod injection;
 mod lane;
 mod listener;
 mod locality;
@@ -38,7 +39,7 @@ use leno_model::resource::backend_tls_policy::WellKnown;
 use leno_model::resource::kind::ResourceKey;
 use leno_model::resource::locality::LocalitySpec;
 use leno_model::resource::reference::{BackendView, ParentRef};
-use leno_model::snapshot::{Cluster, Endpoints, Listener, Name, Roots, RouteConfig, UpstreamTls};
+use leno_model::snapshot::{Cluster, Endpoints, Injections, Listener, Name, Roots, RouteConfig, UpstreamTls};
 
 use crate::Directory;
 use crate::merge::{Entry, Merged, Topic};
@@ -182,6 +183,12 @@ impl<'a> View<'a> {
     pub(crate) fn policy_of(&self, service: &ServiceName) -> service::Policy {
         self.note(Topic::Service(service.clone()));
         service::Policy::of(self.merged.policies_of(service).first().map(|(_, spec)| *spec))
+    }
+
+    /// What goes wrong on purpose with requests to a service.
+    pub(crate) fn injections_of(&self, service: &ServiceName) -> Injections {
+        self.note(Topic::Service(service.clone()));
+        injection::of(self.merged.fault_policies_of(service).first().map(|(_, spec)| *spec), service)
     }
 
     pub(crate) fn locality_of(&self, service: &ServiceName) -> Option<&'a LocalitySpec> {

@@ -12,7 +12,7 @@ use leno_model::resource::gateway::{ClientMode, GatewayListener, GatewaySpec, ho
 use leno_model::resource::kind::{Kind, ResourceKey};
 use leno_model::resource::lane::{LaneSpec, LaneVersion};
 use leno_model::resource::number::Port;
-use leno_model::resource::reference::{BackendView, ParentRef};
+use leno_model::resource::reference::{BackendView, ParentRef, TargetRef};
 use leno_model::resource::switch::SwitchSpec;
 use leno_model::snapshot::Match;
 use serde::Serialize;
@@ -66,7 +66,12 @@ pub(crate) fn of(merged: &Merged, directory: &dyn Directory, entry: &Arc<Entry>)
         Spec::ReferenceGrant(_) | Spec::Service(_) | Spec::SwitchState(_) => Vec::new(),
         Spec::Lane(spec) => lane(&view, entry, spec),
         Spec::Gateway(spec) => gateway(&view, entry, spec),
-        Spec::TrafficPolicy(_) => policy(merged, &view, entry),
+        Spec::TrafficPolicy(spec) => policy(&view, entry, &spec.target_refs, |service| {
+            merged.policies_of(service).first().map(|(first, _)| first.resource.key.clone())
+        }),
+        Spec::FaultPolicy(spec) => policy(&view, entry, &spec.target_refs, |service| {
+            merged.fault_policies_of(service).first().map(|(first, _)| first.resource.key.clone())
+        }),
         Spec::Switch(spec) => switch(merged, &view, entry, spec),
         Spec::BackendTlsPolicy(spec) => tls_policy(merged, &view, entry, spec),
         spec => spec.parents().iter().map(|parent| route(&view, entry, parent)).collect(),
@@ -240,6 +245,7 @@ fn backends(spec: &Spec) -> Vec<BackendView<'_>> {
         | Spec::BackendTlsPolicy(_)
         | Spec::Service(_)
         | Spec::TrafficPolicy(_)
+        | Spec::FaultPolicy(_)
         | Spec::Switch(_)
         | Spec::SwitchState(_)
         | Spec::Lane(_) => Vec::new(),
@@ -332,23 +338,27 @@ fn tls_policy(merged: &Merged, view: &View<'_>, entry: &Arc<Entry>, spec: &Backe
     spec.target_refs.iter().map(target).collect()
 }
 
-fn policy(merged: &Merged, view: &View<'_>, entry: &Arc<Entry>) -> Vec<ParentStatus> {
-    let Spec::TrafficPolicy(spec) = &entry.resource.spec else { return Vec::new() };
+/// Of a policy for services, of which the one that is `in_force` holds for each.
+fn policy(
+    view: &View<'_>,
+    entry: &Arc<Entry>,
+    targets: &[TargetRef],
+    in_force: impl Fn(&ServiceName) -> Option<ResourceKey>,
+) -> Vec<ParentStatus> {
     let namespace = &entry.resource.key.namespace;
     let target = |name: &str| {
         let service = ServiceName { namespace: namespace.clone(), name: name.into() };
         let found: ServiceView<'_> = view.service(&service);
-        let first = merged.policies_of(&service).first().map(|(first, _)| first.resource.key.clone());
         let mut conditions = vec![if found.exists() {
             good("Accepted", "Accepted")
         } else {
             bad("Accepted", "TargetNotFound", "the service is neither declared nor registered")
         }];
-        let older = first.filter(|first| *first != entry.resource.key);
+        let older = in_force(&service).filter(|first| *first != entry.resource.key);
         conditions.extend(older.map(|first| conflicted(format!("{first} is older and in force"))));
         ParentStatus { parent: format!("service {namespace}/{name}"), conditions }
     };
-    spec.target_refs.iter().map(|reference| target(&reference.name)).collect()
+    targets.iter().map(|reference| target(&reference.name)).collect()
 }
 
 // === lanes and switches ===

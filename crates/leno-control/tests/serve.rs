@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use leno_model::instance::{Instance, InstanceStatus, ProbeResult, Protocol, Visibility};
-use leno_model::snapshot::{Action, BalancePolicy, EndpointHealth, Limits, Queue, Rule};
+use leno_model::snapshot::{
+    Abort, AbortWith, Action, BalancePolicy, Delay, EndpointHealth, Injections, Limits, Queue, Rule,
+};
 use leno_xds::kind::Kind;
 use leno_xds::node::NodeInfo;
 use leno_xds::provide::{Dirty, Provide};
@@ -262,6 +264,36 @@ async fn retries_that_name_nothing_are_none() {
     mesh.apply(&text).await.unwrap();
     let rule = &mesh.routes(&node("shop"), "cart.shop.mesh:80").unwrap().hosts[0].rules[0];
     assert_eq!((rule.retry.as_ref(), rule.try_timeout.map(|limit| limit.as_secs())), (None, Some(5)));
+}
+
+#[tokio::test]
+async fn a_fault_policy_is_told_with_the_routes_and_the_oldest_is_in_force() {
+    let mesh = Mesh::new().await;
+    mesh.instance("cart.shop", "one", 1, &[80]);
+    let policy = |name: &str, faults: &str| {
+        format!(
+            "{LENO}kind: FaultPolicy\nmetadata: {{name: {name}, namespace: shop}}\nspec:\n  targetRefs: [{{name: cart}}]\n  \
+             faults: [{faults}]\n"
+        )
+    };
+    let told = |mesh: &Mesh| {
+        let rule = mesh.routes(&node("shop"), "cart.shop.mesh:80").unwrap().hosts.remove(0).rules.remove(0);
+        let Action::Forward(mut clusters) = rule.action else { panic!("it forwards") };
+        clusters.remove(0).injections
+    };
+    assert_eq!(told(&mesh), Injections::default());
+    let before = mesh.control.revision();
+    mesh.apply(&policy("first", "{name: slow, delay: {time: 2s, percent: 0.5}, abort: {grpcStatus: ABORTED}}"))
+        .await
+        .unwrap();
+    assert_eq!(dirty(&mesh, before), [(Kind::Route, "cart.shop.mesh:80".to_owned())]);
+    let injections = told(&mesh);
+    assert_eq!((&*injections.service, injections.active_max), ("cart.shop", 1000));
+    let fault = &injections.faults[0];
+    assert_eq!(fault.delay.unwrap(), Delay { time: Duration::from_secs(2), of_million: 5_000 });
+    assert_eq!(fault.abort.unwrap(), Abort { with: AbortWith::Grpc(10), of_million: 1_000_000 });
+    mesh.control.apply(apply("other", &policy("second", "{name: fast, abort: {status: 500}}"))).await.unwrap();
+    assert_eq!(&*told(&mesh).faults[0].name, "slow");
 }
 
 #[tokio::test]

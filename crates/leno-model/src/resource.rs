@@ -7,6 +7,7 @@
 
 pub mod backend_tls_policy;
 pub mod duration;
+pub mod fault_policy;
 pub mod filter;
 pub mod gateway;
 pub mod grpc_route;
@@ -33,6 +34,7 @@ use schemars::Schema;
 use serde_json::{Value, json};
 
 use self::backend_tls_policy::BackendTlsPolicySpec;
+use self::fault_policy::FaultPolicySpec;
 use self::gateway::GatewaySpec;
 use self::grpc_route::GrpcRouteSpec;
 use self::http_route::HttpRouteSpec;
@@ -86,6 +88,8 @@ pub enum Spec {
     Switch(SwitchSpec),
     /// Whether a switch is on.
     SwitchState(SwitchStateSpec),
+    /// What goes wrong on purpose with requests to a service.
+    FaultPolicy(FaultPolicySpec),
     /// Versions of services that tagged requests stay in.
     Lane(LaneSpec),
 }
@@ -135,6 +139,7 @@ fn spec_schema(kind: Kind) -> Schema {
         Kind::TrafficPolicy => schemars::schema_for!(TrafficPolicySpec),
         Kind::Switch => schemars::schema_for!(SwitchSpec),
         Kind::SwitchState => schemars::schema_for!(SwitchStateSpec),
+        Kind::FaultPolicy => schemars::schema_for!(FaultPolicySpec),
         Kind::Lane => schemars::schema_for!(LaneSpec),
     }
 }
@@ -157,6 +162,7 @@ impl Spec {
             | Spec::TrafficPolicy(_)
             | Spec::Switch(_)
             | Spec::SwitchState(_)
+            | Spec::FaultPolicy(_)
             | Spec::Lane(_) => &[],
         }
     }

@@ -20,6 +20,7 @@ use crate::name::ServiceName;
 
 mod affinity;
 mod balancing;
+mod injection;
 mod overload;
 mod rate_limit;
 mod resilience;
@@ -27,6 +28,7 @@ mod retry;
 
 pub use affinity::{Affinity, Cookie, HashKey, HashSource, Session};
 pub use balancing::{Balancing, LoadReports, SlowStart};
+pub use injection::{Abort, AbortWith, Bandwidth, Delay, Injection, Injections};
 pub use overload::{Overload, Priority, PriorityRule, Shedding};
 pub use rate_limit::{KeySource, Rate, RateForm, RateLimit, RateLimits, RateTell, WarmUp};
 pub use resilience::{Breaker, Ejection, Limits, Queue, Resilience};
@@ -266,6 +268,9 @@ pub struct WeightedCluster {
     /// How many requests a caller sends there. Default without limit.
     #[serde(default, skip_serializing_if = "RateLimits::is_none")]
     pub rate_limits: RateLimits,
+    /// What goes wrong on purpose with requests there. Default nothing.
+    #[serde(default, skip_serializing_if = "Injections::is_none")]
+    pub injections: Injections,
 }
 
 /// A change on the way.

@@ -6,6 +6,7 @@
 
 mod backend_tls_policy;
 mod conflict;
+mod fault_policy;
 mod filter;
 mod gateway;
 mod lane;
@@ -93,6 +94,7 @@ pub fn validate(set: &[Written], known: &dyn Known) -> Vec<Fault> {
             Spec::TrafficPolicy(spec) => traffic_policy::check(&mut check, spec),
             Spec::Switch(spec) => switch::check(&mut check, spec),
             Spec::SwitchState(spec) => switch::state(&mut check, spec),
+            Spec::FaultPolicy(spec) => fault_policy::check(&mut check, spec),
             Spec::Lane(spec) => lane::check(&mut check, spec),
         }
     }

@@ -1,8 +1,9 @@
 //! One request: route, filter, pick, send, reply. The same for both directions and at gateways.
 //!
 //! ```text
-//! serve ─ admit ─► route ─► limits ─► filter ─► forward ┬ pick ─► connect ─► send ─► head ─┐ ◄─ try again, where that is safe
-//!                                                       └──────────────────────────────────┴► filter ─► reply ─► relay body
+//! serve ─ admit ─► route ─► limits ─► faults ─► filter ─► forward ┬ pick ─► connect ─► send ─► head ─┐ ◄─ try again, where
+//!                                                                 │                                  │    that is safe
+//!                                                                 └──────────────────────────────────┴► filter ─► reply ─► relay
 //! ```
 //!
 //! An [`Exchange`] is the one context of the path: steps borrow it, so that nothing of a request has a place in the future
@@ -19,6 +20,7 @@ mod deadline;
 mod forward;
 mod forwarded;
 mod hedge;
+mod injection;
 mod limits;
 mod overload;
 mod retry;
@@ -34,6 +36,7 @@ use tokio::time::Instant;
 
 use self::admission::Decided;
 use self::affinity::Bond;
+use self::injection::HeldUp;
 use self::limits::LetThrough;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
@@ -58,6 +61,8 @@ pub(crate) struct Exchange<'a> {
     /// Gone when the answer has begun.
     reply: Option<Reply>,
     is_grpc: bool,
+    /// The client waits for trailers that say how its call of gRPC went.
+    owes_status: bool,
     record: Record<'a>,
     /// The end of the answer says how it counts.
     owed: Option<Owed>,
@@ -67,6 +72,8 @@ pub(crate) struct Exchange<'a> {
     told: Option<Box<Told>>,
     /// Let in to the application, where that may have too much to do.
     admitted: Option<Admitted>,
+    /// It had to wait before its destination is asked, or its answer comes slowly.
+    held_up: Option<Box<HeldUp>>,
 }
 
 /// Where a request goes, and on which terms.
@@ -104,11 +111,13 @@ impl<'a> Exchange<'a> {
             payload,
             reply: Some(reply),
             is_grpc,
+            owes_status: false,
             record,
             owed: None,
             reporter: None,
             told: None,
             admitted: None,
+            held_up: None,
         }
     }
 
@@ -181,8 +190,8 @@ impl<'a> Exchange<'a> {
         let _open = edge.open();
         self.prioritise(cluster, destination.outside);
         let LetThrough { turn, held: _held } = self.ask_limits(target, source.as_ref(), rule.rule.request_timeout)?;
-        if let Some(turn) = turn {
-            turn.await;
+        if let Some(wait) = self.hold_up(turn, target.injections.as_deref(), rule.rule.request_timeout) {
+            wait.await?;
         }
         // Made in its place: what is kept in a variable first, the future has room for twice.
         let mut plan = Plan {

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use leno_http::Fields;
-use leno_http::grpc::Code;
-use leno_model::snapshot::Priority;
+use leno_http::grpc::{Code, Status};
+use leno_model::snapshot::{AbortWith, Priority};
 use leno_telemetry::Flag;
 
 use crate::overload;
@@ -91,6 +91,9 @@ pub(crate) enum Failure {
     /// A limit on requests is used up.
     #[error("{0}")]
     OverLimit(Box<OverLimit>),
+    /// It was answered on purpose as if it had failed.
+    #[error("aborted on purpose, as a FaultPolicy for {0} says")]
+    Injected(String, AbortWith),
     /// A connection could not be made.
     #[error("connect to {to} (cluster {cluster}), try {tried}: {cause}")]
     Connect {
@@ -184,6 +187,7 @@ impl Failure {
             Self::BreakerOpen { .. } => Flag::BreakerOpen,
             Self::OverLimit(_) => Flag::RateLimited,
             Self::Shed { .. } => Flag::Overloaded,
+            Self::Injected(..) => Flag::FaultAbort,
             Self::Connect { cause, .. } if cause.is_timeout() || is_timed_out(cause) => Flag::ConnectTimeout,
             Self::Connect { .. } => Flag::ConnectFailure,
             Self::Upstream { cause, .. } => upstream_flag(cause),
@@ -211,6 +215,7 @@ impl Failure {
             Self::Overflow { .. } | Self::ConnectionOverflow { .. } => 503,
             Self::QueueTimeout { .. } | Self::BreakerOpen { .. } | Self::Shed { .. } => 503,
             Self::OverLimit(_) => 429,
+            Self::Injected(_, with) => with.http(),
             Self::Upstream { cause, .. } if cause.malformed().is_some() => 502,
             Self::Upstream { cause, .. } if cause.is_timeout() => 504,
             Self::Upstream { .. } => 502,
@@ -234,6 +239,8 @@ impl Failure {
             Self::NoHost | Self::BadRequest(_) => Code::Internal,
             Self::Denied(_) => Code::PermissionDenied,
             Self::OverLimit(_) | Self::Shed { .. } => Code::ResourceExhausted,
+            Self::Injected(_, AbortWith::Grpc(status)) => Code::from_number(*status),
+            Self::Injected(_, AbortWith::Http(status)) => Status::from_http(*status).code,
             Self::NoRoute(_) | Self::NoTunnel => Code::Unimplemented,
             Self::Timeout(_) | Self::TryTimeout(_) => Code::DeadlineExceeded,
             Self::Upstream { cause, .. } if cause.is_timeout() => Code::DeadlineExceeded,

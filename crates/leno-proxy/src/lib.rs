@@ -37,6 +37,7 @@ pub mod worker;
 pub mod balancing;
 pub mod cluster;
 pub mod held;
+pub mod injection;
 mod load_report;
 pub mod lookup;
 pub mod overload;

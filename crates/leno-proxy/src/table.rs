@@ -29,6 +29,7 @@ use leno_xds::kind::Kind;
 
 use crate::cluster::{Cluster, Edges, Endpoint, EndpointIdentity, EndpointKey, EndpointState};
 use crate::held::Held;
+use crate::injection::{Injections, Injectors};
 use crate::overload::{Gates, Overload};
 use crate::rate_limit::{Limiters, RateLimits, Side};
 use crate::resilience::{self, State};
@@ -120,6 +121,8 @@ pub struct Target {
     pub affinity: Option<Box<Affinity>>,
     /// Limits on what goes there, if there are any.
     pub rate_limits: Option<Arc<RateLimits>>,
+    /// What goes wrong on purpose with what goes there, if anything does.
+    pub injections: Option<Arc<Injections>>,
 }
 
 /// Builds tables and remembers what has to outlive them.
@@ -135,6 +138,9 @@ pub struct Builder {
     states: HashMap<Name, Arc<State>>,
     /// Borrowed for as long as one is made.
     limiters: RefCell<Limiters>,
+    /// The same.
+    injectors: RefCell<Injectors>,
+    /// The same.
     gates: RefCell<Gates>,
     clusters: HashMap<Name, BuiltCluster>,
     destinations: HashMap<Name, Arc<Destination>>,
@@ -232,6 +238,7 @@ pub fn single(cluster: Cluster, listener: Listener) -> Destination {
         mirrors: Box::default(),
         affinity: None,
         rate_limits: None,
+        injections: None,
     };
     let rule = Rule {
         origin: Origin { resource: "default".into(), rule: 0, name: None },
@@ -286,6 +293,7 @@ impl Builder {
             budgets: HashMap::new(),
             states: HashMap::new(),
             limiters: RefCell::new(Limiters::new(SystemRandom.next_u64())),
+            injectors: RefCell::default(),
             gates: RefCell::new(Gates::new(SystemRandom.next_u64())),
             clusters: HashMap::new(),
             destinations: HashMap::new(),
@@ -457,6 +465,7 @@ impl Builder {
             mirrors: self.mirrors(&weighted.filters),
             affinity: (!weighted.affinity.is_none()).then(|| Box::new(weighted.affinity.clone())),
             rate_limits: self.limiters.borrow_mut().of(&weighted.rate_limits, Side::Caller),
+            injections: self.injectors.borrow_mut().of(&weighted.injections),
         };
         clusters.iter().map(target).collect()
     }
@@ -480,6 +489,7 @@ impl Builder {
         self.budgets.retain(|name, _| held.clusters.contains_key(name));
         self.states.retain(|name, _| held.clusters.contains_key(name));
         self.limiters.borrow_mut().forget_unused();
+        self.injectors.borrow_mut().forget_unused();
         self.gates.borrow_mut().forget_unused();
         let clusters = &self.clusters;
         let in_use: std::collections::HashSet<EndpointKey> =

@@ -93,6 +93,12 @@ flags! {
     RateLimited = "RL", "rate_limited";
     /// The instance has more to do than it can, and the request mattered less than others.
     Overloaded = "OM", "overloaded";
+    /// The request was answered on purpose as if it had failed.
+    FaultAbort = "FI", "fault_abort";
+    /// The request was delayed on purpose.
+    FaultDelay = "DI", "fault_delay";
+    /// The answer was slowed down on purpose.
+    FaultBandwidth = "DI", "fault_bandwidth";
 }
 
 // === impl Flag ===

@@ -313,6 +313,7 @@ fn listener_of(service: &ServiceName, cluster: &Arc<str>, protocol: Protocol) ->
             filters: Vec::new(),
             affinity: Default::default(),
             rate_limits: Default::default(),
+            injections: Default::default(),
         }],
         ..Listener::named(cluster.clone())
     }
@@ -325,6 +326,7 @@ fn route_of(cluster: &Arc<str>, change: Option<&dyn Fn(&mut Rule)>) -> RouteConf
         filters: Vec::new(),
         affinity: Default::default(),
         rate_limits: Default::default(),
+        injections: Default::default(),
     };
     let mut rule = Rule {
         origin: Origin { resource: "default".into(), rule: 0, name: None },

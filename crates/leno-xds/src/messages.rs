@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod core;
 pub mod discovery;
 pub mod endpoint;
+pub mod fault;
 pub mod listener;
 pub mod note;
 pub mod rate_limit;
@@ -30,6 +31,7 @@ pub mod urls {
     pub const CORS: &str = "type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors";
     pub const LOCAL_RATE_LIMIT: &str =
         "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit";
+    pub const HTTP_FAULT: &str = "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault";
     pub const STATEFUL_SESSION: &str =
         "type.googleapis.com/envoy.extensions.filters.http.stateful_session.v3.StatefulSession";
     pub const STATEFUL_SESSION_PER_ROUTE: &str =

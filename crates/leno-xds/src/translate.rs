@@ -23,6 +23,7 @@ mod affinity;
 mod balancing;
 pub mod cluster;
 pub mod endpoints;
+mod injection;
 pub mod listener;
 mod path;
 mod rate_limit;

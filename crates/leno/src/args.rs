@@ -659,7 +659,7 @@ pub enum Turn {
 /// `leno get`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  leno get\n  leno get httproutes -n shop\n  leno get hr/shop/cart -o yaml > cart.yaml\n\nShort kinds: gtw (Gateway), hr (HTTPRoute), gr (GRPCRoute), refgrant (ReferenceGrant), btlspolicy (BackendTLSPolicy), svc (Service), sw (Switch), tp (TrafficPolicy).\nExit status: 1 when there is no such resource."
+    after_help = "Examples:\n  leno get\n  leno get httproutes -n shop\n  leno get hr/shop/cart -o yaml > cart.yaml\n\nShort kinds: gtw (Gateway), hr (HTTPRoute), gr (GRPCRoute), refgrant (ReferenceGrant), btlspolicy (BackendTLSPolicy), svc (Service), sw (Switch), tp (TrafficPolicy), fp (FaultPolicy).\nExit status: 1 when there is no such resource."
 )]
 pub struct GetArgs {
     /// `httproute`, `service`, … or KIND/NAME or KIND/NAMESPACE/NAME; everything when absent.

@@ -76,6 +76,7 @@ fn tcp(
                 filters: Vec::new(),
                 affinity,
                 rate_limits: Default::default(),
+                injections: Default::default(),
             }]
         }
     }
@@ -150,8 +151,13 @@ fn clusters(
     let context = Context { route: &entry.resource.key, parent };
     let weighted = |backend| {
         let weighted = route::weighted(view, &context, backend, Vec::new());
-        // Limits are on requests.
-        WeightedCluster { affinity: weighted.affinity.of_bytes(), rate_limits: Default::default(), ..weighted }
+        // Limits are on requests, and with requests alone something goes wrong.
+        WeightedCluster {
+            affinity: weighted.affinity.of_bytes(),
+            rate_limits: Default::default(),
+            injections: Default::default(),
+            ..weighted
+        }
     };
     rule.backend_refs.iter().map(|backend| weighted(backend.into())).collect()
 }

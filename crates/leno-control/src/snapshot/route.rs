@@ -105,6 +105,7 @@ fn default_rule(view: &View<'_>, service: &ServiceView<'_>, port: &PortView) -> 
             filters: Vec::new(),
             affinity: policy.affinity,
             rate_limits: policy.rate_limits_at_caller.of(&service.name),
+            injections: view.injections_of(&service.name),
         }]),
         request_timeout: policy.request_timeout,
         try_timeout: policy.try_timeout,
@@ -203,10 +204,10 @@ pub(super) fn weighted(
     let service = cluster.as_deref().and_then(ClusterName::parse).map(|name| name.service);
     let of_policy = service.map(|service| {
         let policy = view.policy_of(&service);
-        (policy.affinity, policy.rate_limits_at_caller.of(&service))
+        (policy.affinity, policy.rate_limits_at_caller.of(&service), view.injections_of(&service))
     });
-    let (affinity, rate_limits) = of_policy.unwrap_or_default();
-    WeightedCluster { cluster, weight, filters, affinity, rate_limits }
+    let (affinity, rate_limits, injections) = of_policy.unwrap_or_default();
+    WeightedCluster { cluster, weight, filters, affinity, rate_limits, injections }
 }
 
 fn forward(backends: Vec<WeightedCluster>) -> Action {

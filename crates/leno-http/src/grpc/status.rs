@@ -141,8 +141,13 @@ impl Code {
 
     /// The code of this number; whatever is none is `Unknown`.
     pub fn parse(digits: &[u8]) -> Code {
-        let number = std::str::from_utf8(digits).ok().and_then(|text| text.parse::<usize>().ok());
-        number.and_then(|n| Code::ALL.get(n).copied()).unwrap_or(Code::Unknown)
+        let number = std::str::from_utf8(digits).ok().and_then(|text| text.parse::<u8>().ok());
+        number.map_or(Code::Unknown, Code::from_number)
+    }
+
+    /// The code of a number; `Unknown` where that is none.
+    pub fn from_number(number: u8) -> Code {
+        Code::ALL.get(usize::from(number)).copied().unwrap_or(Code::Unknown)
     }
 
     /// As gRPC spells it: `DEADLINE_EXCEEDED`.

@@ -167,6 +167,7 @@ impl Decoder<'_> {
             Kind::TrafficPolicy => self.section(object, "spec").map(|spec| Spec::TrafficPolicy(Box::new(spec))),
             Kind::Switch => self.section(object, "spec").map(Spec::Switch),
             Kind::SwitchState => self.section(object, "spec").map(Spec::SwitchState),
+            Kind::FaultPolicy => self.section(object, "spec").map(Spec::FaultPolicy),
             Kind::Lane => self.section(object, "spec").map(Spec::Lane),
         }
     }

@@ -39,6 +39,8 @@ pub enum Kind {
     Switch,
     /// Whether a switch is on.
     SwitchState,
+    /// What goes wrong on purpose with requests to a service.
+    FaultPolicy,
     /// Versions of services that tagged requests stay in.
     Lane,
 }
@@ -69,7 +71,7 @@ pub enum KeyError {
 
 impl Kind {
     /// Every kind, in the order of the reference.
-    pub const ALL: [Kind; 13] = [
+    pub const ALL: [Kind; 14] = [
         Kind::Gateway,
         Kind::HttpRoute,
         Kind::GrpcRoute,
@@ -82,6 +84,7 @@ impl Kind {
         Kind::TrafficPolicy,
         Kind::Switch,
         Kind::SwitchState,
+        Kind::FaultPolicy,
         Kind::Lane,
     ];
 
@@ -100,6 +103,7 @@ impl Kind {
             Kind::TrafficPolicy => "TrafficPolicy",
             Kind::Switch => "Switch",
             Kind::SwitchState => "SwitchState",
+            Kind::FaultPolicy => "FaultPolicy",
             Kind::Lane => "Lane",
         }
     }
@@ -119,6 +123,7 @@ impl Kind {
             Kind::TrafficPolicy => "trafficpolicy",
             Kind::Switch => "switch",
             Kind::SwitchState => "switchstate",
+            Kind::FaultPolicy => "faultpolicy",
             Kind::Lane => "lane",
         }
     }
@@ -126,7 +131,9 @@ impl Kind {
     /// The API group.
     pub fn group(self) -> &'static str {
         match self {
-            Kind::Service | Kind::TrafficPolicy | Kind::Switch | Kind::SwitchState | Kind::Lane => LENO_GROUP,
+            Kind::Service | Kind::TrafficPolicy | Kind::Switch | Kind::SwitchState | Kind::Lane | Kind::FaultPolicy => {
+                LENO_GROUP
+            }
             _ => GATEWAY_GROUP,
         }
     }
@@ -139,7 +146,9 @@ impl Kind {
             Kind::TlsRoute => &["v1", "v1alpha3", "v1alpha2"],
             Kind::ReferenceGrant => &["v1", "v1beta1"],
             Kind::BackendTlsPolicy => &["v1", "v1alpha3"],
-            Kind::Service | Kind::TrafficPolicy | Kind::Switch | Kind::SwitchState | Kind::Lane => &["v1"],
+            Kind::Service | Kind::TrafficPolicy | Kind::Switch | Kind::SwitchState | Kind::Lane | Kind::FaultPolicy => {
+                &["v1"]
+            }
         }
     }
 

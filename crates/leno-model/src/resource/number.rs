@@ -149,31 +149,44 @@ impl HttpStatus {
     }
 }
 
-macro_rules! hundredths {
-    ($(#[$doc:meta])* $name:ident $min:literal ..= $max:literal, $what:literal) => {
+ranged! {
+    /// A status that says that a request failed, 400 to 599.
+    AbortStatus(u16) 400..=599, "status of a failure"
+}
+ranged! {
+    /// KiB in a second, 1 to 1,048,576.
+    KibPerSecond(u32) 1..=1_048_576, "number of KiB in a second"
+}
+
+macro_rules! decimal {
+    ($(#[$doc:meta])* $name:ident($times:literal, $parts:ident) $min:literal ..= $max:literal, $what:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(u32);
 
         impl $name {
-            /// The number in hundredths.
-            pub fn hundredths(self) -> u32 {
+            const MIN: f64 = $min;
+            const MAX: f64 = $max;
+
+            /// The number in its smallest parts.
+            pub fn $parts(self) -> u32 {
                 self.0
             }
         }
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                if self.0.is_multiple_of(100) {
-                    return serializer.serialize_u32(self.0 / 100);
+                if self.0.is_multiple_of($times) {
+                    return serializer.serialize_u32(self.0 / $times);
                 }
-                serializer.serialize_f64(f64::from(self.0) / 100.0)
+                serializer.serialize_f64(f64::from(self.0) / f64::from($times))
             }
         }
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                in_hundredths(deserializer, $what, $min, $max).map(Self)
+                let number = decimal(deserializer, $what, Self::MIN, Self::MAX)?;
+                Ok(Self((number * f64::from($times)).round() as u32))
             }
         }
 
@@ -191,13 +204,17 @@ macro_rules! hundredths {
     };
 }
 
-hundredths! {
+decimal! {
     /// How fast a share grows, 0.1 to 10; kept in hundredths.
-    Aggression 0.1 ..= 10.0, "an aggression"
+    Aggression(100, hundredths) 0.1..=10.0, "an aggression"
 }
-hundredths! {
+decimal! {
     /// How much a share of errors counts, 0 to 100; kept in hundredths.
-    Penalty 0.0 ..= 100.0, "a penalty"
+    Penalty(100, hundredths) 0.0..=100.0, "a penalty"
+}
+decimal! {
+    /// A percentage, 0.0001 to 100; kept in millionths of the whole.
+    Portion(10_000, of_million) 0.0001..=100.0, "a percentage"
 }
 
 /// Whether a number has no divisor but 1 and itself.
@@ -230,28 +247,28 @@ fn ranged<'de, D: Deserializer<'de>>(deserializer: D, what: &'static str, min: i
     deserializer.deserialize_i64(Visitor(what, min, max))
 }
 
-fn in_hundredths<'de, D: Deserializer<'de>>(
+fn decimal<'de, D: Deserializer<'de>>(
     deserializer: D,
     what: &'static str,
     min: f64,
     max: f64,
-) -> Result<u32, D::Error> {
+) -> Result<f64, D::Error> {
     struct Visitor(&'static str, f64, f64);
     impl de::Visitor<'_> for Visitor {
-        type Value = u32;
+        type Value = f64;
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "a number from {} to {}", self.1, self.2)
         }
-        fn visit_f64<E: de::Error>(self, value: f64) -> Result<u32, E> {
+        fn visit_f64<E: de::Error>(self, value: f64) -> Result<f64, E> {
             if (self.1..=self.2).contains(&value) {
-                return Ok((value * 100.0).round() as u32);
+                return Ok(value);
             }
             Err(E::custom(format_args!("out of range: {value} ({} is {} to {})", self.0, self.1, self.2)))
         }
-        fn visit_i64<E: de::Error>(self, value: i64) -> Result<u32, E> {
+        fn visit_i64<E: de::Error>(self, value: i64) -> Result<f64, E> {
             self.visit_f64(value as f64)
         }
-        fn visit_u64<E: de::Error>(self, value: u64) -> Result<u32, E> {
+        fn visit_u64<E: de::Error>(self, value: u64) -> Result<f64, E> {
             self.visit_f64(value as f64)
         }
     }

@@ -1,5 +1,5 @@
 //! What is wrong between resources of one set: the same one twice, routes that match the same requests of one parent, two
-//! policies for one service. Across sets the Gateway API's precedence decides instead; that is control's work.
+//! policies of one kind for one service. Across sets the Gateway API's precedence decides instead; that is control's work.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ pub(super) fn check(set: &[Written], faults: &mut Vec<Fault>) {
 
 type Resources<'a> = BTreeMap<&'a ResourceKey, &'a Written>;
 type Matches<'a> = BTreeMap<(String, String, String), (&'a Written, String)>;
-type Policies<'a> = BTreeMap<(String, String), &'a Written>;
+type Policies<'a> = BTreeMap<(Kind, String, String), &'a Written>;
 
 fn duplicate_resource<'a>(written: &'a Written, seen: &mut Resources<'a>, faults: &mut Vec<Fault>) -> bool {
     let Some(first) = seen.get(&written.resource.key) else {
@@ -160,10 +160,14 @@ fn header_words(headers: &[HeaderMatch]) -> Vec<String> {
 }
 
 fn policy_conflict<'a>(written: &'a Written, seen: &mut Policies<'a>, faults: &mut Vec<Fault>) {
-    let Spec::TrafficPolicy(policy) = &written.resource.spec else { return };
-    let namespace = &written.resource.key.namespace;
-    for (i, target) in policy.target_refs.iter().enumerate() {
-        let key = (namespace.to_string(), target.name.clone());
+    let targets = match &written.resource.spec {
+        Spec::TrafficPolicy(policy) => &policy.target_refs,
+        Spec::FaultPolicy(policy) => &policy.target_refs,
+        _ => return,
+    };
+    let (kind, namespace) = (written.resource.key.kind, &written.resource.key.namespace);
+    for (i, target) in targets.iter().enumerate() {
+        let key = (kind, namespace.to_string(), target.name.clone());
         match seen.get(&key) {
             Some(first) if first.resource.key != written.resource.key => {
                 let path = format!("spec.targetRefs[{i}].name");

@@ -44,6 +44,7 @@ pub fn valid(kind: Kind) -> String {
         Kind::TrafficPolicy => "  targetRefs: [{name: cart}]\n",
         Kind::Switch => "  targetRefs: [{kind: Service, name: cart}]\n",
         Kind::SwitchState => "  on: true\n",
+        Kind::FaultPolicy => "  targetRefs: [{name: cart}]\n  faults: [{name: slow, delay: {time: 1s}}]\n",
         Kind::Lane => "  tag: {header: x-lane, value: blue}\n  versions: [{name: cart, version: v2}]\n",
         Kind::BackendTlsPolicy => {
             "  targetRefs: [{name: cart}]\n  validation: {hostname: cart.test, caCertificateRefs: [{kind: ConfigMap, name: ca}]}\n"
@@ -902,6 +903,56 @@ fn of_grants() -> Vec<Case> {
     ]
 }
 
+fn of_fault_policies() -> Vec<Case> {
+    let base = valid(Kind::FaultPolicy);
+    let with = |faults: &str| base.replacen("[{name: slow, delay: {time: 1s}}]", faults, 1);
+    let fault = |class, path: &str, fix, text: &str| {
+        case(class, &format!("spec.faults[0]{path}"), fix, with(&format!("[{text}]")))
+    };
+    let second = base.replacen("name: r}", "name: q}", 1).replacen("{name: cart}", "{name: ¦cart}", 1);
+    let abort = "abort: {status: 503}";
+    vec![
+        case(Empty, "spec.targetRefs", "at least one", base.replace("[{name: cart}]", "¦[]")),
+        case(Empty, "spec.faults", "at least one", with("¦[]")),
+        case(OutOfRange, "spec.maxActive", "1 to 1000000", format!("{base}  maxActive: ¦0\n")),
+        case(PolicyConflict, "spec.targetRefs[0].name", "into one policy", format!("{base}---\n{second}")),
+        fault(MissingField, "", "write `delay: {time: 2s}`", "¦{name: a}"),
+        fault(InvalidName, ".name", "write `slow`", "{name: ¦Slow, abort: {status: 500}}"),
+        case(
+            DuplicateName,
+            "spec.faults[1].name",
+            "another name",
+            with(&format!("[{{name: a, matches: [{{method: GET}}], {abort}}}, {{name: ¦a, {abort}}}]")),
+        ),
+        case(
+            UnusedField,
+            "spec.faults[1]",
+            "give that one `matches`",
+            with(&format!("[{{name: a, {abort}}}, ¦{{name: b, {abort}}}]")),
+        ),
+        fault(
+            InvalidMethod,
+            ".matches[0].method",
+            "write `GET`",
+            "{name: a, matches: [{method: ¦get}], delay: {time: 1s}}",
+        ),
+        fault(OutOfRange, ".delay.time", "from 1ms to 10m", "{name: a, delay: {time: ¦0s}}"),
+        fault(MissingField, ".delay.time", "add `time:`", "{name: a, delay: ¦{percent: 1}}"),
+        fault(OutOfRange, ".delay.percent", "0.0001 to 100", "{name: a, delay: {time: 1s, percent: ¦100.5}}"),
+        fault(OutOfRange, ".abort.percent", "0.0001 to 100", "{name: a, abort: {status: 500, percent: ¦0}}"),
+        fault(MissingField, ".abort", "write `status: 503`", "{name: a, abort: ¦{percent: 5}}"),
+        fault(TooMany, ".abort", "keep one", "{name: a, abort: ¦{status: 503, grpcStatus: UNAVAILABLE}}"),
+        fault(OutOfRange, ".abort.status", "400 to 599", "{name: a, abort: {status: ¦200}}"),
+        fault(
+            UnknownValue,
+            ".abort.grpcStatus",
+            "did you mean `UNAVAILABLE`?",
+            "{name: a, abort: {grpcStatus: ¦UNAVAILABEL}}",
+        ),
+        fault(OutOfRange, ".bandwidth.kibPerSecond", "1 to 1048576", "{name: a, bandwidth: {kibPerSecond: ¦0}}"),
+    ]
+}
+
 fn of_policies() -> Vec<Case> {
     let base = valid(Kind::TrafficPolicy);
     let with = |text: &str| format!("{base}{text}\n");
@@ -1392,6 +1443,7 @@ pub fn all() -> Vec<Case> {
         of_services(),
         of_policies(),
         of_rate_limits(),
+        of_fault_policies(),
         of_overload(),
         of_tls_policies(),
         of_switches(),

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use leno_http::grpc::{self, Code, Status};
 use leno_http::{
     Body, BodyLength, Error, Fields, Reply, ReplyBody, Response, ResponseHead, Side, Sink, Tunnel, Upgrades, Version,
@@ -14,6 +15,7 @@ use leno_telemetry::access::Direction;
 use leno_traffic::Mark;
 
 use super::forward::Upload;
+use super::injection::Slowly;
 use super::{Exchange, Plan};
 use crate::failure::Failure;
 use crate::filter;
@@ -81,13 +83,13 @@ impl Exchange<'_> {
         if let Some(told) = self.told.take() {
             told.tell(&mut head.fields);
         }
-        let owes_status = self.owes_status(&head);
-        if owes_status && matches!(body.length(), BodyLength::Empty | BodyLength::Known(0)) {
+        self.owes_status = self.owes_status(&head);
+        if self.owes_status && matches!(body.length(), BodyLength::Empty | BodyLength::Known(0)) {
             without_status().write(&mut head.fields);
             self.record.status(head.status, status_in(&head.fields));
         }
         match reply.begin(&head, body.length()) {
-            Ok(sink) => Begun::Body(body, AnswerBody { sink, owes_status }),
+            Ok(sink) => Begun::Body(body, AnswerBody { sink, owes_status: self.owes_status }),
             Err(error) => {
                 self.record.broken(&Failure::Downstream(error));
                 Begun::Failed
@@ -96,8 +98,21 @@ impl Exchange<'_> {
     }
 
     /// Sends the body of the answer on, while the rest of the request is still going up.
-    pub(super) async fn relay(&mut self, plan: &Plan<'_>, mut body: Body, sink: AnswerBody, upload: Option<Upload>) {
-        let owes_status = sink.owes_status;
+    pub(super) fn relay<'s>(
+        &'s mut self,
+        plan: &'s Plan<'_>,
+        body: Body,
+        sink: AnswerBody,
+        upload: Option<Upload>,
+    ) -> impl Future<Output = ()> + 's {
+        match self.take_slow() {
+            None => Either::Left(self.relay_to(plan, body, sink, upload)),
+            // Boxed, because it is rare.
+            Some(slow) => Either::Right(Box::pin(self.relay_to(plan, body, Slowly { sink, slow }, upload))),
+        }
+    }
+
+    async fn relay_to<S: Sink>(&mut self, plan: &Plan<'_>, mut body: Body, sink: S, upload: Option<Upload>) {
         let (worker, is_gateway) = (self.worker, self.direction == Direction::Gateway);
         let reporting = |endpoint| Box::new(Reporting { plan, worker, endpoint, is_gateway });
         let trailed = Trailed {
@@ -125,13 +140,13 @@ impl Exchange<'_> {
         }
         match downloaded {
             Ok(pumped) => {
-                if owes_status && !pumped.trailers {
+                if self.owes_status && !pumped.trailers {
                     trailed.status.set(Some(Code::Internal as u8));
                 }
                 self.record.sent(pumped.bytes);
             }
             Err(error) => {
-                trailed.status.set(broken_off(owes_status, &error).map(|status| status.code as u8));
+                trailed.status.set(broken_off(self.owes_status, &error).map(|status| status.code as u8));
                 self.record.broken(&relay_failure(plan, error));
             }
         }

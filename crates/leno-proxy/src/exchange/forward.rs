@@ -85,7 +85,7 @@ impl Exchange<'_> {
         retries: &mut Retries<'d>,
     ) -> Result<(Response, Option<Upload>), Failure> {
         let mut tried = Tried::new();
-        let mut began = self.record.began();
+        let mut began = self.asked();
         plan.cluster.budget.record_request(began);
         loop {
             plan.in_time()?;
@@ -163,7 +163,7 @@ impl Exchange<'_> {
         };
         if let Some(passed) = plan.passed.as_ref().filter(|_| !is_silent) {
             let now = self.worker.now();
-            passed.settle(now, Mark::Local, now.saturating_sub(self.record.began()));
+            passed.settle(now, Mark::Local, now.saturating_sub(self.asked()));
         }
     }
 
@@ -175,7 +175,7 @@ impl Exchange<'_> {
         };
         plan.cluster.observe(owed.endpoint, now, mark, owed.took);
         if let Some(passed) = plan.passed.as_ref().filter(|_| !again) {
-            passed.settle(now, mark, now.saturating_sub(self.record.began()));
+            passed.settle(now, mark, now.saturating_sub(self.asked()));
         }
     }
 

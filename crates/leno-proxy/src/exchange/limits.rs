@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use leno_http::Text;
 use leno_model::snapshot::{KeySource, RateForm};
-use leno_route::{RequestView, with_parameter};
+use leno_route::{RequestView, Router, with_parameter};
 use leno_telemetry::access::Direction;
 use leno_traffic::hash;
 use tokio::time::{Instant, Sleep};
@@ -64,7 +64,7 @@ impl Exchange<'_> {
         let now = self.worker.now();
         let (mut wait, mut which, mut told) = (Duration::ZERO, 0, None);
         let mut refused = None;
-        for (at, limit) in limits.limits.iter().enumerate().filter(|(_, limit)| self.is_for(limit)) {
+        for (at, limit) in limits.limits.iter().enumerate().filter(|(_, limit)| self.fits(limit.when.as_ref())) {
             let key = self.key(limit, source);
             let left = match limit.terms.form {
                 RateForm::Queue { .. } => self.time_left(timeout),
@@ -93,12 +93,13 @@ impl Exchange<'_> {
     }
 
     /// How long the request may take yet.
-    fn time_left(&self, timeout: Option<Duration>) -> Option<Duration> {
+    pub(super) fn time_left(&self, timeout: Option<Duration>) -> Option<Duration> {
         self.deadline(timeout).map(|(at, _)| at.saturating_duration_since(Instant::now()))
     }
 
-    fn is_for(&self, limit: &Limit) -> bool {
-        let Some(router) = &limit.when else { return true };
+    /// Whether these conditions hold for the request, where there are any.
+    pub(super) fn fits(&self, when: Option<&Router>) -> bool {
+        let Some(router) = when else { return true };
         let (path, query) = self.head.path_and_query();
         let view = RequestView {
             host: self.head.host(),

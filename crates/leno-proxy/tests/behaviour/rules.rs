@@ -15,6 +15,7 @@ fn share(service: &str, weight: u32) -> WeightedCluster {
         filters: Vec::new(),
         affinity: Default::default(),
         rate_limits: Default::default(),
+        injections: Default::default(),
     }
 }
 
@@ -45,6 +46,7 @@ fn the_share_of_a_backend_that_does_not_exist_is_answered_500() {
                 filters: Vec::new(),
                 affinity: Default::default(),
                 rate_limits: Default::default(),
+                injections: Default::default(),
             }]);
         });
         let proxy = proxy.outbound_to("cart", []).start().await;

@@ -109,6 +109,7 @@ fn tls_goes_where_its_server_name_says_unopened() {
                         filters: Vec::new(),
                         affinity: Default::default(),
                         rate_limits: Default::default(),
+                        injections: Default::default(),
                     }],
                     origin: Origin { resource: "tlsroute/default/shop".into(), rule: 0, name: None },
                 }];

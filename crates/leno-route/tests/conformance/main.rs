@@ -180,6 +180,7 @@ impl World {
                 filters: vec![],
                 affinity: Default::default(),
                 rate_limits: Default::default(),
+                injections: Default::default(),
             };
             let origin = Origin { resource: "default".into(), rule: 0, name: None };
             let rule = Rule {

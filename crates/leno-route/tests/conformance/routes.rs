@@ -328,6 +328,7 @@ fn weighted(backend: &HttpBackendRef, route: &Route<'_>, known: &Known<'_>) -> W
         filters: backend.filters.iter().filter_map(|filter| route_filter(filter, route)).collect(),
         affinity: Default::default(),
         rate_limits: Default::default(),
+        injections: Default::default(),
     }
 }
 

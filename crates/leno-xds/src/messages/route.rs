@@ -278,6 +278,8 @@ pub struct ClusterWeight {
     pub response_headers_to_remove: Vec<String>,
     #[prost(string, repeated, tag = "9")]
     pub request_headers_to_remove: Vec<String>,
+    #[prost(btree_map = "string, message", tag = "10")]
+    pub typed_per_filter_config: BTreeMap<String, Any>,
     #[prost(oneof = "ClusterWeightHostRewrite", tags = "11")]
     pub host_rewrite_specifier: Option<ClusterWeightHostRewrite>,
 }

@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use super::endpoints::{address_from, address_to};
 use super::route::{domain_from, domain_to};
 use super::{
-    Dialect, TranslateError, UNRESOLVED, affinity, by_ads, duration_of, exact_of, exact_text, note, protocol_of,
-    rate_limit, service_in_name, service_of, unusable, with_note,
+    Dialect, TranslateError, UNRESOLVED, affinity, by_ads, duration_of, exact_of, exact_text, injection, note,
+    protocol_of, rate_limit, service_in_name, service_of, unusable, with_note,
 };
 use crate::messages::core::Empty;
 use crate::messages::listener::{
@@ -195,15 +195,22 @@ fn http_manager(listener: &Listener, routes: &Name, dialect: Dialect) -> HttpCon
         stream_idle_timeout: Some(listener.idle_timeout.into()),
         ..HttpConnectionManager::default()
     };
-    if matches!(dialect, Dialect::Envoy { .. }) {
-        // What these three do stands with routes.
+    // What these do stands with routes.
+    let faults = HttpFilter {
+        name: injection::FILTER.to_owned(),
+        typed_config: Some(injection::place()),
+        is_optional: dialect == Dialect::Grpc,
+    };
+    if dialect == Dialect::Grpc {
+        manager.http_filters = vec![faults, router];
+    } else if matches!(dialect, Dialect::Envoy { .. }) {
         let sessions = filter(affinity::SESSION_FILTER, urls::STATEFUL_SESSION);
         let limits = HttpFilter {
             name: rate_limit::FILTER.to_owned(),
             typed_config: Some(rate_limit::place()),
             is_optional: false,
         };
-        manager.http_filters = vec![filter("envoy.filters.http.cors", urls::CORS), limits, sessions, router];
+        manager.http_filters = vec![filter("envoy.filters.http.cors", urls::CORS), limits, faults, sessions, router];
         manager.use_remote_address = Some(true);
         manager.upgrade_configs = vec![UpgradeConfig { upgrade_type: "websocket".to_owned() }];
     }
@@ -231,6 +238,7 @@ fn tls_chain(listener: &Listener, rule: &TlsRule, dialect: Dialect) -> Option<Fi
         filters: Vec::new(),
         affinity: Default::default(),
         rate_limits: Default::default(),
+        injections: Default::default(),
     }];
     let filter = tcp_proxy(listener, &rule.clusters).or_else(|| tcp_proxy(listener, &nowhere))?;
     let any = rule.hostnames.contains(&HostPattern::Any);
@@ -418,6 +426,7 @@ fn clusters_of(proxy: TcpProxy) -> Vec<WeightedCluster> {
         filters: Vec::new(),
         affinity: affinity.clone(),
         rate_limits: RateLimits::default(),
+        injections: Default::default(),
     };
     match proxy.cluster_specifier {
         Some(TcpClusterSpecifier::Cluster(name)) => vec![cluster(name, 1)],

@@ -5,17 +5,21 @@ use std::time::Duration;
 use leno_model::snapshot::{Action, Match, Origin, Retry, RouteFilter, Rule};
 use serde::{Deserialize, Serialize};
 
-use self::action::{action_from, action_to};
+use self::action::{OfRoute, action_from, action_to};
 use self::filters::{filters_from, filters_to};
 use self::retry::{by_method, tries_from};
 use self::when::{when_from, when_to};
 use super::listener::{origin_of, rule_note};
-use super::{Dialect, TranslateError, affinity, exact_of, exact_text, note, rate_limit, unusable, with_note};
+use super::{
+    Dialect, TranslateError, affinity, exact_of, exact_text, injection, note, rate_limit, unusable, with_note,
+};
 use crate::messages::note::RuleNote;
 use crate::messages::route::Route;
 use crate::messages::urls;
 
 mod when;
+
+pub(super) use self::when::header_when;
 
 mod filters;
 
@@ -47,8 +51,14 @@ struct Tries {
 /// A rule as Envoy's routes, in order.
 pub(super) fn routes_to(rule: &Rule, dialect: Dialect) -> Vec<Route> {
     match dialect {
-        Dialect::Envoy { .. } => by_method(rule).iter().filter_map(|rule| rule_to(rule, dialect)).collect(),
-        Dialect::Leno | Dialect::Grpc => rule_to(rule, dialect).into_iter().collect(),
+        Dialect::Envoy { .. } => {
+            let rules = injection::by_condition(rule, dialect);
+            rules.iter().flat_map(by_method).filter_map(|rule| rule_to(&rule, dialect)).collect()
+        }
+        Dialect::Grpc => {
+            injection::by_condition(rule, dialect).iter().filter_map(|rule| rule_to(rule, dialect)).collect()
+        }
+        Dialect::Leno => rule_to(rule, dialect).into_iter().collect(),
     }
 }
 
@@ -65,11 +75,12 @@ fn rule_to(rule: &Rule, dialect: Dialect) -> Option<Route> {
         ..Route::default()
     };
     filters_to(&rule.filters, rule, dialect, &mut route);
-    if let Action::Forward(clusters) = &rule.action
-        && dialect != Dialect::Grpc
-    {
-        affinity::session_to(clusters, &mut route);
-        rate_limit::write(clusters, &mut route);
+    if let Action::Forward(clusters) = &rule.action {
+        injection::write(clusters, &mut route);
+        if dialect != Dialect::Grpc {
+            affinity::session_to(clusters, &mut route);
+            rate_limit::write(clusters, &mut route);
+        }
     }
     if let Action::Reply(reply) = &rule.action
         && &*reply.content_type != action::TEXT
@@ -139,8 +150,13 @@ fn plain(mut route: Route, index: usize, exact: &Exact) -> Result<Rule, Translat
         action: match &exact.action {
             Some(action) => action.clone(),
             None => {
-                let (session, limits) = (affinity::session_from(&route)?, rate_limit::read(&route)?);
-                action_from(route.action, session, limits, &when)?
+                let of_route = OfRoute {
+                    session: affinity::session_from(&route)?,
+                    limits: rate_limit::read(&route)?,
+                    injections: injection::read(&route.typed_per_filter_config, &route.name)?,
+                    name: route.name,
+                };
+                action_from(route.action, of_route, &when)?
             }
         },
         when,

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 
 use super::rate_limit::always;
 use super::{Dialect, cluster, endpoints, listener, route};
+use crate::messages::fault::{FaultAbort, FaultAbortError, FaultDelaySpecifier, FaultRate, FixedLimit, HttpFault};
 use crate::messages::rate_limit::{LocalRateLimit, TokenBucket};
 use crate::messages::route::{Action as EnvoyAction, HashPolicySpecifier, PathSpecifier, RetryPolicy, Route};
 use crate::messages::urls;
@@ -108,15 +109,31 @@ fn filter() -> impl Strategy<Value = RouteFilter> {
 
 fn weighted() -> impl Strategy<Value = WeightedCluster> {
     let weight = prop_oneof![Just(0), Just(1), 0..1_000_001u32];
-    (option::of(text()), weight, vec(filter(), 0..2), affinity(), rate_limits()).prop_map(
-        |(cluster, weight, filters, affinity, rate_limits)| WeightedCluster {
+    (option::of(text()), weight, vec(filter(), 0..2), affinity(), rate_limits(), injections()).prop_map(
+        |(cluster, weight, filters, affinity, rate_limits, injections)| WeightedCluster {
             cluster,
             weight,
             filters,
             affinity,
             rate_limits,
+            injections,
         },
     )
+}
+
+fn injections() -> impl Strategy<Value = Injections> {
+    let share = || prop_oneof![Just(1_000_000), Just(250_000), 0..1_000_001u32];
+    let delay = (weird_duration(), share()).prop_map(|(time, of_million)| Delay { time, of_million });
+    let with = prop_oneof![(400..600u16).prop_map(AbortWith::Http), (1..17u8).prop_map(AbortWith::Grpc)];
+    let abort = (with, share()).prop_map(|(with, of_million)| Abort { with, of_million });
+    let bandwidth =
+        (1..9u32, share()).prop_map(|(kib_per_second, of_million)| Bandwidth { kib_per_second, of_million });
+    let fault = (text(), vec(matching(), 0..2), option::of(delay), option::of(abort), option::of(bandwidth))
+        .prop_map(|(name, when, delay, abort, bandwidth)| Injection { name, when, delay, abort, bandwidth });
+    (vec(fault, 0..3), any::<u32>()).prop_map(|(faults, active_max)| match faults.is_empty() {
+        true => Injections::default(),
+        false => Injections { service: "cart.shop".into(), faults, active_max },
+    })
 }
 
 fn rate_limits() -> impl Strategy<Value = RateLimits> {
@@ -511,6 +528,7 @@ fn usual_rule(path: PathMatch, filters: Vec<RouteFilter>) -> Rule {
         filters: Vec::new(),
         affinity: Default::default(),
         rate_limits: Default::default(),
+        injections: Default::default(),
     };
     Rule {
         origin: Origin { resource: "httproute/shop/cart".into(), rule: 0, name: None },
@@ -782,6 +800,107 @@ fn limits_of_an_other_server_are_each_routes_own_whatever_their_prefix() {
     });
     let own = |service: &str| (service.to_owned(), message.stat_prefix.clone());
     assert_eq!(names.collect::<Vec<_>>(), [own("xds/a"), own("xds/b")]);
+}
+
+/// A rule whose requests suffer this.
+fn suffering(path: PathMatch, faults: Vec<Injection>) -> Rule {
+    let mut rule = usual_rule(path, Vec::new());
+    if let Action::Forward(clusters) = &mut rule.action {
+        let injections = Injections { service: "cart.shop".into(), faults, active_max: 9 };
+        clusters.iter_mut().for_each(|cluster| cluster.injections = injections.clone());
+    }
+    rule
+}
+
+fn aborted(name: &str, when: Vec<Match>) -> Injection {
+    let abort = Some(Abort { with: AbortWith::Grpc(14), of_million: 5_000 });
+    Injection { name: name.into(), when, delay: None, abort, bandwidth: None }
+}
+
+fn fault_of(route: &Route) -> Option<HttpFault> {
+    let any = route.typed_per_filter_config.get("envoy.filters.http.fault")?;
+    Some(any.unpack::<HttpFault>(urls::HTTP_FAULT).unwrap().unwrap())
+}
+
+#[test]
+fn a_fault_stands_on_a_route_under_envoys_name_and_comes_back() {
+    let fault = Injection {
+        delay: Some(Delay { time: Duration::from_millis(1_500), of_million: 250_000 }),
+        bandwidth: Some(Bandwidth { kib_per_second: 64, of_million: 1 }),
+        ..aborted("all", Vec::new())
+    };
+    let rule = suffering(PathMatch::Prefix("/".into()), vec![fault.clone()]);
+    let message = route::to_envoy(&config_of(rule.clone()), ENVOY);
+    let said = fault_of(&message.virtual_hosts[0].routes[0]).unwrap();
+    assert_eq!(said.max_active_faults, Some(9));
+    let (delay, abort, rate) = (said.delay.unwrap(), said.abort.unwrap(), said.response_rate_limit.unwrap());
+    assert_eq!(delay.specifier, Some(FaultDelaySpecifier::FixedDelay(Duration::from_millis(1_500).into())));
+    assert_eq!(abort.error, Some(FaultAbortError::GrpcStatus(14)));
+    assert_eq!(rate.limit, Some(FaultRate::Fixed(FixedLimit { limit_kbps: 64 })));
+    let shares = [delay.percentage, abort.percentage, rate.percentage].map(|share| share.unwrap());
+    // 25 of a hundred, 50 of ten thousand, one of a million.
+    assert_eq!(shares.map(|share| (share.numerator, share.denominator)), [(25, 0), (50, 1), (1, 2)]);
+    let read = route::from_envoy(message).unwrap();
+    let Action::Forward(clusters) = &read.hosts[0].rules[0].action else { panic!("it forwards") };
+    let expected = vec![Injection { name: "fault".into(), ..fault }];
+    let service = "xds/httproute/shop/cart/0".to_owned();
+    assert_eq!(clusters[0].injections, Injections { service, faults: expected, active_max: 9 });
+}
+
+#[test]
+fn a_rule_stands_once_for_each_condition_of_its_faults() {
+    let on = |path: &str, method: Option<&str>| Match {
+        path: PathMatch::Prefix(path.into()),
+        method: method.map(Into::into),
+        ..Match::default()
+    };
+    let elsewhere = Match { path: PathMatch::Exact("/b".into()), ..Match::default() };
+    let expression = Match { path: PathMatch::Regex("/a/[0-9]+".into()), ..Match::default() };
+    let conditions = vec![on("/a/c", Some("POST")), elsewhere, expression];
+    let rule = suffering(PathMatch::Prefix("/a".into()), vec![aborted("one", conditions), aborted("two", Vec::new())]);
+    let routes = route::to_envoy(&config_of(rule.clone()), ENVOY).virtual_hosts.remove(0).routes;
+    let shapes = routes.iter().map(|route| {
+        let headers = route.r#match.as_ref().unwrap().headers.iter().map(|header| header.name.as_str()).collect();
+        (headers, fault_of(route).is_some())
+    });
+    let expected: Vec<(Vec<&str>, bool)> = vec![(vec![":method"], true), (vec![":path"], true), (vec![], true)];
+    assert_eq!(shapes.collect::<Vec<_>>(), expected, "what nothing can match stands nowhere");
+    let to_grpc = route::to_envoy(&config_of(rule), Dialect::Grpc).virtual_hosts.remove(0).routes;
+    assert_eq!(to_grpc.len(), 2, "gRPC matches no path among the fields");
+    let left = suffering(PathMatch::Prefix("/".into()), vec![aborted("some", vec![on("/a", None)])]);
+    let routes = route::to_envoy(&config_of(left), Dialect::Grpc).virtual_hosts.remove(0).routes;
+    assert_eq!(routes.iter().map(|route| fault_of(route).is_some()).collect::<Vec<_>>(), [true, false]);
+}
+
+#[test]
+fn faults_stand_with_destinations_that_have_different_ones() {
+    let mut rule = suffering(PathMatch::Prefix("/".into()), vec![aborted("one", Vec::new())]);
+    if let Action::Forward(clusters) = &mut rule.action {
+        clusters[1].injections = Injections::default();
+    }
+    for dialect in [ENVOY, Dialect::Grpc] {
+        let message = route::to_envoy(&config_of(rule.clone()), dialect);
+        assert_eq!(fault_of(&message.virtual_hosts[0].routes[0]), None);
+        let read = route::from_envoy(message).unwrap();
+        let Action::Forward(clusters) = &read.hosts[0].rules[0].action else { panic!("it forwards") };
+        let faults: Vec<usize> = clusters.iter().map(|cluster| cluster.injections.faults.len()).collect();
+        assert_eq!(faults, [1, 0]);
+    }
+}
+
+#[test]
+fn a_fault_that_leno_cannot_make_is_refused_with_its_place() {
+    let refused = |fault: HttpFault| {
+        let mut message = route::to_envoy(&config_of(usual_rule(PathMatch::Prefix("/".into()), Vec::new())), ENVOY);
+        let any = Any::pack(urls::HTTP_FAULT, &fault);
+        message.virtual_hosts[0].routes[0].typed_per_filter_config.insert("envoy.filters.http.fault".to_owned(), any);
+        route::from_envoy(message).unwrap_err().to_string()
+    };
+    let with = |error| HttpFault { abort: Some(FaultAbort { error, percentage: None }), ..HttpFault::default() };
+    assert!(refused(with(Some(FaultAbortError::HttpStatus(204)))).contains("abort.http_status"));
+    assert!(refused(with(Some(FaultAbortError::GrpcStatus(99)))).contains("abort.grpc_status"));
+    let cluster = HttpFault { upstream_cluster: "cart".to_owned(), ..HttpFault::default() };
+    assert!(refused(cluster).contains("upstream_cluster"));
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn own_columns(kind: Option<Kind>) -> &'static [Column] {
         Some(Kind::ReferenceGrant) => &[("FROM", granted_from), ("TO", granted_to)],
         Some(Kind::Service) => &[("PORTS", ports)],
         Some(Kind::BackendTlsPolicy) => &[("TARGETS", targets), ("HOSTNAME", asked_hostname)],
-        Some(Kind::TrafficPolicy | Kind::Switch) => &[("TARGETS", targets)],
+        Some(Kind::TrafficPolicy | Kind::FaultPolicy | Kind::Switch) => &[("TARGETS", targets)],
         Some(Kind::Lane) => &[("TAG", tag), ("VERSIONS", versions)],
         Some(Kind::SwitchState) => &[("ON", is_on), ("FROM", from), ("UNTIL", until)],
         None => &[],

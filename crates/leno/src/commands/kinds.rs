@@ -7,7 +7,7 @@ use leno_model::resource::kind::{Kind, ResourceKey};
 use super::failure::Failure;
 
 /// Short names, as `kubectl` has them where it does.
-const SHORT: [(&str, Kind); 9] = [
+const SHORT: [(&str, Kind); 10] = [
     ("gtw", Kind::Gateway),
     ("gw", Kind::Gateway),
     ("hr", Kind::HttpRoute),
@@ -17,6 +17,7 @@ const SHORT: [(&str, Kind); 9] = [
     ("svc", Kind::Service),
     ("sw", Kind::Switch),
     ("tp", Kind::TrafficPolicy),
+    ("fp", Kind::FaultPolicy),
 ];
 
 /// What was asked for.

@@ -64,8 +64,9 @@ fn proxy() -> String {
     tables.swap(guarded());
     leno_proxy::resilience::measure(&registry, lookup.clone());
     leno_proxy::balancing::measure(&registry, lookup.clone(), Default::default);
-    leno_proxy::overload::measure(&registry, lookup.clone());
-    leno_proxy::rate_limit::measure(&registry, lookup, Arc::new(SystemClock));
+    leno_proxy::rate_limit::measure(&registry, lookup.clone(), Arc::new(SystemClock));
+    leno_proxy::injection::measure(&registry, lookup.clone());
+    leno_proxy::overload::measure(&registry, lookup);
     drop(leno_proxy::udp::Udp::new(1, &registry));
     drop(leno_proxy::InFront::new(Vec::new(), &registry));
     let edge = |protocol| {
@@ -86,7 +87,9 @@ fn guarded() -> Table {
     let time = json!({ "secs": 1, "nanos": 0 });
     let listener = json!({
         "name": "cart", "service": "cart.shop", "port": 80, "bind": false, "protocol": "tcp", "http": null,
-        "tcp": [{ "cluster": "cart", "weight": 1, "filters": [] }], "tls": [], "idle_timeout": time,
+        "tcp": [{ "cluster": "cart", "weight": 1, "filters": [], "injections": {
+            "service": "cart.shop", "faults": [{ "name": "slow" }],
+        } }], "tls": [], "idle_timeout": time,
         "overload": { "shedding": { "min": 1, "max": 1, "tolerance": 1, "wait": time } },
         "rate_limits": { "service": "cart.shop", "limits": [{
             "name": "each", "key": ["Path"], "keys": 64, "form": { "Bucket": { "rate": { "requests": 1, "per": time }, "burst": 1 } },

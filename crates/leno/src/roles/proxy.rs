@@ -259,6 +259,7 @@ async fn start(
     leno_proxy::balancing::measure(&metrics, lookup.clone(), move || time.monotonic());
     leno_proxy::rate_limit::measure(&metrics, lookup.clone(), clock.clone());
     leno_proxy::overload::measure(&metrics, lookup.clone());
+    leno_proxy::injection::measure(&metrics, lookup.clone());
     let source = Peer::from(args.service.clone());
     let access = access_log(&args)?;
     access.iter().for_each(|access| access.register(&metrics));

@@ -38,6 +38,7 @@ pub struct Steered {
 struct How {
     failing: AtomicBool,
     hold_ms: AtomicU64,
+    body_bytes: AtomicU64,
     came: AtomicU64,
     open: AtomicU64,
     open_max: AtomicU64,
@@ -90,6 +91,11 @@ impl Steered {
         self.how.hold_ms.store(hold.as_millis() as u64, SeqCst);
     }
 
+    /// Has it answer with a body of so many bytes; 0 is a short one.
+    pub fn answer_with(&self, bytes: u64) {
+        self.how.body_bytes.store(bytes, SeqCst);
+    }
+
     /// Requests that came so far.
     pub fn came(&self) -> u64 {
         self.how.came.load(SeqCst)
@@ -117,17 +123,20 @@ impl Handler for Answering {
             return;
         }
         let failing = how.failing.load(SeqCst);
+        let long = vec![0; how.body_bytes.load(SeqCst) as usize];
         // Nobody may be there any more to hear it.
         if grpc::is_grpc(&head.fields) {
             let code = if failing { Code::Unavailable } else { Code::Ok };
             let head = ResponseHead::new(200).with("content-type", "application/grpc");
             let Ok(mut answer) = reply.send(head, BodyLength::Unknown).await else { return };
-            if answer.data(Bytes::from_static(MESSAGE)).await.is_ok() {
+            let message = [&[0][..], &(long.len() as u32).to_be_bytes(), &long].concat();
+            if answer.data(message.into()).await.is_ok() {
                 let _ = answer.trailers(Status::new(code, "").trailers()).await;
             }
         } else {
             let status = if failing { 503 } else { 200 };
-            let _ = reply.respond(ResponseHead::new(status), Bytes::from_static(b"steered")).await;
+            let body = if long.is_empty() { Bytes::from_static(b"steered") } else { long.into() };
+            let _ = reply.respond(ResponseHead::new(status), body).await;
         }
     }
 }
@@ -172,6 +181,16 @@ impl Front {
         self.mesh.apply("policy.yaml", &resource(policy));
     }
 
+    /// Puts other resources in force too.
+    pub fn put(&self, name: &str, resources: &str) {
+        self.mesh.apply(name, resources);
+    }
+
+    /// Asks for a path of the service by GET.
+    pub fn get(&self, path: &str) -> Option<(u16, String)> {
+        get_path(self.outbound, "cart", path)
+    }
+
     /// Calls so many times at once.
     pub fn call(&self, call: Call, count: usize) -> Vec<Came> {
         call.many(self.outbound, "cart", count)
@@ -179,14 +198,23 @@ impl Front {
 
     /// What the admin listener says of the cluster.
     pub fn shown(&self) -> serde_json::Value {
-        let (_, body) = get_path(self.admin, "localhost", "/endpoints").unwrap();
-        let clusters: serde_json::Value = serde_json::from_str(&body).unwrap();
-        clusters[0].clone()
+        self.shown_at("/endpoints")[0].clone()
+    }
+
+    /// What the admin listener says there.
+    pub fn shown_at(&self, path: &str) -> serde_json::Value {
+        let (_, body) = get_path(self.admin, "localhost", path).unwrap();
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// The metrics of the caller's proxy.
+    pub fn metrics(&self) -> String {
+        get_path(self.admin, "localhost", "/metrics").unwrap().1
     }
 
     /// The value of the first metric whose line begins so.
     pub fn metric(&self, start: &str) -> f64 {
-        let (_, metrics) = get_path(self.admin, "localhost", "/metrics").unwrap();
+        let metrics = self.metrics();
         let line = metrics.lines().find(|line| line.starts_with(start));
         line.and_then(|line| line.rsplit(' ').next()).unwrap().parse().unwrap()
     }

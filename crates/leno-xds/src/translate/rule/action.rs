@@ -1,7 +1,7 @@
 //! What a rule does with a request.
 
 use leno_model::snapshot::{
-    Action, Affinity, DirectReply, Match, Name, PathRewrite, RateLimits, Redirect, Rewrite, RouteFilter, Rule, Session,
+    Action, Affinity, DirectReply, Injections, Match, Name, PathRewrite, RateLimits, Redirect, Rewrite, RouteFilter, Rule, Session,
     WeightedCluster,
 };
 
@@ -13,15 +13,23 @@ use crate::messages::route::{
     DirectResponseAction, MaxStreamDuration, RedirectAction, RedirectPath, RedirectResponseCode, RedirectScheme,
     RouteAction, WeightedCluster as EnvoyWeighted,
 };
-use crate::translate::affinity;
 use crate::translate::path::{Replace, rewrite_from, rewrite_to};
 use crate::translate::{Dialect, TranslateError, UNRESOLVED, unusable};
+use crate::translate::{affinity, injection};
 
 /// What Envoy says of the body of an answer that it makes itself.
 pub(super) const TEXT: &str = "text/plain";
 
 /// Envoy refuses a longer body of an answer that it makes itself.
 const ENVOY_BODY_MAX: usize = 4096;
+
+/// What a route says for whatever it leads to.
+pub(super) struct OfRoute {
+    pub(super) name: String,
+    pub(super) session: Option<Session>,
+    pub(super) limits: RateLimits,
+    pub(super) injections: Injections,
+}
 
 pub(super) fn action_to(rule: &Rule, dialect: Dialect) -> EnvoyAction {
     match &rule.action {
@@ -40,14 +48,13 @@ pub(super) fn action_to(rule: &Rule, dialect: Dialect) -> EnvoyAction {
 
 pub(super) fn action_from(
     action: Option<EnvoyAction>,
-    session: Option<Session>,
-    limits: RateLimits,
+    mut of_route: OfRoute,
     when: &Match,
 ) -> Result<Action, TranslateError> {
     match action {
         Some(EnvoyAction::Route(action)) => {
-            let affinity = affinity::affinity_from(action.hash_policy, session)?;
-            Ok(Action::Forward(clusters_from(action.cluster_specifier, &affinity, &limits)?))
+            let affinity = affinity::affinity_from(action.hash_policy, of_route.session.take())?;
+            Ok(Action::Forward(clusters_from(action.cluster_specifier, &affinity, &of_route)?))
         }
         Some(EnvoyAction::Redirect(redirect)) => Ok(Action::Redirect(redirect_from(redirect, when)?)),
         Some(EnvoyAction::DirectResponse(response)) => {
@@ -122,6 +129,7 @@ fn specifier_to(clusters: &[WeightedCluster], dialect: Dialect) -> Option<Cluste
             request_headers_to_remove: changes.request_remove,
             response_headers_to_add: changes.response_add,
             response_headers_to_remove: changes.response_remove,
+            typed_per_filter_config: Default::default(),
             host_rewrite_specifier: host.map(|host| ClusterWeightHostRewrite::Literal(host.to_string())),
         }
     });
@@ -131,7 +139,7 @@ fn specifier_to(clusters: &[WeightedCluster], dialect: Dialect) -> Option<Cluste
 fn clusters_from(
     specifier: Option<ClusterSpecifier>,
     affinity: &Affinity,
-    limits: &RateLimits,
+    of_route: &OfRoute,
 ) -> Result<Vec<WeightedCluster>, TranslateError> {
     let named = |name: String| (name != UNRESOLVED).then(|| Name::from(name));
     match specifier {
@@ -140,7 +148,8 @@ fn clusters_from(
             weight: 1,
             filters: Vec::new(),
             affinity: affinity.clone(),
-            rate_limits: limits.clone(),
+            rate_limits: of_route.limits.clone(),
+            injections: of_route.injections.clone(),
         }]),
         Some(ClusterSpecifier::WeightedClusters(weighted)) => {
             let mut clusters = Vec::with_capacity(weighted.clusters.len());
@@ -154,8 +163,16 @@ fn clusters_from(
                     filters.push(RouteFilter::Rewrite(Rewrite { hostname: Some(host.into()), path: None }));
                 }
                 let weight = share.weight.unwrap_or_default();
-                let (cluster, affinity) = (named(share.name), affinity.clone());
-                clusters.push(WeightedCluster { cluster, weight, filters, affinity, rate_limits: limits.clone() });
+                let own = format!("{}/{}", of_route.name, share.name);
+                let own = injection::read(&share.typed_per_filter_config, &own)?;
+                clusters.push(WeightedCluster {
+                    cluster: named(share.name),
+                    weight,
+                    filters,
+                    affinity: affinity.clone(),
+                    rate_limits: of_route.limits.clone(),
+                    injections: if own.is_none() { of_route.injections.clone() } else { own },
+                });
             }
             Ok(clusters)
         }

@@ -1,6 +1,6 @@
 //! When a rule applies.
 
-use leno_model::snapshot::{KeyMatch, Match, ValueMatch};
+use leno_model::snapshot::{KeyMatch, Match, Name, ValueMatch};
 
 use crate::messages::core::{MatchPattern, StringMatcher};
 use crate::messages::route::{
@@ -48,6 +48,11 @@ pub(super) fn when_from(message: RouteMatch) -> Result<Match, TranslateError> {
         when.query.push(KeyMatch { name: query.name.into(), value });
     }
     Ok(when)
+}
+
+/// A condition on a field of its own.
+pub(in crate::translate) fn header_when(header: HeaderMatcher) -> Result<(Name, ValueMatch), TranslateError> {
+    Ok((header.name.as_str().into(), header_from(header)?))
 }
 
 fn absent(name: &str) -> TranslateError {

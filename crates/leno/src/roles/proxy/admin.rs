@@ -47,7 +47,7 @@ pub(super) fn open(
     }
     let Some(address) = args.admin_listen.address() else { return Ok(()) };
     let (table, endpoints, limits) = (shared.clone(), shared.clone(), shared.clone());
-    let (rate_limits, overload) = (shared.clone(), shared.clone());
+    let (rate_limits, overload, faults) = (shared.clone(), shared.clone(), shared.clone());
     let (level, levels) = (log_level.clone(), log_level);
     let metrics = metrics.clone();
     let admin = Admin::new(guard(shared, Hosts::loopback()), ready.clone())
@@ -64,6 +64,10 @@ pub(super) fn open(
         .get("/rate-limits", "every limit on requests that is in force here, and what it has counted", move |_| {
             let now = rate_limits.clock.monotonic();
             let answer = Answer::json(&leno_proxy::rate_limit::describe(&rate_limits.lookup.table(), now));
+            async move { answer }
+        })
+        .get("/faults", "everything that goes wrong on purpose here, and how often it did", move |_| {
+            let answer = Answer::json(&leno_proxy::injection::describe(&faults.lookup.table()));
             async move { answer }
         })
         .get(

@@ -1,0 +1,158 @@
+//! What goes wrong with a request on purpose: it waits, is answered by the proxy, or its answer comes slowly.
+//!
+//! That is done after limits let the request through and before its breaker, so that it counts against nobody. Its time runs
+//! on meanwhile, as with a service that is slow.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use leno_http::{Error, Fields, Sink};
+use leno_telemetry::Flag;
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::Exchange;
+use crate::failure::Failure;
+use crate::injection::{Active, Drawn, Injections};
+
+/// Pieces of a body in a second, where it comes slowly, as with Envoy.
+const PIECES: u64 = 16;
+
+/// A body that comes slowly.
+#[derive(Debug)]
+pub(super) struct Slow {
+    bytes_per_second: u64,
+    /// When the next piece may go; none before the first.
+    due: Option<Instant>,
+    _active: Option<Active>,
+}
+
+/// Where such a body goes.
+pub(super) struct Slowly<S> {
+    pub(super) sink: S,
+    pub(super) slow: Slow,
+}
+
+/// What holds a request up.
+#[derive(Debug)]
+pub(super) struct HeldUp {
+    /// Since when its destination is asked, in the time of the process.
+    asked: Duration,
+    /// The body of its answer comes slowly.
+    slow: Option<Slow>,
+}
+
+/// What has to be over before a request goes on.
+type Wait<'s> = Pin<Box<dyn Future<Output = Result<(), Failure>> + 's>>;
+
+impl Exchange<'_> {
+    /// Has the request wait for its turn, and something go wrong with it, where either is so; boxed, because it is rare.
+    pub(super) fn hold_up<'s>(
+        &'s mut self,
+        turn: Option<Pin<Box<Sleep>>>,
+        injections: Option<&'s Injections>,
+        timeout: Option<Duration>,
+    ) -> Option<Wait<'s>> {
+        let drawn = injections.and_then(|injections| Some((injections, self.draw(injections)?)));
+        if turn.is_none() && drawn.is_none() {
+            return None;
+        }
+        Some(Box::pin(async move {
+            if let Some(turn) = turn {
+                turn.await;
+                self.waited();
+            }
+            match drawn {
+                Some((injections, drawn)) => self.suffer(injections, drawn, timeout).await,
+                None => Ok(()),
+            }
+        }))
+    }
+
+    /// What goes wrong with this request, if anything does.
+    fn draw(&self, injections: &Injections) -> Option<Drawn> {
+        let fault = injections.faults.iter().find(|fault| self.fits(fault.when.as_ref()))?;
+        injections.draw(fault, || self.worker.random_bits())
+    }
+
+    /// Since when its destination is asked: it has waited for what had to come first.
+    pub(super) fn asked(&self) -> Duration {
+        self.held_up.as_ref().map_or(self.record.began(), |held_up| held_up.asked)
+    }
+
+    /// Its destination is asked from now on.
+    pub(super) fn waited(&mut self) {
+        self.held_up = Some(Box::new(HeldUp { asked: self.worker.now(), slow: None }));
+    }
+
+    /// How slowly the body of its answer comes, if it does.
+    pub(super) fn take_slow(&mut self) -> Option<Slow> {
+        self.held_up.as_mut()?.slow.take()
+    }
+
+    async fn suffer(
+        &mut self,
+        injections: &Injections,
+        drawn: Drawn,
+        timeout: Option<Duration>,
+    ) -> Result<(), Failure> {
+        let Drawn { delay, abort, kib_per_second, active } = drawn;
+        if let Some(delay) = delay {
+            self.record.failed(Flag::FaultDelay, || format!("delayed on purpose by {delay:?}"));
+            sleep(delay.min(self.time_left(timeout).unwrap_or(Duration::MAX))).await;
+        }
+        if let Some(with) = abort {
+            return Err(Failure::Injected(injections.service.to_string(), with));
+        }
+        self.waited();
+        if let (Some(kib), Some(held_up)) = (kib_per_second, &mut self.held_up) {
+            if delay.is_none() {
+                self.record.failed(Flag::FaultBandwidth, || format!("slowed down on purpose to {kib} KiB in a second"));
+            }
+            let slow = Slow { bytes_per_second: u64::from(kib) * 1024, due: None, _active: active };
+            held_up.slow = Some(slow);
+        }
+        Ok(())
+    }
+}
+
+// === impl Slowly ===
+
+impl<S: Sink> Sink for Slowly<S> {
+    /// Passes on a piece of the body, in pieces of its own, each when it is its turn.
+    async fn data(&mut self, mut data: Bytes) -> Result<(), Error> {
+        let Self { sink, slow } = self;
+        let at_once = usize::try_from(slow.bytes_per_second / PIECES).unwrap_or(usize::MAX).max(1);
+        while !data.is_empty() {
+            let piece = data.split_to(data.len().min(at_once));
+            let now = Instant::now();
+            let begin = slow.due.map_or(now, |due| due.max(now));
+            let nanos = (piece.len() as u64).saturating_mul(1_000_000_000) / slow.bytes_per_second;
+            slow.due = Some(begin + Duration::from_nanos(nanos));
+            if begin > now {
+                // What was written before is not kept back meanwhile.
+                sink.flush().await?;
+                sleep(begin - now).await;
+            }
+            sink.data(piece).await?;
+        }
+        Ok(())
+    }
+
+    fn trailers(self, trailers: Fields) -> impl Future<Output = Result<(), Error>> {
+        self.sink.trailers(trailers)
+    }
+
+    fn end(self) -> impl Future<Output = Result<(), Error>> {
+        self.sink.end()
+    }
+
+    fn flush(&mut self) -> impl Future<Output = Result<(), Error>> {
+        self.sink.flush()
+    }
+
+    fn broken(self, error: &Error) -> impl Future<Output = ()> {
+        self.sink.broken(error)
+    }
+}
