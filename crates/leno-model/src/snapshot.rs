@@ -31,7 +31,7 @@ pub use balancing::{Balancing, LoadReports, SlowStart};
 pub use injection::{Abort, AbortWith, Bandwidth, Delay, Injection, Injections};
 pub use overload::{Overload, Priority, PriorityRule, Shedding};
 pub use rate_limit::{KeySource, Rate, RateForm, RateLimit, RateLimits, RateTell, WarmUp};
-pub use resilience::{Breaker, Ejection, Limits, Queue, Resilience};
+pub use resilience::{Breaker, Ejection, ForcedState, Limits, Queue, Resilience};
 pub use retry::{Hedge, IDEMPOTENT, Retry, RetryBudget, RetryOn, SAFE};
 
 /// A name in a snapshot.

@@ -88,6 +88,9 @@ pub(crate) enum Failure {
         /// How much the request mattered.
         priority: Priority,
     },
+    /// A policy holds the breaker of the cluster open.
+    #[error("{0} is not asked: its policy holds its breaker open")]
+    BreakerHeldOpen(String),
     /// A limit on requests is used up.
     #[error("{0}")]
     OverLimit(Box<OverLimit>),
@@ -184,7 +187,7 @@ impl Failure {
             Self::NoEndpoint { .. } => Flag::NoHealthyEndpoint,
             Self::Overflow { .. } | Self::ConnectionOverflow { .. } => Flag::RequestOverflow,
             Self::QueueTimeout { .. } => Flag::QueueTimeout,
-            Self::BreakerOpen { .. } => Flag::BreakerOpen,
+            Self::BreakerOpen { .. } | Self::BreakerHeldOpen(_) => Flag::BreakerOpen,
             Self::OverLimit(_) => Flag::RateLimited,
             Self::Shed { .. } => Flag::Overloaded,
             Self::Injected(..) => Flag::FaultAbort,
@@ -213,7 +216,7 @@ impl Failure {
             Self::Unresolved(_) => 500,
             Self::NotSynced { .. } | Self::NoEndpoint { .. } | Self::Connect { .. } | Self::ResolveFull { .. } => 503,
             Self::Overflow { .. } | Self::ConnectionOverflow { .. } => 503,
-            Self::QueueTimeout { .. } | Self::BreakerOpen { .. } | Self::Shed { .. } => 503,
+            Self::QueueTimeout { .. } | Self::BreakerOpen { .. } | Self::BreakerHeldOpen(_) | Self::Shed { .. } => 503,
             Self::OverLimit(_) => 429,
             Self::Injected(_, with) => with.http(),
             Self::Upstream { cause, .. } if cause.malformed().is_some() => 502,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use leno_http::ResponseHead;
-use leno_model::snapshot::{self, Ejection, Limits};
+use leno_model::snapshot::{self, Ejection, ForcedState, Limits};
 use leno_traffic::breaker::{Passed, Refused};
 use leno_traffic::budget::BudgetTerms;
 use leno_traffic::bulkhead::{Entered, Fill};
@@ -54,6 +54,7 @@ pub(crate) struct Resilience {
     limits: Limits,
     ejection: Option<Watch>,
     breaker: Option<Arc<Breaker>>,
+    breaker_forced: Option<ForcedState>,
     state: Arc<State>,
 }
 
@@ -90,7 +91,7 @@ impl Resilience {
         state.connections.set(limits.connections.unwrap_or(u32::MAX), limits.pending.unwrap_or(0));
         let ejection = spec.ejection.map(|terms| Watch { terms, conducts: state.conducts(&terms, endpoints) });
         let breaker = state.breaker(spec.breaker.as_ref());
-        Self { limits, ejection, breaker, state }
+        Self { limits, ejection, breaker, breaker_forced: spec.breaker_forced, state }
     }
 
     /// Passes the breaker, where there is one.
@@ -100,6 +101,15 @@ impl Resilience {
         now: impl FnOnce() -> Duration,
     ) -> Result<Option<Passed<'_>>, Failure> {
         let Some(breaker) = &self.breaker else { return Ok(None) };
+        if let Some(forced) = self.breaker_forced {
+            return match forced {
+                ForcedState::Closed => Ok(None),
+                ForcedState::Open => {
+                    breaker.count_refused();
+                    Err(Failure::BreakerHeldOpen(cluster.spec.name.to_string()))
+                }
+            };
+        }
         let open = |Refused(left)| Failure::BreakerOpen { cluster: cluster.spec.name.to_string(), left };
         breaker.pass(now()).map(Some).map_err(open)
     }

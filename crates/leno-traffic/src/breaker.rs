@@ -109,6 +109,11 @@ impl Breaker {
         Ok(Passed { breaker: self, is_probe: Cell::new(is_probe), is_settled: Cell::new(false) })
     }
 
+    /// Counts one that was refused without asking it, because it is held open.
+    pub fn count_refused(&self) {
+        self.refused.fetch_add(1, Relaxed);
+    }
+
     /// What it did.
     pub fn seen(&self, now: Duration) -> Seen {
         let word = self.state.load(Relaxed);

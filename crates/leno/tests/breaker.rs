@@ -89,3 +89,32 @@ fn a_service_that_is_slow_is_not_asked_and_a_slow_probe_leaves_its_breaker_open(
     assert!(wait_until(FIVE_SECONDS, || guarded.front.call(Call::Http1, 1)[0].is_good()).is_some());
     assert!(wait_until(FIVE_SECONDS, || guarded.shown()["state"] == "closed").is_some());
 }
+
+#[test]
+fn a_breaker_that_is_held_open_refuses_all_and_one_that_is_held_closed_none() {
+    let guarded = Guarded::by("{consecutiveErrors: 1, openTime: 1h}");
+    let hold = |forced: &str, expected: serde_json::Value| {
+        guarded.front.apply(&format!("breaker: {{consecutiveErrors: 1, openTime: 1h, {forced}}}"));
+        let is_held = || {
+            guarded.front.call(Call::Http1, 1);
+            guarded.front.shown()["resilience"]["breaker"]["forced"] == expected
+        };
+        assert!(wait_until(Duration::from_secs(5), is_held).is_some(), "{}", guarded.front.shown());
+    };
+    hold("forced: open", "open".into());
+    let before = guarded.cart.came();
+    for call in Call::ALL {
+        let came = guarded.front.call(call, 5);
+        assert!(came.iter().all(|came| came.is_refused(call, "breaker_open")), "{call:?}: {came:?}");
+    }
+    assert_eq!(guarded.cart.came(), before, "nothing was sent");
+    assert_eq!(guarded.front.metric("leno_breaker_state{cluster=\"cart.shop.mesh:80\",state=\"open\"}"), 1.0);
+    hold("forced: closed", "closed".into());
+    guarded.cart.fail(true);
+    for call in Call::ALL {
+        let came = guarded.front.call(call, 5);
+        assert!(came.iter().all(|came| !came.is_good() && came.reason.is_empty()), "{call:?}: {came:?}");
+    }
+    guarded.cart.fail(false);
+    assert!(guarded.front.call(Call::Grpc, 5).iter().all(Came::is_good), "no failure was counted");
+}

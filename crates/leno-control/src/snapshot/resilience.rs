@@ -25,6 +25,7 @@ pub(super) fn of(spec: &TrafficPolicySpec) -> Resilience {
         limits: spec.limits.as_ref().map(limits).unwrap_or_default(),
         ejection: spec.ejection.as_ref().map(ejection),
         breaker: spec.breaker.as_ref().map(breaker),
+        breaker_forced: spec.breaker.as_ref().and_then(|breaker| breaker.forced),
         retry_budget: spec.retry_budget.as_ref().map(retry::budget),
         priorities: overload::priorities(spec),
     }

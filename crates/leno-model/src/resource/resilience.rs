@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::duration::GatewayDuration;
 use super::number::{Count, Pending, Probes, QueueSize, Run, Share, Volume};
+use crate::snapshot::ForcedState;
 
 /// How much of a service (of each of its ports and versions) one proxy uses at once. What is over a limit is answered at
 /// once with 503 and the reason `request_overflow`, a call of gRPC with `UNAVAILABLE`.
@@ -134,6 +135,11 @@ pub struct Breaker {
     /// How many probes decide whether it closes or opens anew, 1 to 1,000. Default 1; with `resilience4j` 10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probes: Option<Probes>,
+    /// Holds it in one state, whatever answers come: `open` has all requests refused, also by Envoys and gRPC clients without
+    /// a proxy; `closed` lets all through and counts none. What it had counted before is there when this is taken away.
+    /// Hystrix's `forceOpen` and `forceClosed`. Default: it is held in none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forced: Option<ForcedState>,
 }
 
 /// Whose constants a breaker has.

@@ -18,6 +18,9 @@ pub struct Resilience {
     /// When it is not asked at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<Breaker>,
+    /// The state in which its breaker is held. Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker_forced: Option<ForcedState>,
     /// How many retries it may get. Default: a fifth of its requests, and three in a second in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_budget: Option<RetryBudget>,
@@ -117,6 +120,16 @@ pub struct Breaker {
     /// Shares and numbers have to be exceeded, and not only reached.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub above: bool,
+}
+
+/// A state in which a breaker is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ForcedState {
+    /// Nothing passes.
+    Open,
+    /// Everything does, and nothing is counted.
+    Closed,
 }
 
 // === impl Resilience ===

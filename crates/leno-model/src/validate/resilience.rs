@@ -92,7 +92,7 @@ fn check_breaker(check: &mut Check<'_, '_>, breaker: &Breaker) {
             check.error(FaultClass::UnusedField, &format!("spec.breaker.{field}"), message, fix);
         }
     }
-    if breaker.preset == BreakerPreset::Sentinel && !opens {
+    if breaker.preset == BreakerPreset::Sentinel && !opens && breaker.forced.is_none() {
         let message = "nothing opens it: Sentinel has no default for that";
         let fix = "add `failureRatio`, `slowRatio`, `failures` or `consecutiveErrors`";
         check.error(FaultClass::MissingField, "spec.breaker", message, fix);

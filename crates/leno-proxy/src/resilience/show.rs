@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use leno_model::seam::Clock;
+use leno_model::snapshot::ForcedState;
 use leno_runtime::SystemClock;
 use leno_telemetry::Registry;
 use leno_telemetry::metric::{Exposition, Kind};
@@ -56,7 +57,7 @@ pub(crate) fn describe(cluster: &Cluster, now: Duration) -> Value {
         let Seen { state, since, opened, refused, counts } = breaker.seen(now);
         let since = now.saturating_sub(since).as_millis() as u64;
         let breaker = json!({
-            "state": state_text(state), "sinceMs": since, "opened": opened, "refused": refused,
+            "state": state_text(state), "forced": resilience.breaker_forced, "sinceMs": since, "opened": opened, "refused": refused,
             "requests": counts.total, "failed": counts.failed, "slow": counts.slow,
         });
         described.insert("breaker".to_owned(), breaker);
@@ -128,7 +129,13 @@ fn write_breakers(out: &mut Exposition, clusters: &BTreeMap<&str, &Cluster>) {
     let seen = |(name, cluster): (&&str, &&Cluster)| {
         let breaker = cluster.resilience.breaker.as_ref()?;
         // Of counts nothing is shown here, so that no time is needed.
-        Some((name.to_string(), breaker.seen(Duration::ZERO)))
+        let mut seen = breaker.seen(Duration::ZERO);
+        seen.state = match cluster.resilience.breaker_forced {
+            Some(ForcedState::Open) => State::Open,
+            Some(ForcedState::Closed) => State::Closed,
+            None => seen.state,
+        };
+        Some((name.to_string(), seen))
     };
     let breakers: Vec<(String, Seen)> = clusters.iter().filter_map(seen).collect();
     let name = "leno_breaker_state";

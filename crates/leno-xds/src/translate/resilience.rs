@@ -3,12 +3,13 @@
 //! Envoy has limits where nobody set any (1024 of each, 3 retries), gRPC one of 1024 requests, and leno has none, so that to
 //! them the absence of one is said; retries it may keep where no budget is written, because it does not have the one that bounds them here in any
 //! case. Nothing waits in Envoy while `max_requests` are open: the queue stands in leno's note. So does the share of slow
-//! answers, which Envoy does not look at, and the breaker of a destination, of which it has none. What Envoy looks at by
+//! answers, which Envoy does not look at, and the breaker of a destination, of which it has none; one that is held open is a
+//! limit of no request. What Envoy looks at by
 //! itself (success rates) is switched off.
 
 use std::time::Duration;
 
-use leno_model::snapshot::{Ejection, Limits, Resilience, RetryBudget};
+use leno_model::snapshot::{Ejection, ForcedState, Limits, Resilience, RetryBudget};
 
 use super::{Dialect, TranslateError, duration_of};
 use crate::messages::cluster::{self, CircuitBreakers, Cluster, OutlierDetection, Thresholds};
@@ -36,6 +37,9 @@ pub(super) fn write(resilience: &Resilience, dialect: Dialect, message: &mut Clu
     };
     // Where it has a budget, Envoy does not look at the number of retries, which is the harder bound.
     thresholds.retry_budget = resilience.retry_budget.filter(|_| retries.is_none()).map(budget_to);
+    if resilience.breaker_forced == Some(ForcedState::Open) && dialect != Dialect::Leno {
+        thresholds.max_requests = Some(0);
+    }
     match dialect {
         Dialect::Envoy { .. } => {
             thresholds.max_connections.get_or_insert(UNLIMITED);
@@ -66,7 +70,7 @@ pub(super) fn read(message: &Cluster) -> Result<Resilience, TranslateError> {
     };
     let ejection = message.outlier_detection.as_ref().map(ejection_from).transpose()?;
     let retry_budget = thresholds.retry_budget.map(budget_from).transpose()?;
-    Ok(Resilience { limits, ejection, breaker: None, retry_budget, priorities: Vec::new() })
+    Ok(Resilience { limits, ejection, breaker: None, breaker_forced: None, retry_budget, priorities: Vec::new() })
 }
 
 fn budget_to(budget: RetryBudget) -> cluster::RetryBudget {

@@ -328,11 +328,13 @@ fn resilience() -> impl Strategy<Value = Resilience> {
     let limits = (limit(), option::of(queue), limit(), limit(), limit()).prop_map(
         |(requests, queue, retries, connections, pending)| Limits { requests, queue, retries, connections, pending },
     );
-    (limits, option::of(ejection()), option::of(breaker()), option::of(retry_budget()), priorities()).prop_map(
-        |(limits, ejection, breaker, retry_budget, priorities)| Resilience {
+    let forced = option::of(prop_oneof![Just(ForcedState::Open), Just(ForcedState::Closed)]);
+    (limits, option::of(ejection()), option::of(breaker()), forced, option::of(retry_budget()), priorities()).prop_map(
+        |(limits, ejection, breaker, breaker_forced, retry_budget, priorities)| Resilience {
             limits,
             ejection,
             breaker,
+            breaker_forced,
             retry_budget,
             priorities,
         },
@@ -992,6 +994,11 @@ fn limits_stand_under_envoys_names_and_their_absence_too() {
     let thresholds = message.circuit_breakers.clone().unwrap().thresholds[0];
     assert_eq!((thresholds.max_connections, thresholds.max_pending_requests), (Some(8), Some(2)));
     assert_eq!(cluster::from_envoy(message).unwrap().resilience, model.resilience);
+    let held = Resilience { breaker_forced: Some(ForcedState::Open), ..model.resilience.clone() };
+    for dialect in [ENVOY, Dialect::Grpc] {
+        let held = cluster::to_envoy(&usual_cluster(held.clone()), dialect).circuit_breakers.unwrap().thresholds[0];
+        assert_eq!(held.max_requests, Some(0), "a breaker that is held open lets nothing through");
+    }
     let to_grpc = cluster::to_envoy(&model, Dialect::Grpc).circuit_breakers.unwrap().thresholds[0];
     assert_eq!(to_grpc.max_requests, Some(i32::MAX as u32), "gRPC has a limit of 1024 of its own");
 }
