@@ -26,8 +26,8 @@ mod rate_limit;
 mod resilience;
 mod retry;
 
-pub use affinity::{Affinity, Cookie, HashKey, HashSource, Session};
-pub use balancing::{Balancing, LoadReports, SlowStart};
+pub use affinity::{Affinity, Cookie, HashKey, HashSource, Session, SubsetKey};
+pub use balancing::{Balancing, Fallback, LoadReports, SlowStart, Subsets};
 pub use injection::{Abort, AbortWith, Bandwidth, Delay, Injection, Injections};
 pub use overload::{Overload, Priority, PriorityRule, Shedding};
 pub use rate_limit::{KeySource, Rate, RateForm, RateLimit, RateLimits, RateTell, WarmUp};
@@ -481,6 +481,9 @@ pub struct Endpoint {
     /// The share of the locality that it is in, beside those of the same priority; where the cluster looks at that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locality_weight: Option<u32>,
+    /// The label by which it is in a subset, and its value; where the cluster has subsets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subset: Option<(Name, Name)>,
 }
 
 /// Whether an endpoint takes new requests.
@@ -538,6 +541,7 @@ impl Endpoint {
             region: None,
             priority: 0,
             locality_weight: None,
+            subset: None,
         }
     }
 }

@@ -3,14 +3,14 @@
 //! Built by the control thread, immutable, shared by all workers. An endpoint outlives the tables it appears in: as
 //! long as its address and way stay, its load, its connections (by [`EndpointKey`]) and its numbers stay with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use leno_model::seam::Random;
-use leno_model::snapshot::{self, EndpointHealth};
+use leno_model::snapshot::{self, EndpointHealth, Fallback};
 use leno_net::Address;
 use leno_telemetry::edge::EdgeProtocol;
 use leno_telemetry::{Edge, EdgeKey, Registry};
@@ -26,6 +26,9 @@ use crate::load_report;
 use crate::overload::Priorities;
 use crate::resilience::{self, Resilience, State};
 use crate::table::Table;
+
+/// The most values of a label that are told apart.
+const SUBSETS_MAX: usize = 64;
 
 /// Names an endpoint in the pools of the workers; never used again for another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -90,6 +93,15 @@ pub struct Cluster {
     /// Hashes of ids and indexes of endpoints, sorted.
     by_id_hash: Box<[(u64, u32)]>,
     picker: Picker,
+    subsets: Option<Box<Subsets>>,
+}
+
+/// The endpoints of a cluster by their label.
+#[derive(Debug)]
+struct Subsets {
+    by_value: HashMap<snapshot::Name, Picker>,
+    nobody: Picker,
+    fallback: Fallback,
 }
 
 // === impl EndpointKey ===
@@ -165,6 +177,11 @@ impl Cluster {
             .collect();
         let picker = Picker::tuned(spec.balance, &spec.balancing, &members, seed);
         let picker = picker.watched(spec.resilience.ejection.is_some());
+        let subsets = spec.balancing.subsets.as_ref().map(|terms| {
+            let by_value = subsets(&spec, terms, &endpoints, &members, seed);
+            let nobody = Picker::tuned(spec.balance, &spec.balancing, &[], seed);
+            Box::new(Subsets { by_value, nobody, fallback: terms.fallback.clone() })
+        });
         let mut by_id_hash: Vec<(u64, u32)> =
             members.iter().zip(0..).map(|(member, index)| (member.key, index)).collect();
         by_id_hash.sort_unstable();
@@ -180,6 +197,7 @@ impl Cluster {
             priorities,
             by_id_hash: by_id_hash.into(),
             picker,
+            subsets,
         }
     }
 
@@ -193,6 +211,29 @@ impl Cluster {
     /// that.
     pub fn pick(&self, now: Duration, random: &mut dyn Random, hash: Option<u64>, tried: &[usize]) -> Option<usize> {
         self.picker.pick(&mut Ask { now, random, hash, excluded: tried })
+    }
+
+    /// The index of an endpoint as by [`Self::pick`], of these alone.
+    pub(crate) fn pick_among(
+        &self,
+        among: Option<&Picker>,
+        now: Duration,
+        random: &mut dyn Random,
+        hash: Option<u64>,
+        tried: &[usize],
+    ) -> Option<usize> {
+        among.unwrap_or(&self.picker).pick(&mut Ask { now, random, hash, excluded: tried })
+    }
+
+    /// The endpoints that are for a request with this value, if not all are.
+    pub(crate) fn among(&self, value: Option<&str>) -> Option<&Picker> {
+        let subsets = self.subsets.as_ref()?;
+        let of = |value: &str| subsets.by_value.get(value);
+        value.and_then(of).or_else(|| match &subsets.fallback {
+            Fallback::Any => None,
+            Fallback::Nobody => Some(&subsets.nobody),
+            Fallback::To(value) => Some(of(value).unwrap_or(&subsets.nobody)),
+        })
     }
 
     /// Takes a retry out of the budget and of the limit, if both have one left; `held` is this request's share of the limit.
@@ -235,6 +276,34 @@ impl Cluster {
     }
 }
 
+/// A picker for each value of the label, of which those that have another one are no part; indexes stay.
+fn subsets(
+    spec: &snapshot::Cluster,
+    terms: &snapshot::Subsets,
+    endpoints: &[Endpoint],
+    members: &[Member],
+    seed: u64,
+) -> HashMap<snapshot::Name, Picker> {
+    let value_of = |endpoint: &Endpoint| {
+        let of_label = endpoint.spec.subset.clone().filter(|(label, _)| *label == terms.label);
+        of_label.map(|(_, value)| value)
+    };
+    let values: BTreeSet<snapshot::Name> = endpoints.iter().filter_map(value_of).collect();
+    if values.len() > SUBSETS_MAX {
+        tracing::warn!(cluster = %spec.name, label = %terms.label, values = values.len(), "more subsets than are told apart");
+    }
+    let picker = |value: snapshot::Name| {
+        let of_it = |(member, endpoint): (&Member, &Endpoint)| {
+            let weight = if value_of(endpoint).as_ref() == Some(&value) { member.weight } else { 0 };
+            Member { weight, ..member.clone() }
+        };
+        let members: Vec<Member> = members.iter().zip(endpoints).map(of_it).collect();
+        let picker = Picker::tuned(spec.balance, &spec.balancing, &members, seed);
+        (value, picker.watched(spec.resilience.ejection.is_some()))
+    };
+    values.into_iter().take(SUBSETS_MAX).map(picker).collect()
+}
+
 /// The clusters of a table, each once.
 pub(crate) fn by_name(table: &Table) -> BTreeMap<&str, &Cluster> {
     let clusters = table.destinations().flat_map(|destination| destination.clusters());
@@ -256,6 +325,7 @@ pub fn describe(table: &Table, now: Duration) -> serde_json::Value {
             "region": endpoint.spec.region,
             "zone": endpoint.spec.zone,
             "priority": endpoint.spec.priority,
+            "subset": endpoint.spec.subset.as_ref().map(|(_, value)| value),
             "openRequests": endpoint.state.load.open_requests(),
             "latencyMs": latency,
             "meanMs": endpoint.state.load.mean().map(|mean| mean.as_secs_f64() * 1000.0),

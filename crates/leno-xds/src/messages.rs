@@ -11,6 +11,7 @@ pub mod core;
 pub mod discovery;
 pub mod endpoint;
 pub mod fault;
+pub mod header_to_metadata;
 pub mod listener;
 pub mod note;
 pub mod rate_limit;
@@ -31,6 +32,8 @@ pub mod urls {
     pub const CORS: &str = "type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors";
     pub const LOCAL_RATE_LIMIT: &str =
         "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit";
+    pub const HEADER_TO_METADATA: &str =
+        "type.googleapis.com/envoy.extensions.filters.http.header_to_metadata.v3.Config";
     pub const HTTP_FAULT: &str = "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault";
     pub const STATEFUL_SESSION: &str =
         "type.googleapis.com/envoy.extensions.filters.http.stateful_session.v3.StatefulSession";

@@ -30,6 +30,7 @@ mod rate_limit;
 mod resilience;
 pub mod route;
 mod rule;
+mod subset;
 
 #[cfg(test)]
 mod tests;

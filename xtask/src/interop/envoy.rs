@@ -1,11 +1,12 @@
 //! Envoy and what it makes of changes: which versions it holds, what it refused, and where its traffic goes.
 //!
 //! One scenario, two drivers: `files` is the twin without leno, `control_plane` is `leno server`. Balancing by key and by place come first, then
-//! retries, deadlines and hedges, then a limit on requests and a switch, where the driver can say them. Then
+//! retries, deadlines and hedges, then a limit on requests, a switch and what goes wrong on purpose, where the driver can say them. Then
 //! fifty changes of weights, endpoints and routes; after each Envoy holds what it was given, has refused nothing, and its traffic is where the weights say. Then
 //! one resource that it must refuse, which changes nothing.
 
 mod control_plane;
+mod faults;
 mod files;
 mod limits;
 mod retries;
@@ -151,6 +152,14 @@ fn run(folder: &Path, driver: &dyn Driver) -> Result<Counts> {
         Err(error) => {
             wanted += 1;
             counts.fail(format!("envoy: a switch: {error:#}"));
+        }
+    }
+    match faults::judge(&envoy, driver, &origins) {
+        Ok(false) => {}
+        Ok(true) => (counts.passed, wanted) = (counts.passed + 1, wanted + 1),
+        Err(error) => {
+            wanted += 1;
+            counts.fail(format!("envoy: what goes wrong on purpose: {error:#}"));
         }
     }
     for change in 1..=CHANGES {

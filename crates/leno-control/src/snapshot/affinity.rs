@@ -1,7 +1,7 @@
 //! What binds requests to endpoints: a policy's keys as proxies look for them.
 
 use leno_model::resource::load_balancer::{HashCookieSpec, HashKeySpec, LoadBalancer, SessionSpec};
-use leno_model::snapshot::{Affinity, Cookie, HashKey, HashSource, Session};
+use leno_model::snapshot::{Affinity, Cookie, HashKey, HashSource, Session, SubsetKey};
 
 /// The path of a cookie whose policy says none. Without one a client would send it back for the folder of the first request
 /// alone.
@@ -11,6 +11,10 @@ pub(super) fn of(balancer: &LoadBalancer) -> Affinity {
     Affinity {
         hash: balancer.hash.iter().filter_map(hash_key).collect(),
         session: balancer.session.as_ref().and_then(session),
+        subset: balancer.subset.as_ref().map(|subset| SubsetKey {
+            header: subset.header.to_ascii_lowercase().into(),
+            label: subset.label.as_str().into(),
+        }),
     }
 }
 

@@ -1,8 +1,8 @@
 //! What balancing does beside choosing by its policy, as a policy says it, with defaults.
 
-use leno_model::resource::load_balancer::{LoadBalancer, LoadReportsSpec, SlowStartSpec};
+use leno_model::resource::load_balancer::{LoadBalancer, LoadReportsSpec, SlowStartSpec, SubsetFallback, SubsetSpec};
 use leno_model::resource::number::{Aggression, Penalty, Percent, Share, TableSize};
-use leno_model::snapshot::{Balancing, LoadReports, SlowStart};
+use leno_model::snapshot::{Balancing, Fallback, LoadReports, SlowStart, Subsets};
 
 use super::locality;
 
@@ -16,6 +16,7 @@ pub(super) fn of(balancer: &LoadBalancer) -> Balancing {
         slow_start: balancer.slow_start.as_ref().map(slow_start),
         weighted_localities: balancer.locality.as_ref().is_some_and(locality::has_shares),
         table_size: balancer.table_size.map(TableSize::get),
+        subsets: balancer.subset.as_ref().map(subsets),
         load_reports: balancer.load_reports.as_ref().map(load_reports),
     }
 }
@@ -28,6 +29,16 @@ fn load_reports(written: &LoadReportsSpec) -> LoadReports {
         update: written.update.map_or(default.update, |update| update.0),
         error_penalty: written.error_penalty.map_or(default.error_penalty, Penalty::hundredths),
     }
+}
+
+fn subsets(written: &SubsetSpec) -> Subsets {
+    let fallback = match (written.fallback, &written.default) {
+        (SubsetFallback::Any, _) => Fallback::Any,
+        (SubsetFallback::Default, Some(value)) => Fallback::To(value.as_str().into()),
+        // Validation refuses a default that is not written.
+        (SubsetFallback::None | SubsetFallback::Default, _) => Fallback::Nobody,
+    };
+    Subsets { label: written.label.as_str().into(), fallback }
 }
 
 fn slow_start(written: &SlowStartSpec) -> SlowStart {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use leno_model::resource::number::{EndpointWeight, Port};
 use leno_model::resource::service::{ServiceEndpoint, TargetPort};
-use leno_model::snapshot::{Endpoint, EndpointHealth, Endpoints};
+use leno_model::snapshot::{Endpoint, EndpointHealth, Endpoints, Name};
 use leno_registry::{Registered, Routable};
 
 use super::locality::{self, Labelled, Standpoint};
@@ -41,6 +41,9 @@ pub(super) fn build(view: &View<'_>, name: &ClusterName, own: Option<&Standpoint
         Some(version) => labelled.retain(|labelled| labelled.endpoint.version.as_ref() == Some(version)),
         None => leave_lanes(view, name, &mut labelled),
     }
+    if let Some(subsets) = &view.policy_of(&name.service).balancing.subsets {
+        labelled.iter_mut().for_each(|labelled| labelled.endpoint.subset = subset(labelled, &subsets.label));
+    }
     let mut endpoints = match (view.locality_of(&name.service), own) {
         (Some(policy), Some(own)) => locality::arrange(policy, own, labelled),
         _ => labelled.into_iter().map(|labelled| labelled.endpoint).collect(),
@@ -58,6 +61,15 @@ fn leave_lanes(view: &View<'_>, name: &ClusterName, labelled: &mut Vec<Labelled<
     if labelled.iter().any(is_base) {
         labelled.retain(is_base);
     }
+}
+
+/// The label by which an endpoint is in a subset, if it has it.
+fn subset(labelled: &Labelled<'_>, label: &Name) -> Option<(Name, Name)> {
+    let value = match &**label {
+        "version" => labelled.endpoint.version.clone(),
+        _ => labelled.labels.and_then(|labels| labels.get(&**label)).map(|value| value.as_str().into()),
+    };
+    value.map(|value| (label.clone(), value))
 }
 
 fn endpoint(service: &ServiceView<'_>, port: &PortView, registered: &Arc<Registered>) -> Option<Endpoint> {

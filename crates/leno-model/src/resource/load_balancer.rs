@@ -47,6 +47,11 @@ pub struct LoadBalancer {
     /// Default 65537.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table_size: Option<TableSize>,
+    /// Has a header of a request say which instances are for it: those with that value of a label. What binds a session comes
+    /// before. Of byte streams and datagrams all instances are. Envoy's `lb_subset_config`; gRPC without a proxy has none of
+    /// it. Default: all instances are for all requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subset: Option<SubsetSpec>,
     /// How what instances report of their load becomes weights, of `weightedRoundRobin`. Default: as its fields say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_reports: Option<LoadReportsSpec>,
@@ -72,6 +77,36 @@ pub struct LoadReportsSpec {
     /// that it has. Default 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_penalty: Option<Penalty>,
+}
+
+/// Which instances are for a request, by a label of theirs and a header of its own. At most 64 values of the label are told
+/// apart, the first of them in the order of the alphabet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct SubsetSpec {
+    /// The label: an entry of the instance's metadata (`--label`), or `version` for its version.
+    pub label: String,
+    /// The header.
+    pub header: String,
+    /// Who takes a request that lacks the header, or whose value no instance has. Default `any`.
+    #[serde(default)]
+    pub fallback: SubsetFallback,
+    /// The value of the label of those who do, with `fallback: default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<String>,
+}
+
+/// Who takes a request that no subset is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum SubsetFallback {
+    /// Any instance. Envoy's `ANY_ENDPOINT`.
+    #[default]
+    Any,
+    /// Those with the value that is written in `default`. Envoy's `DEFAULT_SUBSET`.
+    Default,
+    /// Nobody: it is refused with 503 and the reason `no_healthy_endpoint`. Envoy's `NO_FALLBACK`.
+    None,
 }
 
 /// How instances that are new come to their share.

@@ -16,6 +16,18 @@ pub struct Affinity {
     /// Where requests name the endpoint that they had before, which comes first. Default nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Session>,
+    /// Where requests say which endpoints are for them. Default nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subset: Option<SubsetKey>,
+}
+
+/// Where a request says which endpoints are for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubsetKey {
+    /// A field; lower case.
+    pub header: Name,
+    /// The label that has its value.
+    pub label: Name,
 }
 
 /// Where a request names its endpoint, and an answer one that is new.
@@ -67,7 +79,7 @@ pub struct Cookie {
 impl Affinity {
     /// Whether nothing binds.
     pub fn is_none(&self) -> bool {
-        self.hash.is_empty() && self.session.is_none()
+        self.hash.is_empty() && self.session.is_none() && self.subset.is_none()
     }
 
     /// What of it binds connections, which have nothing but their caller.
@@ -75,6 +87,7 @@ impl Affinity {
     pub fn of_bytes(mut self) -> Self {
         self.hash.retain(|key| key.source == HashSource::SourceAddress);
         self.session = None;
+        self.subset = None;
         self
     }
 }

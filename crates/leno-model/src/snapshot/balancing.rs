@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Name;
+
 /// What balancing does beside choosing by its policy; nothing by default.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Balancing {
@@ -19,6 +21,9 @@ pub struct Balancing {
     /// Places in the table of Maglev, a prime. Default 65,537.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table_size: Option<u32>,
+    /// Which endpoints are for a request that says so. Default all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subsets: Option<Subsets>,
     /// How reports of load become weights, of weighted round robin. Default [`LoadReports::DEFAULT`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_reports: Option<LoadReports>,
@@ -35,6 +40,26 @@ pub struct LoadReports {
     pub update: Duration,
     /// In hundredths: a share of errors counts as so much utilization.
     pub error_penalty: u32,
+}
+
+/// Which endpoints are for a request, by a label.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subsets {
+    /// The label.
+    pub label: Name,
+    /// Who takes what no subset is for.
+    pub fallback: Fallback,
+}
+
+/// Who takes a request that no subset is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fallback {
+    /// Any endpoint.
+    Any,
+    /// None.
+    Nobody,
+    /// Those with this value of the label.
+    To(Name),
 }
 
 /// How endpoints that are new come to their share.

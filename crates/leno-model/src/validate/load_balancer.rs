@@ -6,7 +6,9 @@ use super::traffic_policy::range;
 use super::{Check, filter, locality, text};
 use crate::fault::FaultClass;
 use crate::resource::duration::GatewayDuration;
-use crate::resource::load_balancer::{HashCookieSpec, HashKeySpec, LoadBalancer, LoadReportsSpec, SessionSpec};
+use crate::resource::load_balancer::{
+    HashCookieSpec, HashKeySpec, LoadBalancer, LoadReportsSpec, SessionSpec, SubsetFallback, SubsetSpec,
+};
 use crate::resource::number::{TableSize, is_prime};
 use crate::snapshot::BalancePolicy;
 
@@ -14,6 +16,7 @@ const KEYS_MAX: usize = 8;
 const COOKIE_NAME_MAX: usize = 128;
 const COOKIE_PATH_MAX: usize = 256;
 const QUERY_NAME_MAX: usize = 256;
+const LABEL_MAX: usize = 128;
 const SECURE_PREFIXES: [&str; 2] = ["__Host-", "__Secure-"];
 
 /// Browsers keep no cookie for longer than 400 days.
@@ -54,6 +57,9 @@ pub(super) fn check(check: &mut Check<'_, '_>, at: &str, balancer: &LoadBalancer
     if let Some(locality) = &balancer.locality {
         locality::check(check, &format!("{at}.locality"), locality);
     }
+    if let Some(subset) = &balancer.subset {
+        self::subset(check, &format!("{at}.subset"), subset);
+    }
     if let Some(size) = balancer.table_size {
         table_size(check, &format!("{at}.tableSize"), balancer.policy, size.get());
     }
@@ -71,6 +77,30 @@ fn load_reports(check: &mut Check<'_, '_>, at: &str, policy: BalancePolicy, repo
     range(check, &format!("{at}.blackout"), reports.blackout, Duration::ZERO, s(3600));
     range(check, &format!("{at}.expiration"), reports.expiration, s(1), s(86_400));
     range(check, &format!("{at}.update"), reports.update, ms(100), s(60));
+}
+
+fn subset(check: &mut Check<'_, '_>, at: &str, subset: &SubsetSpec) {
+    let is_label =
+        |text: &str| !text.is_empty() && text.len() <= LABEL_MAX && text.bytes().all(|b| b.is_ascii_graphic());
+    if !is_label(&subset.label) {
+        let fix = format!("write the name of a label, 1 to {LABEL_MAX} characters, or `version`");
+        let message = format!("{:?} is not the name of a label", subset.label);
+        check.error(FaultClass::InvalidName, &format!("{at}.label"), message, fix);
+    }
+    let path = format!("{at}.header");
+    text::header_name(check, &path, &subset.header);
+    filter::reserved(check, &path, &subset.header.to_ascii_lowercase());
+    match (subset.fallback, &subset.default) {
+        (SubsetFallback::Default, None) => {
+            let fix = "add `default`, the value of the label of those who take them";
+            check.error(FaultClass::MissingField, &format!("{at}.fallback"), "it does not say to whom", fix);
+        }
+        (SubsetFallback::Any | SubsetFallback::None, Some(_)) => {
+            let fix = "write `fallback: default`, or remove `default`";
+            check.error(FaultClass::UnusedField, &format!("{at}.default"), "nobody falls back to it", fix);
+        }
+        _ => {}
+    }
 }
 
 fn table_size(check: &mut Check<'_, '_>, at: &str, policy: BalancePolicy, size: u32) {

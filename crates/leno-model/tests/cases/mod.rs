@@ -1089,6 +1089,15 @@ fn of_policies() -> Vec<Case> {
             "before that one",
             "distribute: [{from: eu, to: [{place: eu, share: 100}]}, {from: ¦eu/a, to: [{place: us, share: 100}]}]",
         ),
+        balancer(InvalidName, "subset.label", "or `version`", "subset: {label: ¦'', header: x-stage}"),
+        balancer(InvalidHeaderName, "subset.header", "as `x-user`", "subset: {label: stage, header: ¦'x stage'}"),
+        balancer(
+            MissingField,
+            "subset.fallback",
+            "add `default`",
+            "subset: {label: s, header: x-s, fallback: ¦default}",
+        ),
+        balancer(UnusedField, "subset.default", "fallback: default", "subset: {label: s, header: x-s, default: ¦prod}"),
         balancer(UnusedField, "tableSize", "policy: maglev", "tableSize: ¦65537"),
         balancer(UnusedField, "loadReports", "policy: weightedRoundRobin", "loadReports: ¦{update: 2s}"),
         balancer(

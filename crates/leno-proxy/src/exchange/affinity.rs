@@ -10,7 +10,7 @@ use leno_http::fields::elements;
 use leno_http::{RequestHead, ResponseHead};
 use leno_model::snapshot::{Affinity, Cookie, HashSource, Session};
 use leno_route::with_parameter;
-use leno_traffic::hash;
+use leno_traffic::{Picker, hash};
 
 use super::Exchange;
 use crate::cluster::Cluster;
@@ -23,6 +23,8 @@ pub(super) struct Bond<'d> {
     pub(super) hash: Option<u64>,
     /// The index of the endpoint that it names, if that takes requests.
     pub(super) named: Option<usize>,
+    /// Among which endpoints it chooses, if not among all.
+    pub(super) among: Option<&'d Picker>,
     /// Where it can name one.
     session: Option<&'d Session>,
     /// The cookies that it lacked, and the values that they have now.
@@ -31,8 +33,11 @@ pub(super) struct Bond<'d> {
 
 impl Exchange<'_> {
     /// What binds this request to endpoints of `cluster`, by what the destination says.
-    pub(super) fn bond<'d>(&self, affinity: &'d Affinity, cluster: &Cluster) -> Bond<'d> {
+    pub(super) fn bond<'d>(&self, affinity: &'d Affinity, cluster: &'d Cluster) -> Bond<'d> {
         let mut bond = Bond { session: affinity.session.as_ref(), ..Bond::default() };
+        if let Some(subset) = &affinity.subset {
+            bond.among = cluster.among(self.head.fields.get_str(&subset.header));
+        }
         let now = self.record.began();
         bond.named = bond.session.and_then(|session| self.id_hash(session)).and_then(|hash| cluster.named(hash, now));
         for key in &affinity.hash {

@@ -352,15 +352,16 @@ impl Unanswered {
 /// An endpoint that was not tried yet; when all were, any.
 pub(super) fn pick<'d>(plan: &Plan<'d>, tried: &mut Tried, now: Duration) -> Option<&'d Endpoint> {
     let cluster = plan.cluster;
-    let (hash, named) = plan.bond.as_ref().map_or((None, None), |bond| (bond.hash, bond.named));
+    let (hash, named, among) =
+        plan.bond.as_ref().map_or_else(Default::default, |bond| (bond.hash, bond.named, bond.among));
     if let Some(named) = named.filter(|_| tried.is_empty()) {
         tried.push(named);
         return Some(cluster.take(named, now));
     }
-    let picked = match cluster.pick(now, &mut SystemRandom, hash, tried) {
+    let picked = match cluster.pick_among(among, now, &mut SystemRandom, hash, tried) {
         Some(picked) => picked,
         None if tried.is_empty() => return None,
-        None => cluster.pick(now, &mut SystemRandom, hash, &[])?,
+        None => cluster.pick_among(among, now, &mut SystemRandom, hash, &[])?,
     };
     tried.push(picked);
     Some(&cluster.endpoints[picked])

@@ -201,8 +201,8 @@ impl<'a> Exchange<'a> {
             return;
         }
         let now = self.worker.now();
-        let hash = plan.bond.as_ref().and_then(|bond| bond.hash);
-        let Some(picked) = plan.cluster.pick(now, &mut SystemRandom, hash, tried) else { return };
+        let (hash, among) = plan.bond.as_ref().map_or_else(Default::default, |bond| (bond.hash, bond.among));
+        let Some(picked) = plan.cluster.pick_among(among, now, &mut SystemRandom, hash, tried) else { return };
         race.left -= 1;
         tried.push(picked);
         plan.cluster.resilience.count_hedge();

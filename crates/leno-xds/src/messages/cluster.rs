@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::core::{ConfigSource, Empty, Metadata, Percent, RuntimeDouble, TypedExtensionConfig};
-use super::wkt::{Any, Duration};
+use super::wkt::{Any, Duration, Struct};
 
 /// A cluster.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -23,6 +23,8 @@ pub struct Cluster {
     pub circuit_breakers: Option<CircuitBreakers>,
     #[prost(message, optional, tag = "19")]
     pub outlier_detection: Option<OutlierDetection>,
+    #[prost(message, optional, tag = "22")]
+    pub lb_subset_config: Option<LbSubsetConfig>,
     #[prost(message, optional, tag = "25")]
     pub metadata: Option<Metadata>,
     #[prost(message, optional, tag = "27")]
@@ -33,6 +35,33 @@ pub struct Cluster {
     pub lb_config: Option<LbConfig>,
     #[prost(message, optional, tag = "41")]
     pub load_balancing_policy: Option<LoadBalancingPolicy>,
+}
+
+/// Which endpoints are for a request, by what their metadata says under `envoy.lb`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LbSubsetConfig {
+    #[prost(enumeration = "LbSubsetFallbackPolicy", tag = "1")]
+    pub fallback_policy: i32,
+    #[prost(message, optional, tag = "2")]
+    pub default_subset: Option<Struct>,
+    #[prost(message, repeated, tag = "3")]
+    pub subset_selectors: Vec<LbSubsetSelector>,
+}
+
+/// What keys tell subsets apart.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LbSubsetSelector {
+    #[prost(string, repeated, tag = "1")]
+    pub keys: Vec<String>,
+}
+
+/// Who takes what no subset is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum LbSubsetFallbackPolicy {
+    NoFallback = 0,
+    AnyEndpoint = 1,
+    DefaultSubset = 2,
 }
 
 /// Where a cluster's endpoints come from.

@@ -38,7 +38,7 @@ pub(super) fn affinity_from(policies: Vec<HashPolicy>, session: Option<Session>)
     for (index, policy) in policies.into_iter().enumerate() {
         hash.extend(policy_from(policy).map_err(|error| error.within(&format!("hash_policy[{index}]")))?);
     }
-    Ok(Affinity { hash, session })
+    Ok(Affinity { hash, session, subset: None })
 }
 
 /// The sessions of a route: those of the first destination that has some.
@@ -107,7 +107,7 @@ pub(super) fn bytes_to(clusters: &[WeightedCluster]) -> Vec<TcpHashPolicy> {
 pub(super) fn bytes_from(policies: &[TcpHashPolicy]) -> Affinity {
     let by_caller = policies.iter().any(|policy| matches!(policy.policy_specifier, Some(TcpHashSource::SourceIp(_))));
     let key = by_caller.then_some(HashKey { source: HashSource::SourceAddress, terminal: false });
-    Affinity { hash: key.into_iter().collect(), session: None }
+    Affinity { hash: key.into_iter().collect(), ..Affinity::default() }
 }
 
 fn policy_to(key: &HashKey) -> HashPolicy {

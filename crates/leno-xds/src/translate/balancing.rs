@@ -131,6 +131,7 @@ pub(super) fn read(message: &Cluster) -> Result<Balancing, TranslateError> {
         slow_start: slow_start.map(slow_start_from).transpose()?.flatten(),
         table_size: table_size.map(|size| table_size_of("maglev_lb_config.table_size", size)).transpose()?,
         load_reports,
+        subsets: None,
     })
 }
 

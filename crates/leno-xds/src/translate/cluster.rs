@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Dialect, TranslateError, balancing, by_ads, duration_of, exact_of, exact_text, note, protocol_of, resilience,
-    service_in_name, service_of, unusable, with_note,
+    service_in_name, service_of, subset, unusable, with_note,
 };
 use crate::messages::cluster::{
     Cluster as EnvoyCluster, ClusterDiscoveryType, CommonHttpProtocolOptions, DiscoveryType, EdsClusterConfig,
@@ -82,6 +82,9 @@ pub fn to_envoy(cluster: &Cluster, dialect: Dialect) -> EnvoyCluster {
     };
     resilience::write(&cluster.resilience, dialect, &mut message);
     balancing::write(cluster.balance, &cluster.balancing, dialect, &mut message);
+    if let (Dialect::Envoy { .. }, Some(subsets)) = (dialect, &cluster.balancing.subsets) {
+        message.lb_subset_config = Some(subset::config(subsets));
+    }
     if let Some(options) = http_options(cluster) {
         let options = Any::pack(urls::HTTP_PROTOCOL_OPTIONS, &options);
         message.typed_extension_protocol_options.insert(HTTP_OPTIONS.to_owned(), options);
@@ -249,6 +252,10 @@ fn balance_to(cluster: &Cluster, dialect: Dialect) -> (LbPolicy, Option<LoadBala
         let in_turn = policies([policy(urls::ROUND_ROBIN, &Empty {})]);
         let in_turn = policy(urls::WRR_LOCALITY, &WrrLocality { endpoint_picking_policy: Some(in_turn) });
         return (LbPolicy::RoundRobin, Some(policies(ours.into_iter().chain(theirs).chain([in_turn]))));
+    }
+    if cluster.balancing.subsets.is_some() && dialect != Dialect::Leno {
+        // Envoy looks at no subsets where it takes its policy from a list.
+        return (number, None);
     }
     if balance == BalancePolicy::WeightedRoundRobin {
         return (number, Some(policies(weighted_round_robin(cluster))));

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use leno_model::snapshot::{Endpoint, EndpointHealth, Endpoints, Name};
 use prost::Message;
 
-use super::{Dialect, TranslateError, note, unusable, with_note};
+use super::{Dialect, TranslateError, note, subset, unusable, with_note};
 use crate::messages::core::{Address, AddressKind, Locality, PortSpecifier, SocketAddress};
 use crate::messages::endpoint::{
     ClusterLoadAssignment, Endpoint as EnvoyEndpoint, HealthStatus, HostIdentifier, LbEndpoint, LocalityLbEndpoints,
@@ -133,7 +133,7 @@ fn endpoint_to(endpoint: &Endpoint, dialect: Dialect) -> LbEndpoint {
     LbEndpoint {
         host_identifier: Some(HostIdentifier::Endpoint(EnvoyEndpoint { address: Some(address_to(address)) })),
         health_status: health.into(),
-        metadata,
+        metadata: if dialect == Dialect::Grpc { metadata } else { subset::endpoint_to(endpoint, metadata) },
         load_balancing_weight: (endpoint.weight > 0).then_some(endpoint.weight),
     }
 }
@@ -155,6 +155,7 @@ fn endpoint_from(message: LbEndpoint, locality: &Locality) -> Result<Endpoint, T
         health,
         zone: text(&locality.zone),
         region: text(&locality.region),
+        subset: subset::endpoint_from(message.metadata.as_ref()),
         ..Endpoint::at(address.to_string(), address)
     };
     if let Some(note) = note {

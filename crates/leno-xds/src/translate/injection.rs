@@ -33,6 +33,33 @@ pub(super) fn place() -> Any {
 
 /// A rule as often as others need it, so that each has one fault without conditions, for all its destinations.
 pub(super) fn by_condition(rule: &Rule, dialect: Dialect) -> Vec<Rule> {
+    let rules = by_match(rule, dialect);
+    match dialect {
+        Dialect::Envoy { .. } => rules.into_iter().flat_map(by_kind).collect(),
+        Dialect::Grpc | Dialect::Leno => rules,
+    }
+}
+
+/// Envoy answers 200 to a request that is none of gRPC, where a fault has a status of gRPC: so the rule stands for calls of
+/// gRPC first, and then for the others with the status of HTTP that says the same.
+fn by_kind(rule: Rule) -> Vec<Rule> {
+    let Action::Forward(clusters) = &rule.action else { return vec![rule] };
+    let of_grpc = |abort: Abort| matches!(abort.with, AbortWith::Grpc(_));
+    if !clusters.iter().flat_map(|cluster| &cluster.injections.faults).any(|fault| fault.abort.is_some_and(of_grpc)) {
+        return vec![rule];
+    }
+    let calls = KeyMatch { name: "content-type".into(), value: ValueMatch::Regex("application/grpc.*".into()) };
+    let mut when = rule.when.clone();
+    when.headers.push(calls);
+    let others = with(&rule, rule.when.clone(), |injections| {
+        let fault = injections.faults.first()?.clone();
+        let abort = fault.abort.map(|abort| Abort { with: AbortWith::Http(abort.with.http()), ..abort });
+        Some(Injection { abort, ..fault })
+    });
+    vec![Rule { when, ..rule }, others]
+}
+
+fn by_match(rule: &Rule, dialect: Dialect) -> Vec<Rule> {
     let Action::Forward(clusters) = &rule.action else { return vec![rule.clone()] };
     if clusters.iter().all(|cluster| cluster.injections.is_none()) {
         return vec![rule.clone()];

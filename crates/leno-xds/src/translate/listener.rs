@@ -18,7 +18,7 @@ use super::endpoints::{address_from, address_to};
 use super::route::{domain_from, domain_to};
 use super::{
     Dialect, TranslateError, UNRESOLVED, affinity, by_ads, duration_of, exact_of, exact_text, injection, note,
-    protocol_of, rate_limit, service_in_name, service_of, unusable, with_note,
+    protocol_of, rate_limit, service_in_name, service_of, subset, unusable, with_note,
 };
 use crate::messages::core::Empty;
 use crate::messages::listener::{
@@ -205,12 +205,14 @@ fn http_manager(listener: &Listener, routes: &Name, dialect: Dialect) -> HttpCon
         manager.http_filters = vec![faults, router];
     } else if matches!(dialect, Dialect::Envoy { .. }) {
         let sessions = filter(affinity::SESSION_FILTER, urls::STATEFUL_SESSION);
+        let labels = filter(subset::FILTER, urls::HEADER_TO_METADATA);
         let limits = HttpFilter {
             name: rate_limit::FILTER.to_owned(),
             typed_config: Some(rate_limit::place()),
             is_optional: false,
         };
-        manager.http_filters = vec![filter("envoy.filters.http.cors", urls::CORS), limits, faults, sessions, router];
+        manager.http_filters =
+            vec![filter("envoy.filters.http.cors", urls::CORS), limits, faults, labels, sessions, router];
         manager.use_remote_address = Some(true);
         manager.upgrade_configs = vec![UpgradeConfig { upgrade_type: "websocket".to_owned() }];
     }

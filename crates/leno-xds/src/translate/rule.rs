@@ -11,7 +11,7 @@ use self::retry::{by_method, tries_from};
 use self::when::{when_from, when_to};
 use super::listener::{origin_of, rule_note};
 use super::{
-    Dialect, TranslateError, affinity, exact_of, exact_text, injection, note, rate_limit, unusable, with_note,
+    Dialect, TranslateError, affinity, exact_of, exact_text, injection, note, rate_limit, subset, unusable, with_note,
 };
 use crate::messages::note::RuleNote;
 use crate::messages::route::Route;
@@ -80,6 +80,9 @@ fn rule_to(rule: &Rule, dialect: Dialect) -> Option<Route> {
         if dialect != Dialect::Grpc {
             affinity::session_to(clusters, &mut route);
             rate_limit::write(clusters, &mut route);
+        }
+        if let Dialect::Envoy { .. } = dialect {
+            subset::write(clusters, &mut route);
         }
     }
     if let Action::Reply(reply) = &rule.action

@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use super::rate_limit::always;
 use super::{Dialect, cluster, endpoints, listener, route};
 use crate::messages::fault::{FaultAbort, FaultAbortError, FaultDelaySpecifier, FaultRate, FixedLimit, HttpFault};
+use crate::messages::header_to_metadata::HeaderToMetadata;
 use crate::messages::rate_limit::{LocalRateLimit, TokenBucket};
 use crate::messages::route::{Action as EnvoyAction, HashPolicySpecifier, PathSpecifier, RetryPolicy, Route};
 use crate::messages::urls;
@@ -130,10 +131,12 @@ fn injections() -> impl Strategy<Value = Injections> {
         (1..9u32, share()).prop_map(|(kib_per_second, of_million)| Bandwidth { kib_per_second, of_million });
     let fault = (text(), vec(matching(), 0..2), option::of(delay), option::of(abort), option::of(bandwidth))
         .prop_map(|(name, when, delay, abort, bandwidth)| Injection { name, when, delay, abort, bandwidth });
-    (vec(fault, 0..3), any::<u32>()).prop_map(|(faults, active_max)| match faults.is_empty() {
-        true => Injections::default(),
-        false => Injections { service: "cart.shop".into(), faults, active_max },
-    })
+    (vec(fault, 0..3), any::<u32>())
+        .prop_map(|(faults, active_max)| match faults.is_empty() {
+            true => Injections::default(),
+            false => Injections { service: "cart.shop".into(), faults, active_max },
+        })
+        .boxed()
 }
 
 fn rate_limits() -> impl Strategy<Value = RateLimits> {
@@ -161,10 +164,12 @@ fn rate_limits() -> impl Strategy<Value = RateLimits> {
     let tell = prop_oneof![Just(RateTell::Nothing), Just(RateTell::RateLimit), Just(RateTell::XRateLimit)];
     let limit = (text(), vec(matching(), 0..2), vec(source, 0..3), 0..100u32, form, tell)
         .prop_map(|(name, when, key, keys, form, tell)| RateLimit { name, when, key, keys, form, tell });
-    vec(limit, 0..3).prop_map(|limits| match limits.is_empty() {
-        true => RateLimits::default(),
-        false => RateLimits { service: "cart.shop".into(), limits },
-    })
+    vec(limit, 0..3)
+        .prop_map(|limits| match limits.is_empty() {
+            true => RateLimits::default(),
+            false => RateLimits { service: "cart.shop".into(), limits },
+        })
+        .boxed()
 }
 
 fn affinity() -> impl Strategy<Value = Affinity> {
@@ -181,7 +186,10 @@ fn affinity() -> impl Strategy<Value = Affinity> {
         text().prop_map(Session::Header),
         cookie.prop_map(|(name, ttl, path)| Session::Cookie(Cookie { name, ttl, path })),
     ];
-    (vec(key, 0..3), option::of(session)).prop_map(|(hash, session)| Affinity { hash, session })
+    let subset = option::of((text(), text()).prop_map(|(header, label)| SubsetKey { header, label }));
+    (vec(key, 0..3), option::of(session), subset)
+        .prop_map(|(hash, session, subset)| Affinity { hash, session, subset })
+        .boxed()
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -329,16 +337,16 @@ fn resilience() -> impl Strategy<Value = Resilience> {
         |(requests, queue, retries, connections, pending)| Limits { requests, queue, retries, connections, pending },
     );
     let forced = option::of(prop_oneof![Just(ForcedState::Open), Just(ForcedState::Closed)]);
-    (limits, option::of(ejection()), option::of(breaker()), forced, option::of(retry_budget()), priorities()).prop_map(
-        |(limits, ejection, breaker, breaker_forced, retry_budget, priorities)| Resilience {
+    (limits, option::of(ejection()), option::of(breaker()), forced, option::of(retry_budget()), priorities())
+        .prop_map(|(limits, ejection, breaker, breaker_forced, retry_budget, priorities)| Resilience {
             limits,
             ejection,
             breaker,
             breaker_forced,
             retry_budget,
             priorities,
-        },
-    )
+        })
+        .boxed()
 }
 
 fn retry_budget() -> impl Strategy<Value = RetryBudget> {
@@ -361,9 +369,12 @@ fn balancing() -> BoxedStrategy<Balancing> {
         update,
         error_penalty,
     });
-    (any::<u32>(), option::of(slow_start), any::<bool>(), table_size, option::of(load_reports))
-        .prop_map(|(panic_threshold, slow_start, weighted_localities, table_size, load_reports)| Balancing {
+    let fallback = prop_oneof![Just(Fallback::Any), Just(Fallback::Nobody), text().prop_map(Fallback::To)];
+    let subsets = option::of((text(), fallback).prop_map(|(label, fallback)| Subsets { label, fallback }));
+    (any::<u32>(), option::of(slow_start), any::<bool>(), table_size, option::of(load_reports), subsets)
+        .prop_map(|(panic_threshold, slow_start, weighted_localities, table_size, load_reports, subsets)| Balancing {
             load_reports,
+            subsets,
             panic_threshold,
             slow_start,
             weighted_localities,
@@ -463,13 +474,13 @@ fn some_endpoints() -> impl Strategy<Value = Endpoints> {
     let place = || option::of("[a-z0-9]{1,5}".prop_map(Name::from));
     let weight = prop_oneof![Just(0), Just(100), any::<u32>()];
     let health = prop::sample::select(vec![Healthy, Unhealthy, Draining]);
-    let at = (place(), place(), 0..3_u32);
+    let at = (place(), place(), 0..3_u32, option::of((text(), text())));
     let rest = (address.clone(), option::of(address), weight, health, option::of(text()), at);
     ("[a-z]{1,5}", btree_map("[a-z0-9:.-]{1,12}", rest, 0..8)).prop_map(|(cluster, members)| {
         // All of one locality and priority have its weight.
         let weight_of = |zone: &Option<Name>, priority| zone.as_ref().map(|zone| zone.len() as u32 * 100 + priority);
         let endpoint =
-            |(id, (address, proxy, weight, health, version, (zone, region, priority))): (String, _)| Endpoint {
+            |(id, (address, proxy, weight, health, version, (zone, region, priority, subset))): (String, _)| Endpoint {
                 id: id.into(),
                 locality_weight: weight_of(&zone, priority),
                 priority,
@@ -480,6 +491,7 @@ fn some_endpoints() -> impl Strategy<Value = Endpoints> {
                 version,
                 zone,
                 region,
+                subset,
             };
         Endpoints { cluster: cluster.into(), endpoints: members.into_iter().map(endpoint).collect() }
     })
@@ -687,7 +699,7 @@ fn keys_stand_on_routes_and_connections_under_envoys_names() {
     let mut rule = usual_rule(PathMatch::Prefix("/".into()), Vec::new());
     let session = Some(Session::Header("x-session".into()));
     if let Action::Forward(clusters) = &mut rule.action {
-        let affinity = Affinity { hash, session };
+        let affinity = Affinity { hash, session, subset: None };
         clusters.iter_mut().for_each(|cluster| cluster.affinity = affinity.clone());
     }
     for dialect in [ENVOY, Dialect::Leno] {
@@ -825,6 +837,36 @@ fn fault_of(route: &Route) -> Option<HttpFault> {
 }
 
 #[test]
+fn subsets_stand_under_envoys_names_and_leno_reads_its_own() {
+    let subsets = Subsets { label: "stage".into(), fallback: Fallback::To("prod".into()) };
+    let balancing = Balancing { subsets: Some(subsets), ..Balancing::default() };
+    let model = Cluster { balancing, balance: BalancePolicy::PeakEwma, ..usual_cluster(Resilience::default()) };
+    let message = cluster::to_envoy(&model, ENVOY);
+    assert_eq!(message.load_balancing_policy, None, "with a list Envoy would look at no subsets");
+    let config = message.lb_subset_config.unwrap();
+    assert_eq!((config.fallback_policy, &config.subset_selectors[0].keys[..]), (2, &["stage".to_owned()][..]));
+    assert_eq!(config.default_subset.unwrap().text("stage"), Some("prod"));
+    assert_eq!(cluster::to_envoy(&model, Dialect::Grpc).lb_subset_config, None);
+    let key = SubsetKey { header: "x-stage".into(), label: "stage".into() };
+    let mut rule = usual_rule(PathMatch::Prefix("/".into()), Vec::new());
+    if let Action::Forward(clusters) = &mut rule.action {
+        clusters.iter_mut().for_each(|cluster| cluster.affinity.subset = Some(key.clone()));
+    }
+    let routes = route::to_envoy(&config_of(rule), ENVOY).virtual_hosts.remove(0).routes;
+    let any = &routes[0].typed_per_filter_config["envoy.filters.http.header_to_metadata"];
+    let rules = any.unpack::<HeaderToMetadata>(urls::HEADER_TO_METADATA).unwrap().unwrap().request_rules;
+    let present = rules[0].on_header_present.as_ref().unwrap();
+    assert_eq!((&*rules[0].header, &*present.metadata_namespace, &*present.key), ("x-stage", "envoy.lb", "stage"));
+    let endpoint = Endpoint {
+        subset: Some(("stage".into(), "blue".into())),
+        ..Endpoint::at("one", "10.0.0.1:80".parse().unwrap())
+    };
+    let message = endpoints::to_envoy(&Endpoints { cluster: "cart".into(), endpoints: vec![endpoint] }, ENVOY);
+    let metadata = message.endpoints[0].lb_endpoints[0].metadata.as_ref().unwrap();
+    assert_eq!(metadata.filter_metadata["envoy.lb"].text("stage"), Some("blue"));
+}
+
+#[test]
 fn a_fault_stands_on_a_route_under_envoys_name_and_comes_back() {
     let fault = Injection {
         delay: Some(Delay { time: Duration::from_millis(1_500), of_million: 250_000 }),
@@ -832,7 +874,9 @@ fn a_fault_stands_on_a_route_under_envoys_name_and_comes_back() {
         ..aborted("all", Vec::new())
     };
     let rule = suffering(PathMatch::Prefix("/".into()), vec![fault.clone()]);
-    let message = route::to_envoy(&config_of(rule.clone()), ENVOY);
+    let mut message = route::to_envoy(&config_of(rule.clone()), ENVOY);
+    let others = fault_of(&message.virtual_hosts[0].routes.pop().unwrap()).unwrap();
+    assert_eq!(others.abort.unwrap().error, Some(FaultAbortError::HttpStatus(503)), "no call of gRPC");
     let said = fault_of(&message.virtual_hosts[0].routes[0]).unwrap();
     assert_eq!(said.max_active_faults, Some(9));
     let (delay, abort, rate) = (said.delay.unwrap(), said.abort.unwrap(), said.response_rate_limit.unwrap());
@@ -865,7 +909,14 @@ fn a_rule_stands_once_for_each_condition_of_its_faults() {
         let headers = route.r#match.as_ref().unwrap().headers.iter().map(|header| header.name.as_str()).collect();
         (headers, fault_of(route).is_some())
     });
-    let expected: Vec<(Vec<&str>, bool)> = vec![(vec![":method"], true), (vec![":path"], true), (vec![], true)];
+    let expected: Vec<(Vec<&str>, bool)> = vec![
+        (vec![":method", "content-type"], true),
+        (vec![":method"], true),
+        (vec![":path", "content-type"], true),
+        (vec![":path"], true),
+        (vec!["content-type"], true),
+        (vec![], true),
+    ];
     assert_eq!(shapes.collect::<Vec<_>>(), expected, "what nothing can match stands nowhere");
     let to_grpc = route::to_envoy(&config_of(rule), Dialect::Grpc).virtual_hosts.remove(0).routes;
     assert_eq!(to_grpc.len(), 2, "gRPC matches no path among the fields");

@@ -100,11 +100,14 @@ impl Driver for ControlPlane<'_> {
     fn apply_policy(&self, ports: &[u16], mut spec: Value) -> Result<bool> {
         let endpoints: Vec<Value> = ports.iter().map(|port| json!({"address": "127.0.0.1", "port": port})).collect();
         let to_one = json!([{"backendRefs": [{"group": "leno.mesh", "kind": "Service", "name": "one", "port": 80}]}]);
+        // What goes wrong on purpose is a resource of its own.
+        let faults = spec.as_object_mut().and_then(|spec| spec.remove("faults"));
+        let faults = faults.map(|faults| resource("FaultPolicy", "one", json!({"faults": faults})));
         spec["loadBalancer"] = json!({"policy": "roundRobin"});
         // What is said of requests is the asked service's, what is said of instances the other's.
         let policies = [policy("cart", spec.clone()), policy("one", spec)];
         let resources = [service("cart", &[]), service("one", &endpoints), route("cart", to_one)];
-        let resources: Vec<Value> = resources.into_iter().chain(policies).collect();
+        let resources: Vec<Value> = resources.into_iter().chain(policies).chain(faults).collect();
         self.apply("envoy", &resources, &["--wait=10s"])?;
         Ok(true)
     }
@@ -168,9 +171,14 @@ fn balanced(service: &str, balancer: Value) -> Value {
     policy(service, json!({"loadBalancer": balancer}))
 }
 
-fn policy(service: &str, mut spec: Value) -> Value {
+fn policy(service: &str, spec: Value) -> Value {
+    resource("TrafficPolicy", service, spec)
+}
+
+/// A policy of a kind for a service.
+fn resource(kind: &str, service: &str, mut spec: Value) -> Value {
     spec["targetRefs"] = json!([{"group": "leno.mesh", "kind": "Service", "name": service}]);
-    json!({"apiVersion": "leno.mesh/v1", "kind": "TrafficPolicy", "metadata": {"name": service}, "spec": spec})
+    json!({"apiVersion": "leno.mesh/v1", "kind": kind, "metadata": {"name": service}, "spec": spec})
 }
 
 fn route(name: &str, rules: Value) -> Value {

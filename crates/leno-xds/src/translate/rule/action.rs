@@ -1,8 +1,8 @@
 //! What a rule does with a request.
 
 use leno_model::snapshot::{
-    Action, Affinity, DirectReply, Injections, Match, Name, PathRewrite, RateLimits, Redirect, Rewrite, RouteFilter, Rule, Session,
-    WeightedCluster,
+    Action, Affinity, DirectReply, Injections, Match, Name, PathRewrite, RateLimits, Redirect, Rewrite, RouteFilter,
+    Rule, Session, WeightedCluster,
 };
 
 use super::filters::{Changes, headers_from};
