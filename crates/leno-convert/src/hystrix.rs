@@ -134,22 +134,16 @@ fn convert_one(
 }
 
 fn breaker(command: &Settings<'_>, node: &Node, service: &ServiceName, policies: &mut Policies) -> Result<(), Fault> {
-    for name in ["forceOpen", "forceClosed"] {
-        if command.flag(&["circuitBreaker", name], false)? {
-            let forced = command.get(&["circuitBreaker", name]).unwrap_or(node);
-            policies.lose_of(
-                service,
-                forced.lost(
-                    format!("`{name}` is in force"),
-                    "see whether it is meant to stay; the breaker is written as it would be without",
-                ),
-            );
-        }
-    }
     if !command.flag(&["circuitBreaker", "enabled"], true)? {
         return Ok(());
     }
     let mut breaker = Map::from_iter([("preset".to_owned(), json!("hystrix"))]);
+    // What holds it open is asked first there.
+    for (name, state) in [("forceClosed", "closed"), ("forceOpen", "open")] {
+        if command.flag(&["circuitBreaker", name], false)? {
+            breaker.insert("forced".to_owned(), json!(state));
+        }
+    }
     for (path, field, unit) in [
         (&["circuitBreaker", "requestVolumeThreshold"][..], "minRequests", ""),
         (&["circuitBreaker", "errorThresholdPercentage"], "failureRatio", ""),
