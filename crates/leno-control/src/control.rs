@@ -192,7 +192,7 @@ impl Control {
     /// All faults of a set beside what is in force; nothing is changed.
     pub fn check(&self, parsed: &Parsed) -> Vec<Fault> {
         let state = self.state();
-        let known = KnownWorld { merged: &state.merged, directory: &*self.inner.directory };
+        let known = KnownWorld { merged: &state.merged, directory: &*self.inner.directory, pruned: None };
         let mut faults = parsed.faults.clone();
         faults.extend(validate(&parsed.resources, &known));
         fault::sort(&mut faults);

@@ -382,6 +382,8 @@ fn switch_targets(resource: &Resource) -> impl Iterator<Item = ResourceKey> {
 pub(crate) struct KnownWorld<'a> {
     pub(crate) merged: &'a Merged,
     pub(crate) directory: &'a dyn crate::Directory,
+    /// The set of which only what is written stays.
+    pub(crate) pruned: Option<&'a Arc<str>>,
 }
 
 impl Known for KnownWorld<'_> {
@@ -401,7 +403,9 @@ impl Known for KnownWorld<'_> {
     }
 
     fn switches_of(&self, target: &ResourceKey) -> Vec<ResourceKey> {
-        self.merged.switches_of(target).into_iter().map(|(entry, _)| entry.resource.key.clone()).collect()
+        let switches = self.merged.switches_of(target).into_iter();
+        let staying = switches.filter(|(entry, _)| self.pruned != Some(&entry.set));
+        staying.map(|(entry, _)| entry.resource.key.clone()).collect()
     }
 
     fn grants(&self, namespace: &str) -> Vec<(Arc<str>, ReferenceGrantSpec)> {

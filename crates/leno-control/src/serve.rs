@@ -381,7 +381,12 @@ fn shape(merged: &Merged, directory: &dyn Directory, service: &ServiceName) -> u
     // Requests of a lane go to the others of a service where its version has nobody.
     for (lane, spec) in merged.lanes_of(service) {
         let of_lane = spec.versions.iter().filter(|version| *version.name == *service.name);
-        of_lane.for_each(|version| (&lane.resource.key, found.takes_requests(&version.version)).hash(&mut hasher));
+        for version in of_lane {
+            for port in found.ports() {
+                let takes = found.takes_requests(&version.version, &port);
+                (&lane.resource.key, &version.version, port.number, takes).hash(&mut hasher);
+            }
+        }
     }
     hasher.finish() | 1
 }

@@ -46,6 +46,7 @@ use crate::merge::{Entry, Merged, Topic};
 
 pub(crate) use self::backend::{Context, Unresolved, resolve};
 pub(crate) use self::gateway::routes_of as gateway_routes;
+pub(crate) use self::lane::condition as lane_condition;
 pub(crate) use self::locality::{Arranged, Standpoint};
 pub(crate) use self::route::{Attached, attached, rules_of};
 pub(crate) use self::service::ServiceView;

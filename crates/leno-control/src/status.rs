@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use crate::Directory;
 use crate::merge::{Entry, Merged, Topic, age, parent_topic};
-use crate::snapshot::{Attached, Context, ServiceView, Unresolved, View, attached, resolve, rules_of};
+use crate::snapshot::{Attached, Context, ServiceView, Unresolved, View, attached, lane_condition, resolve, rules_of};
 
 /// The condition that says whether a switch is on, which is neither good nor bad.
 const ON: &str = "On";
@@ -64,7 +64,7 @@ pub(crate) fn of(merged: &Merged, directory: &dyn Directory, entry: &Arc<Entry>)
     let view = View::new(merged, directory);
     let parents: Vec<ParentStatus> = match &entry.resource.spec {
         Spec::ReferenceGrant(_) | Spec::Service(_) | Spec::SwitchState(_) => Vec::new(),
-        Spec::Lane(spec) => lane(&view, entry, spec),
+        Spec::Lane(spec) => lane(merged, &view, entry, spec),
         Spec::Gateway(spec) => gateway(&view, entry, spec),
         Spec::TrafficPolicy(spec) => policy(&view, entry, &spec.target_refs, |service| {
             merged.policies_of(service).first().map(|(first, _)| first.resource.key.clone())
@@ -363,14 +363,14 @@ fn policy(
 
 // === lanes and switches ===
 
-fn lane(view: &View<'_>, entry: &Arc<Entry>, spec: &LaneSpec) -> Vec<ParentStatus> {
+fn lane(merged: &Merged, view: &View<'_>, entry: &Arc<Entry>, spec: &LaneSpec) -> Vec<ParentStatus> {
     let namespace = &entry.resource.key.namespace;
     let of_version = |LaneVersion { name, version }: &LaneVersion| {
         let service = ServiceName { namespace: namespace.clone(), name: name.as_str().into() };
         let found = view.service(&service);
         let condition = if !found.exists() {
             bad("Accepted", "TargetNotFound", "the service is neither declared nor registered")
-        } else if !found.takes_requests(version) {
+        } else if !found.ports().iter().any(|port| found.takes_requests(version, port)) {
             bad(
                 "Accepted",
                 "NoInstance",
@@ -379,27 +379,38 @@ fn lane(view: &View<'_>, entry: &Arc<Entry>, spec: &LaneSpec) -> Vec<ParentStatu
         } else {
             good("Accepted", "Accepted")
         };
-        ParentStatus { parent: format!("service {namespace}/{name}@{version}"), conditions: vec![condition] }
+        let same_tag = |other: &&(&Arc<Entry>, &LaneSpec)| {
+            age(other.0) < age(entry) && lane_condition(&other.1.tag) == lane_condition(&spec.tag)
+        };
+        let older = merged.lanes_of(&service).iter().find(same_tag).map(|(older, _)| older.resource.key.clone());
+        let hidden = older.map(|older| conflicted(format!("{older} is older and has the same tag for this service")));
+        let conditions = std::iter::once(condition).chain(hidden).collect();
+        ParentStatus { parent: format!("service {namespace}/{name}@{version}"), conditions }
     };
     spec.versions.iter().map(of_version).collect()
 }
 
 fn switch(merged: &Merged, view: &View<'_>, entry: &Arc<Entry>, spec: &SwitchSpec) -> Vec<ParentStatus> {
-    let target = |key: ResourceKey| {
+    let target = |key: ResourceKey, section: Option<&str>| {
         let found = merged.get(&key);
         let service = ServiceName { namespace: key.namespace.clone(), name: key.name.clone() };
         let condition = match found {
             Some(found) if found.resource.metadata.is_protected() => bad("Accepted", "Protected", "it is protected"),
+            Some(found) if section.is_some_and(|section| !found.resource.spec.rule_names().contains(&section)) => {
+                bad("Accepted", "UnknownSection", "the route has no rule of this name")
+            }
             Some(_) => good("Accepted", "Accepted"),
             None if key.kind == Kind::Service && view.service(&service).exists() => good("Accepted", "Accepted"),
             None => bad("Accepted", "TargetNotFound", "there is no such resource"),
         };
-        ParentStatus {
-            parent: format!("{} {}/{}", key.kind.lower(), key.namespace, key.name),
-            conditions: vec![condition],
-        }
+        let section = section.map(|section| format!(" ({section})")).unwrap_or_default();
+        let parent = format!("{} {}/{}{section}", key.kind.lower(), key.namespace, key.name);
+        ParentStatus { parent, conditions: vec![condition] }
     };
-    spec.target_refs.iter().map(|reference| target(reference.key(&entry.resource.key.namespace))).collect()
+    spec.target_refs
+        .iter()
+        .map(|reference| target(reference.key(&entry.resource.key.namespace), reference.section_name.as_deref()))
+        .collect()
 }
 
 /// Whether a switch is on, who turned it, and when it turns next.

@@ -94,7 +94,8 @@ impl Options {
         if let Some(mapped) = self.mapped(resource) {
             let service = self.service_called(&mapped.service, resource, node)?;
             let matches = mapped.path.as_deref().map(|path| matching(path, method));
-            return Ok(Target { service, matches, at_caller: false });
+            // What is called is limited where it is called from.
+            return Ok(Target { service, matches, at_caller: name.contains("://") });
         }
         if let Some((_, rest)) = name.split_once("://") {
             let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));

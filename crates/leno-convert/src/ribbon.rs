@@ -153,12 +153,17 @@ fn retries(settings: &Settings<'_>, node: &Node, service: &ServiceName, policies
         retry["tryTimeout"] = json!(format!("{}ms", read.whole()?));
     }
     if let Some(codes) = settings.get("retryableStatusCodes") {
-        let read: Vec<u16> = codes.list().iter().filter_map(|code| code.parse().ok()).collect();
-        let (taken, others): (Vec<u16>, Vec<u16>) = read.into_iter().partition(|code| (400..=599).contains(code));
+        let (mut taken, mut others) = (Vec::new(), Vec::new());
+        for code in codes.list() {
+            match code.parse::<u16>() {
+                Ok(code) if (400..=599).contains(&code) => taken.push(code),
+                _ => others.push(code),
+            }
+        }
         if !others.is_empty() {
             policies.lose_of(
                 service,
-                codes.lost(format!("{others:?}: 400 to 599 are what is tried again"), "leave them out"),
+                codes.lost(format!("{}: 400 to 599 are what is tried again", others.join(", ")), "leave them out"),
             );
         }
         retry["codes"] = json!(taken);

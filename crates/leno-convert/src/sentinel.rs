@@ -86,22 +86,28 @@ pub(crate) fn embedded(source: &Source, options: &Options, policies: &mut Polici
         if !leaf.is_leaf() || !text.starts_with('[') {
             continue;
         }
+        let kinds = [
+            ("flow", Kind::Flow),
+            ("degrade", Kind::Degrade),
+            ("system", Kind::System),
+            ("authority", Kind::Authority),
+            ("param", Kind::Param),
+            ("gateway", Kind::Gateway),
+            ("gw", Kind::Gateway),
+        ];
+        let lower = name.to_ascii_lowercase();
+        // `paramFlowRules` and `gatewayFlowRules` are no flow rules.
+        let kind = kinds.iter().rev().find(|(word, _)| lower.contains(word)).map(|(_, kind)| *kind);
         let mut faults = Vec::new();
         let Some(mut inner) = node::read("rules.json", text.as_bytes(), &mut faults).into_iter().next() else {
+            if let (Some(_), Some(fault)) = (kind, faults.first()) {
+                policies.lose(leaf.lost(format!("rules that cannot be read: {}", fault.message), fault.fix.clone()));
+                found = true;
+            }
             continue;
         };
         inner.root.move_to(leaf);
         if let Some(array) = rules(&inner.root) {
-            let kinds = [
-                ("flow", Kind::Flow),
-                ("degrade", Kind::Degrade),
-                ("system", Kind::System),
-                ("authority", Kind::Authority),
-                ("param", Kind::Param),
-            ];
-            let lower = name.to_ascii_lowercase();
-            // `paramFlowRules` are no flow rules.
-            let kind = kinds.iter().rev().find(|(word, _)| lower.contains(word)).map(|(_, kind)| *kind);
             convert_all(array, kind, "", options, policies);
             found = true;
         }

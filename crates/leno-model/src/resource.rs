@@ -167,6 +167,15 @@ impl Spec {
         }
     }
 
+    /// The names of its rules, where the kind has them and they have names.
+    pub fn rule_names(&self) -> Vec<&str> {
+        match self {
+            Spec::HttpRoute(route) => route.rules.iter().filter_map(|rule| rule.name.as_deref()).collect(),
+            Spec::GrpcRoute(route) => route.rules.iter().filter_map(|rule| rule.name.as_deref()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// The host names, where the kind has them.
     pub fn hostnames(&self) -> &[String] {
         match self {

@@ -274,6 +274,11 @@ impl Cluster {
     pub fn eligible(&self) -> usize {
         self.picker.eligible()
     }
+
+    /// How many of those among which a request chooses take requests.
+    pub(crate) fn eligible_among(&self, among: Option<&Picker>) -> usize {
+        among.unwrap_or(&self.picker).eligible()
+    }
 }
 
 /// A picker for each value of the label, of which those that have another one are no part; indexes stay.

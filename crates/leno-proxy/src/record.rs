@@ -162,7 +162,10 @@ impl<'a> Record<'a> {
     fn write(&mut self) {
         match self.end {
             End::Discarded => return,
-            End::Dropped if self.numbers.flag.is_none() => self.numbers.flag = Some(Flag::DownstreamClosed),
+            // What was done on purpose is not why it ended.
+            End::Dropped if matches!(self.numbers.flag, None | Some(Flag::FaultDelay | Flag::FaultBandwidth)) => {
+                self.numbers.flag = Some(Flag::DownstreamClosed);
+            }
             End::Dropped | End::Finished => {}
         }
         self.numbers.duration = self.worker.now().saturating_sub(self.began);

@@ -18,6 +18,7 @@ use std::time::Duration;
 use leno_model::snapshot::LoadReports;
 
 use crate::load::stamp;
+use crate::window::millis;
 
 /// A report of load.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -47,8 +48,9 @@ pub(crate) struct Reported {
     /// High half: the rate as f32 bits. Low half: the utilization.
     work: AtomicU64,
     errors: AtomicU32,
-    /// When the first came after a gap, and the last; in milliseconds, 0 is never.
-    since: AtomicU32,
+    /// When the first came after a gap, in milliseconds and one more; 0 is never.
+    since: AtomicU64,
+    /// When the last came, as a stamp; 0 is never.
     at: AtomicU32,
 }
 
@@ -73,13 +75,12 @@ impl Report {
 impl Reported {
     /// A report came, which is usable.
     pub(crate) fn note(&self, now: Duration, report: Report) {
-        let now = now_of(now);
         self.work.store(u64::from(report.rate.to_bits()) << 32 | u64::from(report.utilization.to_bits()), Relaxed);
         self.errors.store(report.errors.to_bits(), Relaxed);
         if self.since.load(Relaxed) == 0 {
-            self.since.store(now, Relaxed);
+            self.since.store(millis(now) + 1, Relaxed);
         }
-        self.at.store(now, Relaxed);
+        self.at.store(now_of(now), Relaxed);
     }
 
     /// The last report, if there was one.
@@ -91,16 +92,17 @@ impl Reported {
 
     /// The weight that is in force by these terms.
     pub(crate) fn weight(&self, now: Duration, terms: &LoadReports) -> Option<f32> {
-        let (now, at, since) = (now_of(now), self.at.load(Relaxed), self.since.load(Relaxed));
+        let (at, since) = (self.at.load(Relaxed), self.since.load(Relaxed));
         if at == 0 || since == 0 {
             return None;
         }
-        if age(at, now) >= terms.expiration {
+        if age(at, now_of(now)) >= terms.expiration {
             // What comes now begins anew.
             self.since.store(0, Relaxed);
             return None;
         }
-        (age(since, now) >= terms.blackout).then(|| self.report().weight(terms.error_penalty as f32 / 100.0)).flatten()
+        let is_known = (millis(now) + 1).saturating_sub(since) >= millis(terms.blackout);
+        is_known.then(|| self.report().weight(terms.error_penalty as f32 / 100.0)).flatten()
     }
 
     fn report(&self) -> Report {
@@ -144,6 +146,15 @@ mod tests {
             reported.note(S(*at), *report);
         }
         reported.weight(S(at), &TERMS)
+    }
+
+    #[test]
+    fn one_that_reports_for_months_keeps_its_weight() {
+        let reported = Reported::default();
+        for minute in 1..=90 * 24 * 60 {
+            reported.note(S(minute * 60), report(100.0, 0.0, 0.5));
+            assert_eq!(reported.weight(S(minute * 60 + 30), &TERMS).is_some(), minute * 60 + 30 >= 70, "{minute}");
+        }
     }
 
     #[test]

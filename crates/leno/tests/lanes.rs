@@ -7,18 +7,16 @@
 mod kit;
 
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use kit::application::{self, ANY_PORT};
 use kit::mesh::{Mesh, Process, wait_until};
 use kit::steered::connect;
 use kit::{figures, free_address};
 use leno_http::grpc::{self, Status};
 use leno_http::{Body, BodyLength, Handler, Method, Reply, RequestHead, ResponseHead};
-use leno_runtime::serve::Serve;
-use leno_runtime::{Drain, task};
-use tokio::net::TcpListener;
+use leno_runtime::task;
 
 /// The chain, in order.
 const SERVICES: [&str; 5] = ["front", "cart", "price", "stock", "store"];
@@ -47,17 +45,7 @@ struct Ask {
 
 impl Link {
     fn start(self) -> SocketAddr {
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
-        std::thread::spawn(move || {
-            let serving = async {
-                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-                tell.send(listener.local_addr().unwrap()).unwrap();
-                let (handler, drain) = (Rc::new(self), Drain::new());
-                Serve::named("link").run(listener, drain.watch(), |_| handler.clone()).await;
-            };
-            leno_runtime::threads::control(serving).unwrap();
-        });
-        told.recv().unwrap()
+        application::start(ANY_PORT, self)
     }
 }
 

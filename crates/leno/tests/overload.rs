@@ -7,21 +7,18 @@
 mod kit;
 
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use kit::application::{self, ANY_PORT};
 use kit::mesh::{Mesh, Process, exchange_whole, get_path, wait_until};
 use kit::scripted::{Ask, Got, Scripted, Told};
 use kit::steered::Call;
 use kit::{figures, free_address};
 use leno_http::grpc::{self, Code, Status};
 use leno_http::{Body, Handler, Reply, RequestHead, ResponseHead};
-use leno_runtime::Drain;
-use leno_runtime::serve::Serve;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 const TEN_SECONDS: Duration = Duration::from_secs(10);
@@ -61,18 +58,8 @@ struct Shop {
 impl Slotted {
     fn start() -> Self {
         let done = Arc::<AtomicU64>::default();
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
-        let counted = done.clone();
-        std::thread::spawn(move || {
-            let serving = async {
-                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-                tell.send(listener.local_addr().unwrap()).unwrap();
-                let handler = Rc::new(Answering { slots: Semaphore::new(SLOTS), done: counted });
-                Serve::named("slotted").run(listener, Drain::new().watch(), |_| handler.clone()).await;
-            };
-            leno_runtime::threads::control(serving).unwrap();
-        });
-        Self { address: told.recv().unwrap(), done }
+        let answering = Answering { slots: Semaphore::new(SLOTS), done: done.clone() };
+        Self { address: application::start(ANY_PORT, answering), done }
     }
 }
 

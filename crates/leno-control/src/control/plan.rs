@@ -24,7 +24,7 @@ pub(super) struct Plan {
 
 /// Every resource of the set as it will stand, and with `prune` the deletion of the others of the set.
 pub(super) fn apply(merged: &Merged, directory: &dyn Directory, apply: &Apply) -> Result<Plan, Error> {
-    let known = KnownWorld { merged, directory };
+    let known = KnownWorld { merged, directory, pruned: apply.prune.then_some(&apply.set) };
     let mut faults = apply.parsed.faults.clone();
     faults.extend(validate(&apply.parsed.resources, &known));
     let mut changes = Vec::new();

@@ -52,13 +52,14 @@ pub(super) fn build(view: &View<'_>, name: &ClusterName, own: Option<&Standpoint
     Some(Endpoints { cluster: name.render(), endpoints })
 }
 
-/// Versions in lanes get requests of their lanes alone, unless there are no others.
+/// Versions in lanes get requests of their lanes alone, unless there are no others that stay.
 fn leave_lanes(view: &View<'_>, name: &ClusterName, labelled: &mut Vec<Labelled<'_>>) {
     let lanes = view.merged.lanes_of(&name.service);
     let versions: Vec<&str> = lanes.iter().filter_map(|(_, spec)| lane::version_of(spec, &name.service)).collect();
     let is_base =
         |labelled: &Labelled<'_>| !labelled.endpoint.version.as_deref().is_some_and(|own| versions.contains(&own));
-    if labelled.iter().any(is_base) {
+    let stays = |one: &Labelled<'_>| is_base(one) && one.endpoint.health != EndpointHealth::Draining;
+    if labelled.iter().any(stays) {
         labelled.retain(is_base);
     }
 }

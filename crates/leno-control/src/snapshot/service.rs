@@ -89,12 +89,15 @@ impl<'a> ServiceView<'a> {
         self.declared.is_some() || !self.instances.is_empty()
     }
 
-    /// Whether a version has an instance that takes requests.
-    pub(crate) fn takes_requests(&self, version: &str) -> bool {
-        let declared = self.declared.into_iter().flat_map(|spec| &spec.endpoints);
-        let registered = self.instances.iter().filter(|registered| registered.routable() == Routable::Yes);
-        declared.filter_map(|endpoint| endpoint.version.as_deref()).any(|found| found == version)
-            || registered.filter_map(|registered| registered.instance.version.as_deref()).any(|found| found == version)
+    /// Whether a version has an instance that takes requests on a port.
+    pub(crate) fn takes_requests(&self, version: &str, port: &PortView) -> bool {
+        let mut declared = self.declared.into_iter().flat_map(|spec| &spec.endpoints);
+        let is_able = |registered: &Arc<Registered>| {
+            registered.instance.version.as_deref() == Some(version)
+                && registered.routable() == Routable::Yes
+                && self.instance_port(&registered.instance, port).is_some()
+        };
+        declared.any(|endpoint| endpoint.version.as_deref() == Some(version)) || self.instances.iter().any(is_able)
     }
 
     /// The declaration, if there is one.

@@ -1,5 +1,5 @@
 //! System rules: what an application takes in all. Rates and threads are limits of its service; load, CPU and response time
-//! have no counterpart yet.
+//! have no counterpart: `overload` finds out by itself what an instance can do.
 
 use leno_model::fault::Fault;
 use serde_json::json;
@@ -27,8 +27,8 @@ pub(super) fn convert(rule: &Rule<'_>, options: &Options, policies: &mut Policie
             "qps" if value >= 1.0 => json!({ "window": { "requests": value.floor() as i64, "per": "1s" } }),
             "maxThread" if value >= 1.0 => json!({ "concurrency": { "requests": value.floor() as i64 } }),
             _ => {
-                let why = format!("a system rule by `{name}`: leno does not shed by that yet");
-                let fix = "bound what the service takes by `rateLimits`, `window` or `concurrency`, at what it has been seen to bear";
+                let why = format!("a system rule by `{name}`: leno sheds by how long answers take");
+                let fix = "write `overload: {}`, which finds out what an instance can do";
                 policies.lose_of(&target.service, field.lost(why, fix));
                 continue;
             }

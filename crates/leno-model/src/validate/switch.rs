@@ -4,10 +4,10 @@ use super::{Check, reference, text};
 use crate::document::join;
 use crate::fault::FaultClass;
 use crate::name::{self, ServiceName};
+use crate::resource::Resource;
 use crate::resource::kind::{Kind, ResourceKey};
 use crate::resource::metadata::Metadata;
 use crate::resource::switch::{SwitchReply, SwitchSpec, SwitchStateSpec, SwitchTarget, SwitchTargetKind};
-use crate::resource::{Resource, Spec};
 
 const TARGETS_MAX: usize = 64;
 
@@ -104,11 +104,7 @@ fn target(check: &mut Check<'_, '_>, path: &str, target: &SwitchTarget) {
 
 fn section(check: &mut Check<'_, '_>, path: &str, target: &SwitchTarget, found: &Resource) {
     let Some(section) = &target.section_name else { return };
-    let names: Vec<&str> = match &found.spec {
-        Spec::HttpRoute(route) => route.rules.iter().filter_map(|rule| rule.name.as_deref()).collect(),
-        Spec::GrpcRoute(route) => route.rules.iter().filter_map(|rule| rule.name.as_deref()).collect(),
-        _ => return,
-    };
+    let names = found.spec.rule_names();
     if !names.contains(&section.as_str()) {
         let fix = match names.is_empty() {
             true => "give the rule a `name`, or remove this for all rules".to_owned(),

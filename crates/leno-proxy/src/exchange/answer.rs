@@ -54,6 +54,7 @@ struct Trailed<'p> {
     /// Of gRPC.
     status: Cell<Option<u8>>,
     passes_all: bool,
+    is_gateway: bool,
 }
 
 /// An endpoint that may say how busy it is.
@@ -61,7 +62,6 @@ struct Reporting<'p> {
     plan: &'p Plan<'p>,
     worker: &'p Worker,
     endpoint: u32,
-    is_gateway: bool,
 }
 
 impl Exchange<'_> {
@@ -77,7 +77,7 @@ impl Exchange<'_> {
             head.fields.remove("connection");
         }
         change_answer(plan, &mut head);
-        if plan.cluster.heeds_reports() && self.direction == Direction::Gateway {
+        if self.direction == Direction::Gateway {
             load_report::strip(&mut head.fields);
         }
         if let Some(told) = self.told.take() {
@@ -114,11 +114,12 @@ impl Exchange<'_> {
 
     async fn relay_to<S: Sink>(&mut self, plan: &Plan<'_>, mut body: Body, sink: S, upload: Option<Upload>) {
         let (worker, is_gateway) = (self.worker, self.direction == Direction::Gateway);
-        let reporting = |endpoint| Box::new(Reporting { plan, worker, endpoint, is_gateway });
+        let reporting = |endpoint| Box::new(Reporting { plan, worker, endpoint });
         let trailed = Trailed {
             reporting: self.reporter.take().map(reporting),
             status: Cell::new(None),
             passes_all: self.is_grpc || plan.outside,
+            is_gateway,
         };
         let download = pin!(pump_with(&mut body, sink, |trailers| trailed.hear(trailers)));
         let downloaded = match (upload, plan.deadline) {
@@ -182,7 +183,7 @@ impl Exchange<'_> {
         }
     }
 
-    fn grpc_status(&self, fields: &Fields) -> Option<u8> {
+    pub(super) fn grpc_status(&self, fields: &Fields) -> Option<u8> {
         if self.is_grpc { status_in(fields) } else { None }
     }
 
@@ -202,11 +203,11 @@ impl Trailed<'_> {
     fn hear(&self, trailers: &mut Fields) {
         self.status.set(status_in(trailers));
         if let Some(reporting) = &self.reporting {
-            let Reporting { plan, worker, endpoint, is_gateway } = **reporting;
+            let Reporting { plan, worker, endpoint } = **reporting;
             plan.cluster.heed_report(endpoint as usize, trailers, worker.now());
-            if is_gateway {
-                load_report::strip(trailers);
-            }
+        }
+        if self.is_gateway {
+            load_report::strip(trailers);
         }
         filter::change_trailers(trailers, self.passes_all);
     }

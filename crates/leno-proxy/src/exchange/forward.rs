@@ -22,7 +22,7 @@ use crate::cluster::{Cluster, Endpoint};
 use crate::failure::Failure;
 use crate::filter;
 use crate::payload::Payload;
-use crate::resilience::{Owed, Owing};
+use crate::resilience::{Owed, Owing, mark_of_grpc};
 use crate::upstream::{self, Unconnected};
 use crate::worker::Worker;
 
@@ -126,7 +126,10 @@ impl Exchange<'_> {
         let now = self.worker.now();
         let took = now.saturating_sub(began);
         let failed = again || response.head.status >= 500;
-        if let Some(admitted) = self.admitted.as_ref().filter(|_| !failed) {
+        // A call that fails, or is refused, in its head has done no work.
+        let no_work = |status| status == Code::ResourceExhausted as u8 || mark_of_grpc(status) != Mark::Good;
+        let is_idle = failed || self.grpc_status(&response.head.fields).is_some_and(no_work);
+        if let Some(admitted) = self.admitted.as_ref().filter(|_| !is_idle) {
             admitted.answered(now);
         }
         let is_shed = is_shed(&response.head, self.is_grpc);
@@ -142,7 +145,9 @@ impl Exchange<'_> {
             plan.cluster.heed_report(endpoint, &response.head.fields, now);
             self.reporter = Some(endpoint as u32);
         }
-        plan.cluster.time(endpoint, took);
+        if !is_shed {
+            plan.cluster.time(endpoint, took);
+        }
         let says_nothing = is_shed || is_cut_short;
         if let Some(mark) = plan.cluster.mark_of(&response.head, self.is_grpc).filter(|_| !says_nothing) {
             self.count_head(plan, Owed { endpoint, took }, mark, now, again);

@@ -193,7 +193,8 @@ impl<'a> Exchange<'a> {
     ) where
         'a: 'p,
     {
-        if race.left == 0 || !self.payload.is_held() || tried.len() >= plan.cluster.eligible() {
+        let (hash, among) = plan.bond.as_ref().map_or_else(Default::default, |bond| (bond.hash, bond.among));
+        if race.left == 0 || !self.payload.is_held() || tried.len() >= plan.cluster.eligible_among(among) {
             return;
         }
         if !retries.take(self, plan) {
@@ -201,8 +202,10 @@ impl<'a> Exchange<'a> {
             return;
         }
         let now = self.worker.now();
-        let (hash, among) = plan.bond.as_ref().map_or_else(Default::default, |bond| (bond.hash, bond.among));
-        let Some(picked) = plan.cluster.pick_among(among, now, &mut SystemRandom, hash, tried) else { return };
+        let Some(picked) = plan.cluster.pick_among(among, now, &mut SystemRandom, hash, tried) else {
+            race.left = 0;
+            return;
+        };
         race.left -= 1;
         tried.push(picked);
         plan.cluster.resilience.count_hedge();

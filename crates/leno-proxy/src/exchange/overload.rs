@@ -52,9 +52,12 @@ impl Exchange<'_> {
         let priority = self.priority();
         let refused = |Shed| shed(&overload, priority);
         let (waiting, most) = overload.gate.wait(priority, self.worker.now()).map_err(refused)?;
-        let waited = tokio::time::timeout(left.unwrap_or(most).min(most), waiting).await;
-        let gave_up = |_| refused(overload.gate.gave_up(priority, self.worker.now()));
-        let held = overload.gate.admitted(waited.map_err(gave_up)?);
+        let held = match (tokio::time::timeout(left.unwrap_or(most).min(most), waiting).await, left) {
+            (Ok(entered), _) => overload.gate.admitted(entered),
+            // Who would not wait for as long as it may says nothing about how full it is.
+            (Err(_), Some(left)) if left < most => return Err(Failure::Timeout(left)),
+            (Err(_), _) => return Err(refused(overload.gate.gave_up(priority, self.worker.now()))),
+        };
         self.admitted = Some(Admitted::new(held, self.worker.now()));
         Ok(())
     }

@@ -12,6 +12,8 @@ use std::time::Duration;
 use leno_http::Connection;
 use leno_traffic::bulkhead::Held;
 
+use tokio::time::Instant;
+
 use super::{PoolKey, Unconnected};
 use crate::cluster::Cluster;
 use crate::failure::Failure;
@@ -33,12 +35,15 @@ pub(super) async fn find(
     left: Option<Duration>,
 ) -> Result<Room, Unconnected> {
     let Some(limit) = cluster.resilience.connections() else { return Ok(Room::Made(None)) };
-    let timeout = cluster.spec.connect_timeout;
+    let (timeout, began) = (cluster.spec.connect_timeout, Instant::now());
     if key.http2
-        && let Ok(Some(connection)) = tokio::time::timeout(timeout, worker.pool.dialled(key)).await
+        && let Ok(Some(connection)) =
+            tokio::time::timeout(left.unwrap_or(timeout).min(timeout), worker.pool.dialled(key)).await
     {
         return Ok(Room::Found(connection));
     }
+    let at_first = left;
+    let left = left.map(|left| left.saturating_sub(began.elapsed()));
     if let Some(held) = limit.try_hold() {
         return Ok(Room::Made(Some(held)));
     }
@@ -53,6 +58,11 @@ pub(super) async fn find(
         return Ok(Room::Made(Some(held)));
     }
     cluster.resilience.missed_connection(worker.now());
+    if let (Some(left), Some(at_first)) = (left, at_first.filter(|left| !left.is_zero()))
+        && left.is_zero()
+    {
+        return Err(Unconnected::Full(Failure::Timeout(at_first)));
+    }
     if left.is_some_and(|left| left.is_zero()) {
         limit.count_refused();
         return Err(full(cluster));

@@ -48,15 +48,19 @@ fn by_kind(rule: Rule) -> Vec<Rule> {
     if !clusters.iter().flat_map(|cluster| &cluster.injections.faults).any(|fault| fault.abort.is_some_and(of_grpc)) {
         return vec![rule];
     }
-    let calls = KeyMatch { name: "content-type".into(), value: ValueMatch::Regex("application/grpc.*".into()) };
     let mut when = rule.when.clone();
-    when.headers.push(calls);
+    when.headers.push(calls_of_grpc());
     let others = with(&rule, rule.when.clone(), |injections| {
         let fault = injections.faults.first()?.clone();
         let abort = fault.abort.map(|abort| Abort { with: AbortWith::Http(abort.with.http()), ..abort });
         Some(Injection { abort, ..fault })
     });
     vec![Rule { when, ..rule }, others]
+}
+
+/// What calls of gRPC have.
+pub(super) fn calls_of_grpc() -> KeyMatch {
+    KeyMatch { name: "content-type".into(), value: ValueMatch::Regex("application/grpc.*".into()) }
 }
 
 fn by_match(rule: &Rule, dialect: Dialect) -> Vec<Rule> {

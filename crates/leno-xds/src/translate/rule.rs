@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leno_model::snapshot::{Action, Match, Origin, Retry, RouteFilter, Rule};
+use leno_model::snapshot::{Action, DirectReply, Match, Origin, Retry, RouteFilter, Rule};
 use serde::{Deserialize, Serialize};
 
 use self::action::{OfRoute, action_from, action_to};
@@ -53,13 +53,27 @@ pub(super) fn routes_to(rule: &Rule, dialect: Dialect) -> Vec<Route> {
     match dialect {
         Dialect::Envoy { .. } => {
             let rules = injection::by_condition(rule, dialect);
-            rules.iter().flat_map(by_method).filter_map(|rule| rule_to(&rule, dialect)).collect()
+            let rules = rules.into_iter().flat_map(reply_by_kind);
+            rules.flat_map(|rule| by_method(&rule)).filter_map(|rule| rule_to(&rule, dialect)).collect()
         }
         Dialect::Grpc => {
             injection::by_condition(rule, dialect).iter().filter_map(|rule| rule_to(rule, dialect)).collect()
         }
         Dialect::Leno => rule_to(rule, dialect).into_iter().collect(),
     }
+}
+
+/// Envoy tells a call of gRPC what a status of HTTP says, and that is UNAVAILABLE for these alone: so another one stands for
+/// the other requests, behind 503 for the calls.
+fn reply_by_kind(rule: Rule) -> Vec<Rule> {
+    const UNAVAILABLE: [u16; 4] = [429, 502, 503, 504];
+    let Action::Reply(reply) = &rule.action else { return vec![rule] };
+    if UNAVAILABLE.contains(&reply.status) {
+        return vec![rule];
+    }
+    let mut calls = Rule { action: Action::Reply(DirectReply { status: 503, ..reply.clone() }), ..rule.clone() };
+    calls.when.headers.push(injection::calls_of_grpc());
+    vec![calls, rule]
 }
 
 /// A rule as Envoy's route; none where it could never match (gRPC sends no queries and only POST).

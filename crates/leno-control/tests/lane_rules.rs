@@ -5,6 +5,7 @@
 mod mesh;
 
 use leno_model::instance::{InstanceStatus, ProbeResult};
+use leno_model::resource::kind::{Kind, ResourceKey};
 use leno_model::snapshot::Action;
 use leno_route::{FieldLookup, RequestView, Router};
 
@@ -115,6 +116,32 @@ async fn the_rules_of_routes_hold_in_a_lane_too() {
 }
 
 #[tokio::test]
+async fn a_rule_that_takes_the_tag_out_lets_nobody_into_the_lane() {
+    let mesh = Mesh::new().await;
+    mesh.version("cart.shop", "v1", 1);
+    mesh.version("cart.shop", "v2", 2);
+    mesh.apply(&lane("blue", "header: x-lane, value: blue", "{name: cart, version: v2}")).await.unwrap();
+    let filter = "{type: RequestHeaderModifier, requestHeaderModifier: {remove: [X-Lane]}}";
+    mesh.apply(&route(&format!("{{filters: [{filter}], backendRefs: [{{name: cart}}]}}"))).await.unwrap();
+    assert_eq!(mesh.ways("/", &[("x-lane", "blue")]), [CART]);
+}
+
+#[tokio::test]
+async fn of_two_lanes_with_one_tag_the_older_holds_and_the_other_says_so() {
+    let mesh = Mesh::new().await;
+    mesh.version("cart.shop", "v1", 1);
+    mesh.version("cart.shop", "v2", 2);
+    mesh.version("cart.shop", "v3", 3);
+    for (name, version) in [("first", "v2"), ("second", "v3")] {
+        let versions = format!("{{name: cart, version: {version}}}");
+        mesh.apply(&lane(name, "header: x-lane, value: blue", &versions)).await.unwrap();
+    }
+    assert_eq!(mesh.ways("/", &[("x-lane", "blue")]), ["cart.shop.mesh:80@v2"]);
+    let is_good = |name: &str| mesh.control.status_of(&ResourceKey::new(Kind::Lane, "shop", name)).unwrap().is_good();
+    assert!(is_good("first") && !is_good("second"));
+}
+
+#[tokio::test]
 async fn a_lane_falls_back_to_the_others_where_its_version_takes_no_requests() {
     let mut mesh = Mesh::new().await;
     mesh.version("cart.shop", "v1", 1);
@@ -133,11 +160,26 @@ async fn a_lane_falls_back_to_the_others_where_its_version_takes_no_requests() {
         comes_to("cart.shop.mesh:80@v2").await;
         mesh.take_out("cart.shop", "v2", 2);
         comes_to(CART).await;
-        // Who removes the others without removing the lane takes no traffic down.
+        // Who drains or removes the others without removing the lane takes no traffic down.
         mesh.version("cart.shop", "v2", 2);
-        mesh.instances.remove(&mesh::service("cart.shop"), "v1");
         comes_to("cart.shop.mesh:80@v2").await;
-        assert_eq!(mesh.served(CART), ["v2"]);
+        let serves = async |expected: &[&str]| {
+            let mut changes = leno_xds::provide::Provide::changes(&mesh.control);
+            while mesh.served(CART) != expected {
+                changes.changed().await.unwrap();
+            }
+        };
+        serves(&["v1"]).await;
+        mesh.take_out("cart.shop", "v1", 1);
+        serves(&["v1", "v2"]).await;
+        mesh.instances.remove(&mesh::service("cart.shop"), "v1");
+        serves(&["v2"]).await;
+        comes_to("cart.shop.mesh:80@v2").await;
+        // A lane that is moved on before its instances are there.
+        mesh.apply(&lane("blue", "header: x-lane, value: blue", "{name: cart, version: v3}")).await.unwrap();
+        comes_to(CART).await;
+        mesh.version("cart.shop", "v3", 3);
+        comes_to("cart.shop.mesh:80@v3").await;
     };
     tokio::select! {
         () = test => {}

@@ -4,7 +4,7 @@
 
 mod mesh;
 
-use leno_control::Error;
+use leno_control::{Apply, Error};
 use leno_model::fault::FaultClass;
 use leno_model::resource::kind::{Kind, ResourceKey};
 use leno_model::seam::{Clock, Timestamp};
@@ -101,6 +101,28 @@ async fn a_switch_degrades_what_it_names_until_it_is_off() {
         mesh.turn(name, "on: false").await;
         assert_eq!(mesh.degraded(), [""; 0]);
     }
+}
+
+#[tokio::test]
+async fn a_switch_for_a_rule_that_is_gone_says_so() {
+    let mesh = Mesh::new().await;
+    mesh.apply(SHOP).await.unwrap();
+    mesh.apply(&switch("rule", "{name: inside, sectionName: list}")).await.unwrap();
+    let status = || mesh.control.status_of(&ResourceKey::new(Kind::Switch, "shop", "rule")).unwrap();
+    assert!(status().is_good());
+    mesh.apply(&SHOP.replace("{name: list,", "{name: all,")).await.unwrap();
+    let status = status();
+    assert_eq!(status.parents[0].parent, "httproute shop/inside (list)");
+    assert_eq!(status.parents[0].conditions[0].reason, "UnknownSection");
+}
+
+#[tokio::test]
+async fn a_set_may_take_a_switch_away_and_protect_its_target_in_one_go() {
+    let mesh = Mesh::new().await;
+    let set = |text: &str| Apply { prune: true, ..apply("shop", text) };
+    mesh.control.apply(set(&format!("{SHOP}---\n{}", switch("route", "{name: outside}")))).await.unwrap();
+    let protected = SHOP.replace("name: outside,", "name: outside, labels: {leno.mesh/protected: 'true'},");
+    mesh.control.apply(set(&protected)).await.unwrap();
 }
 
 #[tokio::test]
