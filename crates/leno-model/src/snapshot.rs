@@ -29,7 +29,7 @@ mod retry;
 pub use affinity::{Affinity, Cookie, HashKey, HashSource, Session, SubsetKey};
 pub use balancing::{Balancing, Fallback, LoadReports, SlowStart, Subsets};
 pub use injection::{Abort, AbortWith, Bandwidth, Delay, Injection, Injections};
-pub use overload::{Overload, Priority, PriorityRule, Shedding};
+pub use overload::{Admission, Overload, Priority, PriorityRule, Shedding};
 pub use rate_limit::{KeySource, Rate, RateForm, RateLimit, RateLimits, RateTell, WarmUp};
 pub use resilience::{Breaker, Ejection, ForcedState, Limits, Queue, Resilience};
 pub use retry::{Hedge, IDEMPOTENT, Retry, RetryBudget, RetryOn, SAFE};

@@ -31,6 +31,7 @@ use std::time::Duration;
 use leno_http::{Body, Reply, RequestHead, grpc};
 use leno_route::cors::{CorsFields, CorsVerdict};
 use leno_telemetry::access::Direction;
+use leno_traffic::admission::Let;
 use leno_traffic::breaker::Passed;
 use tokio::time::Instant;
 
@@ -87,6 +88,8 @@ struct Plan<'d> {
     outside: bool,
     /// What binds it to an endpoint, where the destination's affinity says something.
     bond: Option<Bond<'d>>,
+    /// Let go, where some are held back.
+    let_go: Option<Let<'d>>,
     /// Through the breaker, where there is one.
     passed: Option<Passed<'d>>,
 }
@@ -202,6 +205,9 @@ impl<'a> Exchange<'a> {
             deadline: self.deadline(rule.rule.request_timeout),
             outside: destination.outside,
             bond: None,
+            let_go: cluster
+                .resilience
+                .admit(cluster, || (self.priority(), self.worker.now(), self.worker.random_bits()))?,
             passed: cluster.resilience.pass(cluster, || self.worker.now())?,
         };
         // Before anybody is asked, so that nobody is blamed for what came too late.

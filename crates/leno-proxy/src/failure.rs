@@ -80,6 +80,14 @@ pub(crate) enum Failure {
         /// How long it is open at least.
         left: Duration,
     },
+    /// The cluster would not have done the request.
+    #[error("{cluster} does so few of the requests it gets that {share} of 100 are not sent")]
+    HeldBack {
+        /// The cluster.
+        cluster: String,
+        /// The percentage.
+        share: u32,
+    },
     /// The instance has more to do than it can.
     #[error("{service} has more to do here than it can, and a request of priority {} is shed: come again in 1 s", .priority.text())]
     Shed {
@@ -191,6 +199,7 @@ impl Failure {
             Self::OverLimit(_) => Flag::RateLimited,
             Self::Shed { .. } => Flag::Overloaded,
             Self::Injected(..) => Flag::FaultAbort,
+            Self::HeldBack { .. } => Flag::HeldBack,
             Self::Connect { cause, .. } if cause.is_timeout() || is_timed_out(cause) => Flag::ConnectTimeout,
             Self::Connect { .. } => Flag::ConnectFailure,
             Self::Upstream { cause, .. } => upstream_flag(cause),
@@ -216,7 +225,8 @@ impl Failure {
             Self::Unresolved(_) => 500,
             Self::NotSynced { .. } | Self::NoEndpoint { .. } | Self::Connect { .. } | Self::ResolveFull { .. } => 503,
             Self::Overflow { .. } | Self::ConnectionOverflow { .. } => 503,
-            Self::QueueTimeout { .. } | Self::BreakerOpen { .. } | Self::BreakerHeldOpen(_) | Self::Shed { .. } => 503,
+            Self::QueueTimeout { .. } | Self::BreakerOpen { .. } | Self::BreakerHeldOpen(_) => 503,
+            Self::HeldBack { .. } | Self::Shed { .. } => 503,
             Self::OverLimit(_) => 429,
             Self::Injected(_, with) => with.http(),
             Self::Upstream { cause, .. } if cause.malformed().is_some() => 502,

@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use leno_http::ResponseHead;
-use leno_model::snapshot::{self, Ejection, ForcedState, Limits};
+use leno_model::snapshot::{self, Ejection, ForcedState, Limits, Priority};
+use leno_traffic::admission::{HeldBack, Let};
 use leno_traffic::breaker::{Passed, Refused};
 use leno_traffic::budget::BudgetTerms;
 use leno_traffic::bulkhead::{Entered, Fill};
 use leno_traffic::ejection::Cause;
 use leno_traffic::load::Standing;
-use leno_traffic::{Breaker, Bulkhead, Conduct, Mark};
+use leno_traffic::{Admission, Breaker, Bulkhead, Conduct, Mark};
 
 use crate::balancing::Newcomers;
 use crate::cluster::{Cluster, Endpoint, EndpointKey};
@@ -46,6 +47,7 @@ pub struct State {
     conducts: Mutex<HashMap<EndpointKey, (Duration, Arc<Conduct>)>>,
     /// Likewise.
     breaker: Mutex<Option<Arc<Breaker>>>,
+    admission: Mutex<Option<Arc<Admission>>>,
 }
 
 /// What a policy allows, and what there is of it.
@@ -55,6 +57,7 @@ pub(crate) struct Resilience {
     ejection: Option<Watch>,
     breaker: Option<Arc<Breaker>>,
     breaker_forced: Option<ForcedState>,
+    admission: Option<Arc<Admission>>,
     state: Arc<State>,
 }
 
@@ -91,7 +94,20 @@ impl Resilience {
         state.connections.set(limits.connections.unwrap_or(u32::MAX), limits.pending.unwrap_or(0));
         let ejection = spec.ejection.map(|terms| Watch { terms, conducts: state.conducts(&terms, endpoints) });
         let breaker = state.breaker(spec.breaker.as_ref());
-        Self { limits, ejection, breaker, breaker_forced: spec.breaker_forced, state }
+        let admission = state.admission(spec.admission.as_ref());
+        Self { limits, ejection, breaker, breaker_forced: spec.breaker_forced, admission, state }
+    }
+
+    /// Lets a request go, where some are held back.
+    pub(crate) fn admit(
+        &self,
+        cluster: &Cluster,
+        of: impl FnOnce() -> (Priority, Duration, u64),
+    ) -> Result<Option<Let<'_>>, Failure> {
+        let Some(admission) = &self.admission else { return Ok(None) };
+        let (priority, now, random) = of();
+        let held_back = |HeldBack(share)| Failure::HeldBack { cluster: cluster.spec.name.to_string(), share };
+        admission.ask(priority, now, random).map(Some).map_err(held_back)
     }
 
     /// Passes the breaker, where there is one.
@@ -208,7 +224,7 @@ impl Resilience {
 
     /// Whether it matters how requests are answered.
     fn is_counting(&self) -> bool {
-        self.ejection.is_some() || self.breaker.is_some()
+        self.ejection.is_some() || self.breaker.is_some() || self.admission.is_some()
     }
 
     /// The limits that there are, and how full they are.
@@ -270,6 +286,14 @@ impl State {
         let mut known = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
         let same = known.take().filter(|breaker| Some(breaker.terms()) == terms);
         *known = same.or_else(|| terms.map(|terms| Arc::new(Breaker::new(terms))));
+        known.clone()
+    }
+
+    /// What is known for these terms: the same as before, if they are.
+    fn admission(&self, terms: Option<&snapshot::Admission>) -> Option<Arc<Admission>> {
+        let mut known = self.admission.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = known.take().filter(|admission| Some(admission.terms()) == terms);
+        *known = same.or_else(|| terms.map(|terms| Arc::new(Admission::new(terms))));
         known.clone()
     }
 

@@ -91,6 +91,8 @@ flags! {
     DirectReply = "DR", "direct_reply";
     /// A limit on requests is used up.
     RateLimited = "RL", "rate_limited";
+    /// The destination would not have done the request.
+    HeldBack = "UO", "held_back";
     /// The instance has more to do than it can, and the request mattered less than others.
     Overloaded = "OM", "overloaded";
     /// The request was answered on purpose as if it had failed.

@@ -12,6 +12,7 @@
 
 #![warn(missing_docs)]
 
+pub mod admission;
 pub mod backoff;
 pub mod balance;
 pub mod breaker;
@@ -29,6 +30,7 @@ pub mod window;
 
 mod alias;
 
+pub use admission::Admission;
 pub use backoff::Backoff;
 pub use balance::{Balance, Member, Picker};
 pub use breaker::Breaker;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use leno_model::resource::overload as written;
 use leno_model::resource::traffic_policy::TrafficPolicySpec;
-use leno_model::snapshot::{Overload, PriorityRule, Shedding};
+use leno_model::snapshot::{Admission, Overload, PriorityRule, Shedding};
 
 use super::route;
 
@@ -15,6 +15,11 @@ const MIN: u32 = 4;
 const TOLERANCE: u32 = 25;
 /// CoDel's target.
 const WAIT: Duration = Duration::from_millis(5);
+
+/// As with Google.
+const FACTOR: u32 = 200;
+const WINDOW: Duration = Duration::from_secs(120);
+const REQUESTS_MIN: u32 = 20;
 
 /// What the proxy beside an instance does; the priorities alone are for callers.
 pub(super) fn of(spec: &TrafficPolicySpec) -> Overload {
@@ -27,6 +32,14 @@ pub(super) fn priorities(spec: &TrafficPolicySpec) -> Vec<PriorityRule> {
         when: rule.matches.iter().map(route::http_match).collect(),
     };
     spec.priorities.iter().map(rule).collect()
+}
+
+pub(super) fn admission(written: &written::Admission) -> Admission {
+    Admission {
+        factor: written.factor.map_or(FACTOR, |factor| factor.get()),
+        window: written.window.map_or(WINDOW, |window| window.0),
+        requests_min: written.min_requests.map_or(REQUESTS_MIN, |volume| volume.get()),
+    }
 }
 
 fn shedding(written: &written::Overload) -> Shedding {

@@ -28,6 +28,7 @@ pub(super) fn of(spec: &TrafficPolicySpec) -> Resilience {
         breaker_forced: spec.breaker.as_ref().and_then(|breaker| breaker.forced),
         retry_budget: spec.retry_budget.as_ref().map(retry::budget),
         priorities: overload::priorities(spec),
+        admission: spec.admission.as_ref().map(overload::admission),
     }
 }
 

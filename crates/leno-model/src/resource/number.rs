@@ -102,6 +102,10 @@ ranged! {
     ColdFactor(u32) 2..=100, "cold factor"
 }
 ranged! {
+    /// How many times as many, in percent, 100 to 1,000.
+    Times(u32) 100..=1000, "percentage"
+}
+ranged! {
     /// How many probes decide, 1 to 1,000.
     Probes(u32) 1..=1000, "number of probes"
 }

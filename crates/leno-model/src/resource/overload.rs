@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::duration::GatewayDuration;
 use super::http_route::HttpMatch;
-use super::number::{Count, Share};
+use super::number::{Count, Share, Times, Volume};
 
 /// How much a request matters; what matters least is shed first. The words are those of Google's criticality, and stand so in
 /// the field `x-request-priority`.
@@ -32,6 +32,25 @@ pub struct PriorityRule {
     /// Which requests, any one of these. Default: every request. At most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<HttpMatch>,
+}
+
+/// What a caller's proxy does not even send, because the service would refuse it or fail: Google's adaptive throttling, Envoy's
+/// `admission_control`. As long as the service does one in `factor` of the requests of `window`, all are sent; where it does
+/// fewer, as many are held back, by chance, that about `factor` times what it does is sent, and a fifth of them at least. What is held back is answered with
+/// 503 and the reason `held_back`, a call of gRPC with `UNAVAILABLE`. A request is done unless it fails, as for `breaker`, or
+/// is shed. Requests of each priority are counted for themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Admission {
+    /// How many requests are sent for each one that is done, in percent, 100 to 1,000. Default 200, as with Google.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub factor: Option<Times>,
+    /// The time whose requests count, 1s to 10m. Default 2m, as with Google.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<GatewayDuration>,
+    /// The requests in a window below which nothing is held back, 1 to 10,000. Default 20.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_requests: Option<Volume>,
 }
 
 /// How the proxy beside each instance sheds what the instance cannot do. It finds out by itself how many requests may be open

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::duration::GatewayDuration;
 use super::load_balancer::LoadBalancer;
-use super::overload::{Overload, PriorityRule};
+use super::overload::{Admission, Overload, PriorityRule};
 use super::rate_limit::RateLimit;
 use super::reference::TargetRef;
 use super::resilience::{Breaker, Ejection, Limits};
@@ -62,6 +62,9 @@ pub struct TrafficPolicySpec {
     /// does with trace fields. Default: all are `critical`. At most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub priorities: Vec<PriorityRule>,
+    /// Whether callers hold requests back that the service would not do. Default: they do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admission: Option<Admission>,
     /// Whether the proxy beside each instance sheds what the instance cannot do. Default: it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overload: Option<Overload>,

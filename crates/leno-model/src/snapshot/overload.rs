@@ -30,6 +30,17 @@ pub struct Shedding {
     pub wait: Duration,
 }
 
+/// What a caller does not even send. Shares are percentages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admission {
+    /// How many are sent for each one that is done.
+    pub factor: u32,
+    /// The time whose requests count.
+    pub window: Duration,
+    /// The requests in it below which nothing is held back.
+    pub requests_min: u32,
+}
+
 /// What the proxy beside an instance does where there is too much for it; nothing by default.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Overload {

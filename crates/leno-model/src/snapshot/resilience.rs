@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{PriorityRule, RetryBudget};
+use super::{Admission, PriorityRule, RetryBudget};
 
 /// What keeps trouble with a cluster from spreading; nothing by default.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -27,6 +27,9 @@ pub struct Resilience {
     /// The priorities of requests that come without one, the first that is for a request. Default that of all requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub priorities: Vec<PriorityRule>,
+    /// What is not even sent to it. Default nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admission: Option<Admission>,
 }
 
 /// How much of a cluster one proxy uses at once; without limit by default.

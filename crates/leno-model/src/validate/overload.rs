@@ -24,6 +24,10 @@ pub(super) fn check(check: &mut Check<'_, '_>, spec: &TrafficPolicySpec) {
             check.error(FaultClass::UnusedField, &at, message, "write it last, or give it `matches`");
         }
     }
+    if let Some(admission) = &spec.admission {
+        let (min, max) = (Duration::from_secs(1), Duration::from_secs(600));
+        range(check, "spec.admission.window", admission.window, min, max);
+    }
     if let Some(overload) = &spec.overload {
         numbers(check, overload);
     }

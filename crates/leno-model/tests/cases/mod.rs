@@ -1315,6 +1315,7 @@ fn of_overload() -> Vec<Case> {
             "write `/shop`",
             with("priorities: [{priority: sheddable, matches: [{path: {value: ¦shop}}]}]"),
         ),
+        case(OutOfRange, "spec.admission.window", "from 1s to 10m", with("admission: {window: ¦11m}")),
         case(OutOfRange, "spec.overload.maxWait", "from 1ms to 1s", with("overload: {maxWait: ¦2s}")),
         case(
             OutOfRange,

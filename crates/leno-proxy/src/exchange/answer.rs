@@ -166,7 +166,7 @@ impl Exchange<'_> {
         };
         let now = self.worker.now();
         plan.cluster.observe(owed.endpoint, now, mark, owed.took);
-        plan.passed.iter().for_each(|passed| passed.settle(now, mark, owed.took));
+        plan.count(now, mark, owed.took);
     }
 
     pub(super) async fn relay_upgrade(&mut self, plan: &Plan<'_>, upgrade: Box<Upgrade>) {

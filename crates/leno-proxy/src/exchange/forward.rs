@@ -147,6 +147,8 @@ impl Exchange<'_> {
         }
         if !is_shed {
             plan.cluster.time(endpoint, took);
+        } else if let Some(let_go) = plan.let_go.as_ref().filter(|_| !again) {
+            let_go.settle(now, false);
         }
         let says_nothing = is_shed || is_cut_short;
         if let Some(mark) = plan.cluster.mark_of(&response.head, self.is_grpc).filter(|_| !says_nothing) {
@@ -166,9 +168,9 @@ impl Exchange<'_> {
             Failure::Timeout(_) => plan.is_cut_short(),
             other => other.is_refusal(),
         };
-        if let Some(passed) = plan.passed.as_ref().filter(|_| !is_silent) {
+        if !is_silent {
             let now = self.worker.now();
-            passed.settle(now, Mark::Local, now.saturating_sub(self.asked()));
+            plan.count(now, Mark::Local, now.saturating_sub(self.asked()));
         }
     }
 
@@ -179,8 +181,8 @@ impl Exchange<'_> {
             return;
         };
         plan.cluster.observe(owed.endpoint, now, mark, owed.took);
-        if let Some(passed) = plan.passed.as_ref().filter(|_| !again) {
-            passed.settle(now, mark, now.saturating_sub(self.asked()));
+        if !again {
+            plan.count(now, mark, now.saturating_sub(self.asked()));
         }
     }
 
@@ -262,6 +264,16 @@ impl Exchange<'_> {
             let now = self.worker.now();
             cluster.observe(*endpoint, now, Mark::Local, now.saturating_sub(began));
         }
+    }
+}
+
+// === impl Plan ===
+
+impl Plan<'_> {
+    /// Tells the breaker, and whoever holds requests back, how the request ended.
+    pub(super) fn count(&self, now: Duration, mark: Mark, took: Duration) {
+        self.passed.iter().for_each(|passed| passed.settle(now, mark, took));
+        self.let_go.iter().for_each(|let_go| let_go.settle(now, mark == Mark::Good));
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use leno_model::seam::Clock;
-use leno_model::snapshot::ForcedState;
+use leno_model::snapshot::{ForcedState, Priority};
 use leno_runtime::SystemClock;
 use leno_telemetry::Registry;
 use leno_telemetry::metric::{Exposition, Kind};
@@ -62,6 +62,14 @@ pub(crate) fn describe(cluster: &Cluster, now: Duration) -> Value {
         });
         described.insert("breaker".to_owned(), breaker);
     }
+    if let Some(admission) = &resilience.admission {
+        let held_back = admission.held_back();
+        let held_back: BTreeMap<&str, u64> =
+            Priority::ALL.iter().map(|priority| priority.text()).zip(held_back).collect();
+        let share = Priority::ALL.iter().map(|priority| admission.share(*priority, now)).fold(0.0, f64::max);
+        let admission = json!({ "sharePercent": (share * 100.0) as u64, "heldBack": held_back });
+        described.insert("admission".to_owned(), admission);
+    }
     Value::Object(described)
 }
 
@@ -109,6 +117,7 @@ fn write(out: &mut Exposition, table: &Table) {
     write_breakers(out, &clusters);
     write_budgets(out, &clusters);
     write_hedges(out, &clusters);
+    write_admission(out, &clusters);
     let watched: Vec<(&str, &Cluster)> =
         clusters.into_iter().filter(|(_, cluster)| cluster.resilience.ejection.is_some()).collect();
     let name = "leno_endpoints_ejected";
@@ -189,6 +198,18 @@ fn write_hedges(out: &mut Exposition, clusters: &BTreeMap<&str, &Cluster>) {
     out.family(name, "Those of them that were answered before the others.", Kind::Counter);
     for (cluster, of) in clusters {
         out.sample(name, &[("cluster", cluster)], of.resilience.hedges().1 as f64);
+    }
+}
+
+fn write_admission(out: &mut Exposition, clusters: &BTreeMap<&str, &Cluster>) {
+    let name = "leno_admission_held_back_total";
+    out.family(name, "Requests to a cluster that were held back because it does few, by priority.", Kind::Counter);
+    for (cluster, of) in clusters {
+        let held_back =
+            of.resilience.admission.iter().flat_map(|admission| Priority::ALL.into_iter().zip(admission.held_back()));
+        for (priority, count) in held_back {
+            out.sample(name, &[("cluster", cluster), ("priority", priority.text())], count as f64);
+        }
     }
 }
 

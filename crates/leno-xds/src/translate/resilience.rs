@@ -70,7 +70,7 @@ pub(super) fn read(message: &Cluster) -> Result<Resilience, TranslateError> {
     };
     let ejection = message.outlier_detection.as_ref().map(ejection_from).transpose()?;
     let retry_budget = thresholds.retry_budget.map(budget_from).transpose()?;
-    Ok(Resilience { limits, ejection, breaker: None, breaker_forced: None, retry_budget, priorities: Vec::new() })
+    Ok(Resilience { limits, ejection, retry_budget, ..Resilience::default() })
 }
 
 fn budget_to(budget: RetryBudget) -> cluster::RetryBudget {

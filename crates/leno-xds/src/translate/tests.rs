@@ -305,6 +305,11 @@ fn overload() -> impl Strategy<Value = Overload> {
     (priorities(), option::of(shedding)).prop_map(|(priorities, shedding)| Overload { priorities, shedding })
 }
 
+fn admission() -> impl Strategy<Value = Option<Admission>> {
+    let terms = (100..999u32, weird_duration(), 1..99u32);
+    option::of(terms.prop_map(|(factor, window, requests_min)| Admission { factor, window, requests_min }))
+}
+
 fn priorities() -> impl Strategy<Value = Vec<PriorityRule>> {
     let priority = prop::sample::select(Priority::ALL.to_vec());
     vec((priority, vec(matching(), 0..2)).prop_map(|(priority, when)| PriorityRule { priority, when }), 0..3)
@@ -337,14 +342,22 @@ fn resilience() -> impl Strategy<Value = Resilience> {
         |(requests, queue, retries, connections, pending)| Limits { requests, queue, retries, connections, pending },
     );
     let forced = option::of(prop_oneof![Just(ForcedState::Open), Just(ForcedState::Closed)]);
-    (limits, option::of(ejection()), option::of(breaker()), forced, option::of(retry_budget()), priorities())
-        .prop_map(|(limits, ejection, breaker, breaker_forced, retry_budget, priorities)| Resilience {
+    (
+        limits,
+        option::of(ejection()),
+        option::of(breaker()),
+        forced,
+        option::of(retry_budget()),
+        (priorities(), admission()),
+    )
+        .prop_map(|(limits, ejection, breaker, breaker_forced, retry_budget, (priorities, admission))| Resilience {
             limits,
             ejection,
             breaker,
             breaker_forced,
             retry_budget,
             priorities,
+            admission,
         })
         .boxed()
 }
