@@ -24,6 +24,7 @@ pub(crate) fn run() -> Result<()> {
 /// Everything that reads the code and runs none of it.
 pub(crate) fn lint() -> Result<()> {
     run_command(&mut cargo(["fmt", "--all", "--check"]), LINT_DEADLINE)?;
+    test::targets_differ()?;
     deps::run()?;
     features::run()?;
     size::run()?;

@@ -158,6 +158,11 @@ pub(crate) fn quick_release() -> Result<PathBuf> {
     Ok(root().join("target/quick-release/leno"))
 }
 
+/// Whether every test target has a name of its own.
+pub(crate) fn targets_differ() -> Result<()> {
+    test_targets(&Metadata::load()?, |_| false).map(drop)
+}
+
 /// Names of the test targets of some packages; cargo takes them by name over the whole workspace, so they have to be unique.
 fn test_targets(metadata: &Metadata, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
     let (mut seen, mut names) = (BTreeSet::new(), Vec::new());
