@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use leno_model::fault::Fault;
 use leno_model::name::ServiceName;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use crate::node::{self, Node};
 use crate::policies::Policies;
@@ -50,6 +50,8 @@ const POOL: &[&[&str]] = &[
 /// A command or pool over the default.
 struct Settings<'n> {
     layers: Vec<&'n Node>,
+    /// Whether something is said of it by name.
+    is_named: bool,
 }
 
 /// Converts all commands.
@@ -66,8 +68,16 @@ pub(crate) fn convert(root: &Node, options: &Options, policies: &mut Policies) {
     if !is_default_alone && keys.remove(DEFAULT) && keys.is_empty() {
         policies.lose(root.lost("a default that no command here has", "say for which service it is: `--service NAME`"));
     }
+    // A pool that commands name is theirs, and no command of its own.
+    let is_command = |key: &str| commands.is_some_and(|commands| commands.kids.iter().any(|(own, _)| own == key));
+    let overrides =
+        commands.into_iter().flat_map(|commands| &commands.kids).filter_map(|(_, command)| pool_of(command));
+    let named: BTreeSet<String> = overrides.collect();
+    keys.retain(|key| is_command(key) || !named.contains(*key));
     for key in keys {
-        let (command, pool) = (layers(commands, key), layers(pools, key));
+        let command = layers(commands, key);
+        let pool_key = command.layers.first().and_then(|command| pool_of(command));
+        let pool = layers(pools, pool_key.as_deref().unwrap_or(key));
         let Some(node) = command.layers.first().or(pool.layers.first()).copied() else { continue };
         let service = match options.service.clone().filter(|_| is_default_alone) {
             Some(service) => Ok(service),
@@ -90,7 +100,12 @@ fn layers<'n>(group: Option<&'n Node>, key: &str) -> Settings<'n> {
     let kids = group.map(|group| group.kids.as_slice()).unwrap_or_default();
     let named = |name: &str| kids.iter().find(|(own, _)| own == name).map(|(_, node)| node);
     let default = named(DEFAULT).filter(|_| key != DEFAULT);
-    Settings { layers: named(key).into_iter().chain(default).collect() }
+    Settings { layers: named(key).into_iter().chain(default).collect(), is_named: named(key).is_some() }
+}
+
+/// The pool that a command names.
+fn pool_of(command: &Node) -> Option<String> {
+    command.kid("threadPoolKeyOverride").map(Node::text).filter(|key| !key.is_empty())
 }
 
 fn convert_one(
@@ -103,12 +118,12 @@ fn convert_one(
     let thread = ["execution", "isolation", "thread"];
     if command.flag(&["execution", "timeout", "enabled"], true)? {
         let ms = command.whole(&[&thread[..], &["timeoutInMilliseconds"]].concat(), 1000)?;
-        policies.part(service, "requestTimeout", json!(format!("{ms}ms")), node);
+        put(policies, command.is_named, service, "requestTimeout", json!(format!("{ms}ms")), node);
     }
     let strategy = command.get(&["execution", "isolation", "strategy"]).map(Node::text).unwrap_or_default();
     if strategy.eq_ignore_ascii_case("SEMAPHORE") {
         let requests = command.whole(&["execution", "isolation", "semaphore", "maxConcurrentRequests"], 10)?;
-        policies.part(service, "limits", json!({ "requests": requests }), node);
+        put(policies, command.is_named, service, "limits", json!({ "requests": requests }), node);
     } else {
         let core = pool.whole(&["coreSize"], 10)?;
         let diverges = pool.flag(&["allowMaximumSizeToDivergeFromCoreSize"], false)?;
@@ -118,7 +133,7 @@ fn convert_one(
         if queue > 0 {
             limits["queue"] = json!({ "size": queue });
         }
-        policies.part(service, "limits", limits, node);
+        put(policies, pool.is_named, service, "limits", limits, node);
     }
     breaker(command, node, service, policies)?;
     for (path, why, fix) in [
@@ -154,8 +169,18 @@ fn breaker(command: &Settings<'_>, node: &Node, service: &ServiceName, policies:
         let value = node.whole()?;
         breaker.insert(field.to_owned(), if unit.is_empty() { json!(value) } else { json!(format!("{value}{unit}")) });
     }
-    policies.part(service, "breaker", json!(breaker), node);
+    put(policies, command.is_named, service, "breaker", json!(breaker), node);
     Ok(())
+}
+
+/// What is said by name comes before what is a default: a service may stand as a command under one name and as a pool under
+/// another.
+fn put(policies: &mut Policies, is_named: bool, service: &ServiceName, field: &'static str, value: Value, node: &Node) {
+    if is_named {
+        policies.part(service, field, value, node);
+    } else {
+        policies.default_part(service, field, value, node);
+    }
 }
 
 /// Says what of a command nothing looks at.

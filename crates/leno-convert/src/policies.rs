@@ -33,6 +33,8 @@ pub(crate) struct Policies {
 #[derive(Debug, Default)]
 struct Policy {
     parts: BTreeMap<&'static str, Part>,
+    /// Parts that hold where nothing else is said.
+    defaults: BTreeMap<&'static str, Part>,
     rate_limits: Vec<Part>,
     comments: Vec<String>,
     lost: Vec<Fault>,
@@ -82,6 +84,11 @@ impl Policies {
         }
     }
 
+    /// Has the policy of a service have this part where nobody says anything else.
+    pub(crate) fn default_part(&mut self, service: &ServiceName, field: &'static str, value: Value, from: &Node) {
+        self.policy(service).defaults.entry(field).or_insert_with(|| Part { value, from: bare(from) });
+    }
+
     /// Has the policy of a service have this limit on requests.
     pub(crate) fn rate_limit(&mut self, target: &Target, name: &str, mut limit: Value, from: &Node) {
         let policy = self.policy(&target.service);
@@ -113,6 +120,9 @@ impl Policies {
     pub(crate) fn finish(self) -> Converted {
         let (mut of_none, mut lost, mut documents) = (self.lost, Vec::new(), Vec::new());
         for (service, mut policy) in self.of {
+            for (field, part) in std::mem::take(&mut policy.defaults) {
+                policy.parts.entry(field).or_insert(part);
+            }
             policy.settle(&service);
             if policy.is_empty() {
                 of_none.append(&mut policy.lost);

@@ -21,6 +21,8 @@ mod breaker;
 const BASES_MAX: usize = 8;
 /// The most tries after the first.
 const ATTEMPTS_MAX: i64 = 10;
+/// How many times longer each wait is, where nothing is said (`IntervalFunction`).
+const FACTOR: f64 = 1.5;
 /// The most that may wait, where there is no bound there.
 const QUEUE_MAX: u32 = 10_000;
 
@@ -242,14 +244,13 @@ fn retry(settings: &Settings<'_>, service: &ServiceName, policies: &mut Policies
         longest = most
             .unwrap_or_else(|| wait.saturating_mul(1 << attempts.clamp(0, ATTEMPTS_MAX)))
             .clamp(wait, Duration::from_secs(60).max(wait));
-        if let Some(factor) = settings
-            .get("exponentialBackoffMultiplier")
-            .filter(|factor| factor.decimal().is_ok_and(|factor| factor != 2.0))
-        {
+        let written = settings.get("exponentialBackoffMultiplier");
+        let factor = written.map_or(Ok(FACTOR), Node::decimal)?;
+        if let Some(said) = written.or(settings.get("enableExponentialBackoff")).filter(|_| factor != 2.0) {
             policies.lose_of(
                 service,
-                factor.lost(
-                    "waits double with each try here, by whatever factor they grow there",
+                said.lost(
+                    format!("waits double with each try here, and grow {factor} times there"),
                     "see whether that will do",
                 ),
             );

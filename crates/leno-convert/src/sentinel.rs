@@ -232,12 +232,12 @@ impl Rule<'_> {
     }
 }
 
-/// `requests` in each `per`, for a number in so many seconds that may have a fraction.
-fn rate(count: f64, seconds: i64) -> Option<(i64, Value)> {
+/// `requests` in each `per`, for a number in a second that may have a fraction.
+fn rate(count: f64) -> Option<(i64, Value)> {
     const TIMES: [i64; 11] = [1, 2, 4, 5, 8, 10, 20, 25, 50, 60, 100];
     TIMES.into_iter().find_map(|times| {
         let requests = (count * times as f64).round();
         let is_whole = (count * times as f64 - requests).abs() < 1e-6 && requests >= 1.0;
-        is_whole.then(|| (requests as i64, json!(format!("{}s", seconds.saturating_mul(times)))))
+        is_whole.then(|| (requests as i64, json!(format!("{times}s"))))
     })
 }

@@ -253,6 +253,20 @@ fn what_of_resilience4j_means_something_else_here_is_said() {
 }
 
 #[test]
+fn a_command_and_a_pool_of_hystrix_under_two_names_are_one_service() {
+    let mapped: Vec<Mapped> = vec!["CartClient#items(String)=cart".parse().unwrap()];
+    let options = Options { mapped, ..options() };
+    let text = "hystrix.command.CartClient#items(String).execution.isolation.thread.timeoutInMilliseconds=3000\n\
+                hystrix.threadpool.cart.coreSize=5\n";
+    let (spec, lost) = one("h.properties", text, &options);
+    assert_eq!((spec["requestTimeout"].clone(), spec["limits"].clone()), (json!("3000ms"), json!({"requests": 5})));
+    assert_eq!(lost, [""; 0]);
+    let text = "hystrix.command.cart.threadPoolKeyOverride=shared\nhystrix.threadpool.shared.coreSize=7\n";
+    let (spec, lost) = one("h.properties", text, &self::options());
+    assert_eq!((spec["limits"].clone(), lost), (json!({"requests": 7}), vec![]));
+}
+
+#[test]
 fn a_command_of_hystrix_has_hystrixs_defaults_written_out() {
     let (spec, lost) =
         one("h.properties", "hystrix.command.cart.circuitBreaker.requestVolumeThreshold=10\n", &options());

@@ -68,7 +68,7 @@ fn limit(rule: &Rule<'_>) -> Result<Value, Fault> {
         return Err(nothing());
     }
     let exactly = || {
-        rate(count, 1).ok_or_else(|| {
+        rate(count).ok_or_else(|| {
             rule.lost_field(
                 "count",
                 format!("{count} is no whole number in up to 100 s"),

@@ -3,7 +3,7 @@
 use leno_model::fault::Fault;
 use serde_json::{Value, json};
 
-use super::{Rule, rate};
+use super::Rule;
 use crate::policies::Policies;
 use crate::resource::Options;
 
@@ -53,21 +53,16 @@ fn limit(rule: &Rule<'_>, options: &Options) -> Result<Value, Fault> {
         let why = "threads by value: open requests are counted for all together here";
         return Err(rule.lost_field("grade", why, "write `concurrency` without a key, or a rate by value"));
     }
-    let (count, seconds) = (rule.decimal("count", 0.0)?, rule.whole("durationInSec", 1)?);
-    if count <= 0.0 {
+    // Sentinel counts whole ones here.
+    let (count, seconds) = (rule.decimal("count", 0.0)?.floor(), rule.whole("durationInSec", 1)?);
+    if count < 1.0 {
         return Err(rule.lost_field(
             "count",
             "it lets nothing through, and a limit here is of 1 or more",
             "answer such requests by a route without backends",
         ));
     }
-    let (requests, per) = rate(count, seconds).ok_or_else(|| {
-        rule.lost_field(
-            "count",
-            format!("{count} is no whole number in up to 100 times its time"),
-            "write a number with fewer digits",
-        )
-    })?;
+    let (requests, per) = (count as i64, format!("{seconds}s"));
     let (burst, timeout) = (rule.whole("burstCount", 0)?.max(0), rule.whole("maxQueueingTimeMs", 0)?);
     let limit = match rule.whole("controlBehavior", 0)? {
         2 if timeout > 0 => {
@@ -75,7 +70,7 @@ fn limit(rule: &Rule<'_>, options: &Options) -> Result<Value, Fault> {
         }
         2 => json!({ "limit": { "requests": requests, "per": per, "burst": 1 } }),
         0 => {
-            json!({ "limit": { "requests": requests, "per": per, "burst": (count.floor() as i64).max(1).saturating_add(burst) } })
+            json!({ "limit": { "requests": requests, "per": per, "burst": requests.saturating_add(burst) } })
         }
         other => {
             return Err(rule.lost_field(
