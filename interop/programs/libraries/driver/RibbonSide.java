@@ -8,9 +8,11 @@ import com.netflix.loadbalancer.ServerStats;
 import com.netflix.loadbalancer.WeightedResponseTimeRule;
 import java.lang.reflect.AccessibleObject;
 import java.lang.reflect.Constructor;
+import java.lang.reflect.Field;
 import java.lang.reflect.Method;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.atomic.AtomicBoolean;
 
 /** So many servers and a rule, by its name without the word. */
 final class RibbonSide {
@@ -23,6 +25,10 @@ final class RibbonSide {
         balancer = new BaseLoadBalancer(name, rule, new LoadBalancerStats(name));
         // Once more: in the constructor the rule has looked for statistics before they were there.
         rule.setLoadBalancer(balancer);
+        if (rule instanceof WeightedResponseTimeRule) {
+            // Weights are found when the test says so, not by the rule's own timer as well.
+            ((WeightedResponseTimeRule) rule).shutdown();
+        }
         for (int port = 1; port <= count; port++) {
             servers.add(new Server("127.0.0.1", port));
         }
@@ -60,8 +66,13 @@ final class RibbonSide {
         Constructor<?> made = finder.getDeclaredConstructor(WeightedResponseTimeRule.class);
         Method find = finder.getDeclaredMethod("maintainWeights");
         Method weights = WeightedResponseTimeRule.class.getDeclaredMethod("getAccumulatedWeights");
-        for (AccessibleObject hidden : new AccessibleObject[] {made, find, weights}) {
+        Field underWay = WeightedResponseTimeRule.class.getDeclaredField("serverWeightAssignmentInProgress");
+        for (AccessibleObject hidden : new AccessibleObject[] {made, find, weights, underWay}) {
             hidden.setAccessible(true);
+        }
+        // What its timer has begun before it was stopped would have this one do nothing.
+        while (((AtomicBoolean) underWay.get(rule)).get()) {
+            Thread.onSpinWait();
         }
         find.invoke(made.newInstance(rule));
         StringBuilder sums = new StringBuilder();
