@@ -402,6 +402,12 @@ impl Known for KnownWorld<'_> {
         self.merged.get(key).map(|entry| entry.resource.clone())
     }
 
+    fn policies_of(&self, service: &ServiceName) -> Vec<(ResourceKey, TrafficPolicySpec)> {
+        let policies = self.merged.policies_of(service).into_iter();
+        let staying = policies.filter(|(entry, _)| self.pruned != Some(&entry.set));
+        staying.map(|(entry, spec)| (entry.resource.key.clone(), spec.clone())).collect()
+    }
+
     fn switches_of(&self, target: &ResourceKey) -> Vec<ResourceKey> {
         let switches = self.merged.switches_of(target).into_iter();
         let staying = switches.filter(|(entry, _)| self.pruned != Some(&entry.set));

@@ -13,6 +13,7 @@ mod affinity;
 mod backend;
 mod balancing;
 mod cluster;
+mod degradation;
 mod endpoint;
 mod everything;
 mod filter;
@@ -24,6 +25,7 @@ mod locality;
 pub mod name;
 mod overload;
 mod rate_limit;
+mod reply;
 mod resilience;
 mod retry;
 mod route;
@@ -39,7 +41,7 @@ use leno_model::resource::backend_tls_policy::WellKnown;
 use leno_model::resource::kind::ResourceKey;
 use leno_model::resource::locality::LocalitySpec;
 use leno_model::resource::reference::{BackendView, ParentRef};
-use leno_model::snapshot::{Cluster, Endpoints, Injections, Listener, Name, Roots, RouteConfig, UpstreamTls};
+use leno_model::snapshot::{Cluster, Endpoints, Injections, Listener, Name, Roots, RouteConfig, StandIn, UpstreamTls};
 
 use crate::Directory;
 use crate::merge::{Entry, Merged, Topic};
@@ -184,6 +186,14 @@ impl<'a> View<'a> {
     pub(crate) fn policy_of(&self, service: &ServiceName) -> service::Policy {
         self.note(Topic::Service(service.clone()));
         service::Policy::of(self.merged.policies_of(service).first().map(|(_, spec)| *spec))
+    }
+
+    /// What stands in for the answers of a service.
+    pub(crate) fn stand_in_of(&self, service: &ServiceName) -> Option<StandIn> {
+        self.note(Topic::Service(service.clone()));
+        let policies = self.merged.policies_of(service);
+        let fallback = policies.first()?.1.fallback.as_ref()?;
+        Some(degradation::stand_in(self, service, fallback))
     }
 
     /// What goes wrong on purpose with requests to a service.

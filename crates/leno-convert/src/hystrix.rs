@@ -137,7 +137,11 @@ fn convert_one(
     }
     breaker(command, node, service, policies)?;
     for (path, why, fix) in [
-        (&["fallback"][..], "leno has no fallbacks yet", "leave it in the application, which sees 503"),
+        (
+            &["fallback"][..],
+            "what it answers stands in code",
+            "write it as `fallback` of the TrafficPolicy, a `reply` or another `service`",
+        ),
         (&["requestCache"], "leno does not cache yet", "leave it in the application"),
     ] {
         let node = command.get(path).filter(|node| node.kid("enabled").is_none_or(|enabled| enabled.text() != "false"));

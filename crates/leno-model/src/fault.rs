@@ -179,6 +179,8 @@ fault_classes! {
     PolicyConflict,
     /// A switch for what is labelled as protected.
     Protected,
+    /// Something that leads back to where it began.
+    Circle,
     /// A resource that belongs to another set.
     Owned,
     /// The resource was changed by somebody else in between.

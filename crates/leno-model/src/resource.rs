@@ -6,6 +6,7 @@
 //! it, beside the typed spec. Reading text is the work of [`crate::document`], checking of [`crate::validate`].
 
 pub mod backend_tls_policy;
+pub mod degradation;
 pub mod duration;
 pub mod fault_policy;
 pub mod filter;
@@ -24,6 +25,7 @@ pub mod overload;
 pub mod rate_limit;
 pub mod reference;
 pub mod reference_grant;
+pub mod reply;
 pub mod resilience;
 pub mod retry;
 pub mod service;

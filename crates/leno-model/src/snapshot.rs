@@ -20,6 +20,7 @@ use crate::name::ServiceName;
 
 mod affinity;
 mod balancing;
+mod degradation;
 mod injection;
 mod overload;
 mod rate_limit;
@@ -28,6 +29,7 @@ mod retry;
 
 pub use affinity::{Affinity, Cookie, HashKey, HashSource, Session, SubsetKey};
 pub use balancing::{Balancing, Fallback, LoadReports, SlowStart, Subsets};
+pub use degradation::{FallbackOn, StandIn};
 pub use injection::{Abort, AbortWith, Bandwidth, Delay, Injection, Injections};
 pub use overload::{Admission, Overload, Priority, PriorityRule, Shedding};
 pub use rate_limit::{KeySource, Rate, RateForm, RateLimit, RateLimits, RateTell, WarmUp};
@@ -245,12 +247,26 @@ pub enum Action {
 /// An answer that a proxy makes itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DirectReply {
-    /// The status, 200 to 599. A call of gRPC hears UNAVAILABLE whatever it is.
+    /// The status, 200 to 599.
     pub status: u16,
     /// What the body is.
     pub content_type: Name,
+    /// More fields. Default none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<(Name, Name)>,
     /// The body, and the message of a call of gRPC; at most 4096 bytes.
     pub body: Name,
+    /// The status of a call of gRPC. Default UNAVAILABLE.
+    #[serde(default = "unavailable", skip_serializing_if = "is_unavailable")]
+    pub grpc_status: u8,
+}
+
+fn unavailable() -> u8 {
+    14
+}
+
+fn is_unavailable(status: &u8) -> bool {
+    *status == unavailable()
 }
 
 /// A destination with its share. Shares are relative to their sum; 0 takes nothing.

@@ -6,6 +6,7 @@
 
 mod backend_tls_policy;
 mod conflict;
+mod degradation;
 mod fault_policy;
 mod filter;
 mod gateway;
@@ -17,6 +18,7 @@ mod overload;
 mod rate_limit;
 mod reference;
 mod reference_grant;
+mod reply;
 mod resilience;
 mod retry;
 mod route;
@@ -37,6 +39,7 @@ use crate::resource::number::Port;
 use crate::resource::reference::BackendView;
 use crate::resource::reference_grant::ReferenceGrantSpec;
 use crate::resource::service::ServiceSpec;
+use crate::resource::traffic_policy::TrafficPolicySpec;
 use crate::resource::{Resource, Spec};
 
 /// What exists beside the set: resources of other sets, and what the registry knows.
@@ -51,6 +54,8 @@ pub trait Known {
     fn resource(&self, key: &ResourceKey) -> Option<Resource>;
     /// The switches that name a resource.
     fn switches_of(&self, target: &ResourceKey) -> Vec<ResourceKey>;
+    /// The traffic policies of a service, the one in force first.
+    fn policies_of(&self, service: &ServiceName) -> Vec<(ResourceKey, TrafficPolicySpec)>;
 }
 
 /// Nothing exists beside the set: for `check` without a server.
@@ -163,6 +168,22 @@ impl<'a> Index<'a> {
         own.chain(known).collect()
     }
 
+    /// Which service stands in for another one, and the policy that says so: one of the set, or a known one that the set
+    /// does not replace.
+    fn fallback_of(&self, namespace: &str, name: &str) -> Option<(ResourceKey, String)> {
+        let service = ServiceName::new(namespace, name).ok()?;
+        let stands_in = |key: &ResourceKey, spec: &TrafficPolicySpec| {
+            degradation::stands_in(key, spec, &service).map(|other| (key.clone(), other))
+        };
+        let own = self.resources.values().find_map(|resource| match &resource.spec {
+            Spec::TrafficPolicy(spec) => stands_in(&resource.key, spec),
+            _ => None,
+        });
+        let known =
+            || self.known.policies_of(&service).into_iter().filter(|(key, _)| !self.resources.contains_key(key));
+        own.or_else(|| known().find_map(|(key, spec)| stands_in(&key, &spec)))
+    }
+
     fn gateway(&self, namespace: &str, name: &str) -> Option<GatewaySpec> {
         match self.gateways.get(&(namespace, name)) {
             Some(spec) => Some((*spec).clone()),
@@ -223,6 +244,9 @@ impl Known for Nothing {
         None
     }
     fn switches_of(&self, _: &ResourceKey) -> Vec<ResourceKey> {
+        Vec::new()
+    }
+    fn policies_of(&self, _: &ServiceName) -> Vec<(ResourceKey, TrafficPolicySpec)> {
         Vec::new()
     }
 }

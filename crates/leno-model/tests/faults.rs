@@ -11,6 +11,7 @@ use leno_model::name::ServiceName;
 use leno_model::resource::gateway::GatewaySpec;
 use leno_model::resource::kind::{Kind, ResourceKey};
 use leno_model::resource::reference_grant::ReferenceGrantSpec;
+use leno_model::resource::traffic_policy::TrafficPolicySpec;
 use leno_model::resource::{Resource, Spec};
 use leno_model::validate::{Known, KnownPort, KnownService, validate};
 
@@ -46,6 +47,10 @@ impl Known for World {
     }
 
     fn switches_of(&self, _: &ResourceKey) -> Vec<ResourceKey> {
+        Vec::new()
+    }
+
+    fn policies_of(&self, _: &ServiceName) -> Vec<(ResourceKey, TrafficPolicySpec)> {
         Vec::new()
     }
 

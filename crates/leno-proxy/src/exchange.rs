@@ -24,6 +24,7 @@ mod injection;
 mod limits;
 mod overload;
 mod retry;
+mod stand_in;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -37,8 +38,9 @@ use tokio::time::Instant;
 
 use self::admission::Decided;
 use self::affinity::Bond;
-use self::injection::HeldUp;
+use self::injection::Slow;
 use self::limits::LetThrough;
+use self::stand_in::Chosen;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::filter;
@@ -73,8 +75,19 @@ pub(crate) struct Exchange<'a> {
     told: Option<Box<Told>>,
     /// Let in to the application, where that may have too much to do.
     admitted: Option<Admitted>,
-    /// It had to wait before its destination is asked, or its answer comes slowly.
-    held_up: Option<Box<HeldUp>>,
+    /// What few requests have.
+    rare: Option<Box<Rare>>,
+}
+
+/// What few requests have.
+#[derive(Debug, Default)]
+struct Rare {
+    /// Since when its destination is asked, in the time of the process, where it had to wait for that.
+    asked: Option<Duration>,
+    /// The body of its answer comes slowly.
+    slow: Option<Slow>,
+    /// Where it goes, where something may stand in for the answer.
+    chosen: Option<Chosen>,
 }
 
 /// Where a request goes, and on which terms.
@@ -86,6 +99,8 @@ struct Plan<'d> {
     deadline: Option<(Instant, Duration)>,
     /// It goes outside the mesh.
     outside: bool,
+    /// It goes to what stands in for its destination.
+    stands_in: bool,
     /// What binds it to an endpoint, where the destination's affinity says something.
     bond: Option<Bond<'d>>,
     /// Let go, where some are held back.
@@ -120,7 +135,7 @@ impl<'a> Exchange<'a> {
             reporter: None,
             told: None,
             admitted: None,
-            held_up: None,
+            rare: None,
         }
     }
 
@@ -134,7 +149,7 @@ impl<'a> Exchange<'a> {
         destination.touch(self.record.began());
         match self.go(destination).await {
             Ok(()) => self.record.finish(),
-            Err(failure) => Box::pin(self.refuse(failure)).await,
+            Err(failure) => Box::pin(self.come_to_nothing(destination, failure)).await,
         }
     }
 
@@ -147,6 +162,10 @@ impl<'a> Exchange<'a> {
             self.record.status(answered.status, answered.grpc_status);
         }
         self.record.finish();
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 
     /// The right to answer, for a tunnel: what it carries has records of its own.
@@ -179,6 +198,9 @@ impl<'a> Exchange<'a> {
         let Some(cluster) = &target.cluster else {
             return Err(Failure::Unresolved(rule.rule.origin.resource.to_string()));
         };
+        if cluster.spec.resilience.stand_in.is_some() {
+            self.remember(rule, matched, target, cors.as_ref());
+        }
         let from_source;
         let edge = match &source {
             Some(source) => {
@@ -204,6 +226,7 @@ impl<'a> Exchange<'a> {
             cors,
             deadline: self.deadline(rule.rule.request_timeout),
             outside: destination.outside,
+            stands_in: false,
             bond: None,
             let_go: cluster
                 .resilience
@@ -220,6 +243,7 @@ impl<'a> Exchange<'a> {
         filter::change_request(&rule.rule.filters, &mut self.head, matched.prefix_len);
         filter::change_request(&target.filters, &mut self.head, matched.prefix_len);
         self.prepare_payload(rule, target, cluster);
+        self.changed();
         plan.bond = target.affinity.as_ref().map(|affinity| self.bond(affinity, cluster));
         self.forward(&plan).await
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use leno_http::Fields;
 use leno_http::grpc::{Code, Status};
-use leno_model::snapshot::{AbortWith, Priority};
+use leno_model::snapshot::{AbortWith, FallbackOn, Priority};
 use leno_telemetry::Flag;
 
 use crate::overload;
@@ -99,6 +99,18 @@ pub(crate) enum Failure {
     /// A policy holds the breaker of the cluster open.
     #[error("{0} is not asked: its policy holds its breaker open")]
     BreakerHeldOpen(String),
+    /// It answered, and something is to stand in for that.
+    #[error("{cluster} answered {}", match grpc_status { Some(grpc) => format!("with gRPC status {grpc}"), None => status.to_string() })]
+    Unwanted {
+        /// The cluster.
+        cluster: String,
+        /// The status of its answer.
+        status: u16,
+        /// The status of gRPC that it had.
+        grpc_status: Option<u8>,
+        /// Why something is to stand in.
+        why: FallbackOn,
+    },
     /// A limit on requests is used up.
     #[error("{0}")]
     OverLimit(Box<OverLimit>),
@@ -196,6 +208,7 @@ impl Failure {
             Self::Overflow { .. } | Self::ConnectionOverflow { .. } => Flag::RequestOverflow,
             Self::QueueTimeout { .. } => Flag::QueueTimeout,
             Self::BreakerOpen { .. } | Self::BreakerHeldOpen(_) => Flag::BreakerOpen,
+            Self::Unwanted { .. } => Flag::Unwanted,
             Self::OverLimit(_) => Flag::RateLimited,
             Self::Shed { .. } => Flag::Overloaded,
             Self::Injected(..) => Flag::FaultAbort,
@@ -227,6 +240,14 @@ impl Failure {
             Self::Overflow { .. } | Self::ConnectionOverflow { .. } => 503,
             Self::QueueTimeout { .. } | Self::BreakerOpen { .. } | Self::BreakerHeldOpen(_) => 503,
             Self::HeldBack { .. } | Self::Shed { .. } => 503,
+            // As by gRPC's mapping, where the failure of a call came with 200.
+            Self::Unwanted { status, .. } => {
+                if *status < 400 {
+                    503
+                } else {
+                    *status
+                }
+            }
             Self::OverLimit(_) => 429,
             Self::Injected(_, with) => with.http(),
             Self::Upstream { cause, .. } if cause.malformed().is_some() => 502,
@@ -252,6 +273,8 @@ impl Failure {
             Self::NoHost | Self::BadRequest(_) => Code::Internal,
             Self::Denied(_) => Code::PermissionDenied,
             Self::OverLimit(_) | Self::Shed { .. } => Code::ResourceExhausted,
+            Self::Unwanted { grpc_status: Some(status), .. } => Code::from_number(*status),
+            Self::Unwanted { status, .. } => Status::from_http(*status).code,
             Self::Injected(_, AbortWith::Grpc(status)) => Code::from_number(*status),
             Self::Injected(_, AbortWith::Http(status)) => Status::from_http(*status).code,
             Self::NoRoute(_) | Self::NoTunnel => Code::Unimplemented,

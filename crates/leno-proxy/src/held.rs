@@ -69,12 +69,21 @@ impl Held {
     fn listener_needs(&self, listener: &Listener, needs: &mut BTreeSet<(Kind, Name)>) {
         let tls = listener.tls.iter().flat_map(|rule| &rule.clusters);
         for cluster in listener.tcp.iter().chain(tls).filter_map(|weighted| weighted.cluster.as_ref()) {
-            cluster_needs(cluster, needs);
+            self.cluster_needs(cluster, needs);
         }
         let Some(routes) = &listener.http else { return };
         needs.insert((Kind::Route, routes.clone()));
         if let Some(config) = self.routes.get(routes) {
-            route_clusters(&config.resource, |cluster| cluster_needs(cluster, needs));
+            route_clusters(&config.resource, |cluster| self.cluster_needs(cluster, needs));
+        }
+    }
+
+    /// A cluster, and the one that is asked where that gives no answer; nobody is asked in place of that one.
+    fn cluster_needs(&self, cluster: &Name, needs: &mut BTreeSet<(Kind, Name)>) {
+        cluster_needs(cluster, needs);
+        let stand_in = self.clusters.get(cluster).and_then(|held| held.resource.resilience.stand_in.as_ref());
+        if let Some(instead) = stand_in.and_then(|stand_in| stand_in.cluster.as_ref()) {
+            cluster_needs(instead, needs);
         }
     }
 

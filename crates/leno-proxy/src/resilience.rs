@@ -41,6 +41,8 @@ pub struct State {
     /// Tries beside those that are waited for, and those whose answer was the first.
     hedges: AtomicU64,
     hedges_first: AtomicU64,
+    /// By [`StoodIn`].
+    stood_in: [AtomicU64; StoodIn::ALL.len()],
     /// By [`Cause`].
     ejections: [AtomicU64; CAUSES.len()],
     /// Taken by the control thread alone, when it builds a table.
@@ -59,6 +61,15 @@ pub(crate) struct Resilience {
     breaker_forced: Option<ForcedState>,
     admission: Option<Arc<Admission>>,
     state: Arc<State>,
+}
+
+/// What stood in for an answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum StoodIn {
+    Service,
+    Reply,
+    /// It was to, and nothing did.
+    Nothing,
 }
 
 /// Endpoints under watch.
@@ -82,6 +93,21 @@ pub(crate) struct Owing;
 pub(crate) struct Owed {
     pub(crate) endpoint: usize,
     pub(crate) took: Duration,
+}
+
+// === impl StoodIn ===
+
+impl StoodIn {
+    pub(crate) const ALL: [Self; 3] = [Self::Service, Self::Reply, Self::Nothing];
+
+    /// In a word.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::Reply => "reply",
+            Self::Nothing => "nothing",
+        }
+    }
 }
 
 // === impl Resilience ===
@@ -108,6 +134,11 @@ impl Resilience {
         let (priority, now, random) = of();
         let held_back = |HeldBack(share)| Failure::HeldBack { cluster: cluster.spec.name.to_string(), share };
         admission.ask(priority, now, random).map(Some).map_err(held_back)
+    }
+
+    /// Counts what stood in for an answer.
+    pub(crate) fn stood_in(&self, what: StoodIn) {
+        self.state.stood_in[what as usize].fetch_add(1, Relaxed);
     }
 
     /// Passes the breaker, where there is one.

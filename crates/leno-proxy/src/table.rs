@@ -14,7 +14,7 @@ use std::time::Duration;
 use leno_model::seam::{Clock, Random};
 use leno_model::snapshot::{
     Action, Affinity, HashSource, HostPattern, Listener, Match, Mirror, Name, Origin, RouteConfig, RouteFilter, Rule,
-    TlsTerms, UpstreamTls, VirtualHost, WeightedCluster,
+    StandIn, TlsTerms, UpstreamTls, VirtualHost, WeightedCluster,
 };
 use leno_net::Address;
 use leno_route::host::HostMap;
@@ -123,6 +123,8 @@ pub struct Target {
     pub rate_limits: Option<Arc<RateLimits>>,
     /// What goes wrong on purpose with what goes there, if anything does.
     pub injections: Option<Arc<Injections>>,
+    /// The cluster that is asked instead, where it gives no answer that is any good.
+    pub instead: Option<Arc<Cluster>>,
 }
 
 /// Builds tables and remembers what has to outlive them.
@@ -239,6 +241,7 @@ pub fn single(cluster: Cluster, listener: Listener) -> Destination {
         affinity: None,
         rate_limits: None,
         injections: None,
+        instead: None,
     };
     let rule = Rule {
         origin: Origin { resource: "default".into(), rule: 0, name: None },
@@ -270,6 +273,12 @@ pub fn single(cluster: Cluster, listener: Listener) -> Destination {
 // === impl Target ===
 
 impl Target {
+    /// The cluster, and what stands in for its answers, if anything does.
+    pub(crate) fn stand_in(&self) -> Option<(&Cluster, &StandIn)> {
+        let cluster = self.cluster.as_deref()?;
+        Some((cluster, cluster.spec.resilience.stand_in.as_deref()?))
+    }
+
     /// The hash that binds what has nothing but its caller: a connection, a session of datagrams.
     pub(crate) fn hash_of_caller(&self, worker: &Worker, client: Option<SocketAddr>) -> Option<u64> {
         let affinity = self.affinity.as_ref()?;
@@ -466,8 +475,14 @@ impl Builder {
             affinity: (!weighted.affinity.is_none()).then(|| Box::new(weighted.affinity.clone())),
             rate_limits: self.limiters.borrow_mut().of(&weighted.rate_limits, Side::Caller),
             injections: self.injectors.borrow_mut().of(&weighted.injections),
+            instead: weighted.cluster.as_ref().and_then(|name| self.instead(name)),
         };
         clusters.iter().map(target).collect()
+    }
+
+    fn instead(&self, name: &Name) -> Option<Arc<Cluster>> {
+        let terms = self.clusters.get(name)?.spec.resilience.stand_in.as_ref()?;
+        self.built(terms.cluster.as_ref()?)
     }
 
     fn mirrors(&self, filters: &[RouteFilter]) -> Box<[(Mirror, Arc<Cluster>)]> {

@@ -89,6 +89,8 @@ flags! {
     BreakerOpen = "UO", "breaker_open";
     /// The route says what is answered: a switch is on.
     DirectReply = "DR", "direct_reply";
+    /// The destination's answer was a failure, for which its policy has something else stand in.
+    Unwanted = "FB", "answer_unwanted";
     /// A limit on requests is used up.
     RateLimited = "RL", "rate_limited";
     /// The destination would not have done the request.

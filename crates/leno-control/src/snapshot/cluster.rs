@@ -1,6 +1,6 @@
 //! Clusters: a port of a service, or of one version of it, and how its endpoints are used.
 
-use leno_model::snapshot::Cluster;
+use leno_model::snapshot::{Cluster, Resilience};
 
 use super::View;
 use super::name::ClusterName;
@@ -19,7 +19,7 @@ pub(super) fn build(view: &View<'_>, name: &ClusterName) -> Option<Cluster> {
         idle_timeout: policy.idle_timeout,
         tls: view.tls_of(&name.service, port.name.as_deref()),
         proxy_protocol: port.proxy_protocol,
-        resilience: policy.resilience.clone(),
+        resilience: Resilience { stand_in: view.stand_in_of(&name.service).map(Box::new), ..policy.resilience.clone() },
         balancing: policy.balancing.clone(),
     })
 }

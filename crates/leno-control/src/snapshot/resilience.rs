@@ -29,6 +29,8 @@ pub(super) fn of(spec: &TrafficPolicySpec) -> Resilience {
         retry_budget: spec.retry_budget.as_ref().map(retry::budget),
         priorities: overload::priorities(spec),
         admission: spec.admission.as_ref().map(overload::admission),
+        // Where it leads is for those who know of services.
+        stand_in: None,
     }
 }
 

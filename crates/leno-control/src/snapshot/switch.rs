@@ -2,15 +2,11 @@
 
 use leno_model::name::ServiceName;
 use leno_model::resource::kind::{Kind, ResourceKey};
-use leno_model::resource::number::HttpStatus;
 use leno_model::resource::switch::SwitchSpec;
-use leno_model::snapshot::{Action, DirectReply, Name, Origin, Rule};
+use leno_model::snapshot::{Action, Name, Origin, Rule};
 
-use super::View;
+use super::{View, reply};
 use crate::merge::Entry;
-
-const STATUS: u16 = 503;
-const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Has a rule answered by the oldest switch that is on for its route, or for the service that it is for.
 pub(super) fn degrade(view: &View<'_>, rule: &mut Rule, route: Option<&Entry>, service: Option<&ServiceName>) {
@@ -28,7 +24,8 @@ pub(super) fn degrade(view: &View<'_>, rule: &mut Rule, route: Option<&Entry>, s
     };
     if let Some((switch, spec)) = of_route.or_else(of_service) {
         let resource: Name = switch.resource.key.to_string().into();
-        rule.action = Action::Reply(reply(&resource, spec));
+        let says = format!("switched off by {resource}\n");
+        rule.action = Action::Reply(reply::of(spec.reply.as_ref(), &says));
         rule.origin = Origin { resource, ..rule.origin.clone() };
     }
 }
@@ -45,19 +42,4 @@ fn on<'a>(view: &View<'a>, target: &ResourceKey, rule: Option<&str>) -> Option<(
     let is_on = |switch: &Entry| merged.switch_state(&switch.resource.key).is_some_and(|(_, _, on)| on);
     let found = merged.switches_of(target).into_iter().find(|(switch, spec)| means(switch, spec) && is_on(switch));
     found.map(|(switch, spec)| (&**switch, spec))
-}
-
-fn reply(switch: &Name, spec: &SwitchSpec) -> DirectReply {
-    let written = spec.reply.as_ref();
-    let status = written.and_then(|reply| reply.status);
-    let body = match written.and_then(|reply| reply.body.as_deref()) {
-        Some(body) => body.into(),
-        None if status.is_none_or(HttpStatus::has_body) => format!("switched off by {switch}\n").into(),
-        None => "".into(),
-    };
-    DirectReply {
-        status: status.map_or(STATUS, HttpStatus::get),
-        content_type: written.and_then(|reply| reply.content_type.as_deref()).unwrap_or(TEXT).into(),
-        body,
-    }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kind::{Kind, ResourceKey};
 use super::moment::Moment;
-use super::number::HttpStatus;
+use super::reply::StaticReply;
 use crate::seam::Timestamp;
 
 /// Routes that the mesh answers for itself as long as the switch is on, so that a system under load has room for what
@@ -18,7 +18,7 @@ pub struct SwitchSpec {
     pub target_refs: Vec<SwitchTarget>,
     /// What requests are answered with while it is on. Default: 503 and a sentence that names the switch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reply: Option<SwitchReply>,
+    pub reply: Option<StaticReply>,
 }
 
 /// What a switch degrades.
@@ -51,22 +51,6 @@ pub enum SwitchTargetKind {
     GrpcRoute,
     /// All requests to a service.
     Service,
-}
-
-/// What a request hears while a switch is on. A call of gRPC hears UNAVAILABLE (14) with the body as its message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct SwitchReply {
-    /// The status, 200 to 599. Default 503.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<HttpStatus>,
-    /// What the body is. Default `text/plain; charset=utf-8`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub content_type: Option<String>,
-    /// The body, at most 4096 bytes; none for statuses 204 and 304, which have none. Default: a sentence that names the
-    /// switch.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub body: Option<String>,
 }
 
 /// Whether the Switch of the same name and namespace is on. `leno switch` writes it, into the set `switches`; a switch

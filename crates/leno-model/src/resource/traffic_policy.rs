@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::degradation::Fallback;
 use super::duration::GatewayDuration;
 use super::load_balancer::LoadBalancer;
 use super::overload::{Admission, Overload, PriorityRule};
@@ -68,4 +69,7 @@ pub struct TrafficPolicySpec {
     /// Whether the proxy beside each instance sheds what the instance cannot do. Default: it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overload: Option<Overload>,
+    /// What callers hear where the service gives no answer that is any good. Default: that it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Fallback>,
 }

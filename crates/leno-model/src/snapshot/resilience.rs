@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Admission, PriorityRule, RetryBudget};
+use super::{Admission, PriorityRule, RetryBudget, StandIn};
 
 /// What keeps trouble with a cluster from spreading; nothing by default.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub struct Resilience {
     /// What is not even sent to it. Default nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admission: Option<Admission>,
+    /// What is answered where it does not. Default nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stand_in: Option<Box<StandIn>>,
 }
 
 /// How much of a cluster one proxy uses at once; without limit by default.

@@ -99,7 +99,7 @@ pub(super) fn methods(check: &mut Check<'_, '_>, at: &str, methods: &[String]) {
     twice(check, at, methods, Clone::clone);
 }
 
-fn twice<T: PartialEq>(check: &mut Check<'_, '_>, at: &str, list: &[T], word: impl Fn(&T) -> String) {
+pub(super) fn twice<T: PartialEq>(check: &mut Check<'_, '_>, at: &str, list: &[T], word: impl Fn(&T) -> String) {
     for (i, entry) in list.iter().enumerate() {
         if list[..i].contains(entry) {
             let message = format!("{} stands twice", word(entry));

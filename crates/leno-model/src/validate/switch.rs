@@ -1,18 +1,15 @@
 //! Switches: what they degrade, what is answered meanwhile, when they are on; and what may never be degraded.
 
-use super::{Check, reference, text};
+use super::{Check, reference, reply, text};
 use crate::document::join;
 use crate::fault::FaultClass;
 use crate::name::{self, ServiceName};
 use crate::resource::Resource;
 use crate::resource::kind::{Kind, ResourceKey};
 use crate::resource::metadata::Metadata;
-use crate::resource::switch::{SwitchReply, SwitchSpec, SwitchStateSpec, SwitchTarget, SwitchTargetKind};
+use crate::resource::switch::{SwitchSpec, SwitchStateSpec, SwitchTarget, SwitchTargetKind};
 
 const TARGETS_MAX: usize = 64;
-
-/// Envoy answers with no more by itself.
-const BODY_BYTES_MAX: usize = 4096;
 
 pub(super) fn check(check: &mut Check<'_, '_>, spec: &SwitchSpec) {
     check.count("spec.targetRefs", "targets", spec.target_refs.len(), 1, TARGETS_MAX);
@@ -27,7 +24,7 @@ pub(super) fn check(check: &mut Check<'_, '_>, spec: &SwitchSpec) {
         }
     }
     if let Some(written) = &spec.reply {
-        reply(check, written);
+        reply::check(check, "spec.reply", written);
     }
 }
 
@@ -112,20 +109,5 @@ fn section(check: &mut Check<'_, '_>, path: &str, target: &SwitchTarget, found: 
         };
         let path = format!("{path}.sectionName");
         check.error(FaultClass::UnknownSection, &path, format!("{} has no rule {section:?}", found.key), fix);
-    }
-}
-
-fn reply(check: &mut Check<'_, '_>, reply: &SwitchReply) {
-    if let Some(content_type) = &reply.content_type {
-        text::header_value(check, "spec.reply.contentType", content_type);
-    }
-    let Some(body) = &reply.body else { return };
-    if let Some(status) = reply.status.filter(|status| !status.has_body() && !body.is_empty()) {
-        let message = format!("an answer of status {status} has no body");
-        check.error(FaultClass::UnusedField, "spec.reply.body", message, "remove it, or write another status");
-    }
-    if body.len() > BODY_BYTES_MAX {
-        let message = format!("{} bytes, at most {BODY_BYTES_MAX} are allowed", body.len());
-        check.error(FaultClass::OutOfRange, "spec.reply.body", message, "have a service answer for more");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Check, load_balancer, overload, rate_limit, reference, resilience, retry};
+use super::{Check, degradation, load_balancer, overload, rate_limit, reference, resilience, retry};
 use crate::fault::FaultClass;
 use crate::resource::duration::GatewayDuration;
 use crate::resource::traffic_policy::TrafficPolicySpec;
@@ -19,6 +19,7 @@ pub(super) fn check(check: &mut Check<'_, '_>, spec: &TrafficPolicySpec) {
     resilience::check(check, spec);
     rate_limit::check(check, &spec.rate_limits);
     overload::check(check, spec);
+    degradation::check(check, spec);
 }
 
 pub(super) fn range(

@@ -1326,6 +1326,67 @@ fn of_overload() -> Vec<Case> {
     ]
 }
 
+/// What stands in for answers.
+fn of_degradation() -> Vec<Case> {
+    let base = valid(Kind::TrafficPolicy);
+    let with = |text: &str| format!("{base}  fallback: {text}\n");
+    let own = |class, path: &str, fix, text: &str| case(class, &format!("spec.fallback{path}"), fix, with(text));
+    let other = base.replace("name: r}", "name: s}").replace("name: cart}", "name: one}");
+    let headers: Vec<String> = (0..17).map(|i| format!("{{name: x-{i}, value: a}}")).collect();
+    vec![
+        own(MissingField, "", "add `reply`", "¦{on: [open]}"),
+        own(Empty, ".on", "at least one", "{on: ¦[], reply: {}}"),
+        own(DuplicateName, ".on[1]", "remove one", "{on: [open, ¦open], reply: {}}"),
+        own(UnusedField, ".failures", "add `failed`", "{on: [open], failures: ¦[5xx], reply: {}}"),
+        own(UnusedField, ".codes", "add `failed`", "{on: [open], codes: ¦[404], reply: {}}"),
+        own(Empty, ".failures", "at least one", "{failures: ¦[], reply: {}}"),
+        own(DuplicateName, ".failures[1]", "remove one", "{failures: [5xx, ¦5xx], reply: {}}"),
+        own(InvalidStatus, ".codes[1]", "remove one", "{codes: [404, ¦404], reply: {}}"),
+        own(OutOfRange, ".codes[0]", "400 to 599", "{codes: [¦200], reply: {}}"),
+        own(UnusedField, ".reply.body", "another status", "{reply: {status: 204, body: ¦a}}"),
+        own(TooMany, ".reply.headers", "split", &format!("{{reply: {{headers: ¦[{}]}}}}", headers.join(", "))),
+        own(ReservedHeader, ".reply.headers[0].name", "to the proxy", "{reply: {headers: [{name: ¦te, value: a}]}}"),
+        own(
+            ReservedHeader,
+            ".reply.headers[0].name",
+            "another name",
+            "{reply: {headers: [{name: ¦x-leno-a, value: a}]}}",
+        ),
+        own(
+            ReservedHeader,
+            ".reply.headers[0].name",
+            "`contentType`",
+            "{reply: {headers: [{name: ¦Content-Type, value: a}]}}",
+        ),
+        own(
+            RepeatedHeader,
+            ".reply.headers[1].name",
+            "keep one",
+            "{reply: {headers: [{name: a, value: a}, {name: ¦A, value: b}]}}",
+        ),
+        own(UnusedField, ".grpcStatus", "add `reply`", "{grpcStatus: ¦INTERNAL, service: {name: one}}"),
+        own(Circle, ".service.name", "another service", "{service: {name: ¦cart}}"),
+        own(InvalidName, ".service.name", "write `one`", "{service: {name: ¦One}}"),
+        own(UnknownService, ".service.name", "when it appears", "{service: {name: ¦on}}"),
+        own(UnknownPort, ".service.port", "use one of 80", "{service: {name: one, port: ¦81}}"),
+        case(
+            MissingPort,
+            "spec.fallback.service",
+            "80, 90",
+            format!("{other}  fallback: {{service: ¦{{name: cart}}}}\n"),
+        ),
+        case(
+            Circle,
+            "spec.fallback.service.name",
+            "`reply` alone",
+            format!(
+                "{}---\n{other}  fallback: {{service: {{name: cart, port: 80}}}}\n",
+                with("{service: {name: ¦one}}")
+            ),
+        ),
+    ]
+}
+
 /// Policies of TLS towards instances.
 fn of_tls_policies() -> Vec<Case> {
     let base = valid(Kind::BackendTlsPolicy);
@@ -1455,6 +1516,7 @@ pub fn all() -> Vec<Case> {
         of_rate_limits(),
         of_fault_policies(),
         of_overload(),
+        of_degradation(),
         of_tls_policies(),
         of_switches(),
         of_lanes(),

@@ -12,6 +12,7 @@ use leno_telemetry::access::Direction;
 use leno_telemetry::flag::REASON_FIELD;
 
 use super::deadline::LEFT_FIELD;
+use super::stand_in::FALLBACK_FIELD;
 use super::{Exchange, forwarded};
 use crate::cluster::Cluster;
 use crate::failure::Failure;
@@ -183,22 +184,41 @@ impl Exchange<'_> {
     ) -> Result<(), Failure> {
         let flag = Flag::DirectReply;
         self.record.failed(flag, || format!("answered by {}", rule.rule.origin.resource));
+        self.answer_with(rule, with, cors, flag.reason(), None).await;
+        Ok(())
+    }
+
+    /// Answers with this for that reason; `stands_in` is what it is, where it stands in for another answer.
+    pub(super) async fn answer_with(
+        &mut self,
+        rule: RuleRef<'_>,
+        with: &DirectReply,
+        cors: Option<&CorsFields>,
+        reason: &str,
+        stands_in: Option<&str>,
+    ) {
+        let code = Code::from_number(with.grpc_status);
         let mut head = match self.is_grpc {
-            true => Status::new(Code::Unavailable, with.body.trim_ascii_end().to_owned()).response(),
+            true => Status::new(code, with.body.trim_ascii_end().to_owned()).response(),
             false => ResponseHead::new(with.status),
         };
-        head = head.with(REASON_FIELD, flag.reason());
+        head = head.with(REASON_FIELD, reason);
+        if let Some(stands_in) = stands_in {
+            head.fields.set(FALLBACK_FIELD, stands_in);
+        }
         let mut body = Bytes::new();
         if !self.is_grpc && !with.body.is_empty() {
             head = head.with("content-type", &*with.content_type);
             body = Bytes::copy_from_slice(with.body.as_bytes());
         }
+        for (name, value) in &with.fields {
+            head.fields.set(name, &**value);
+        }
         filter::change_response(&rule.rule.filters, &mut head);
         if let Some(cors) = cors {
             filter::apply_cors(cors, &mut head);
         }
-        self.answer(head, body, self.is_grpc.then_some(Code::Unavailable)).await;
-        Ok(())
+        self.answer(head, body, self.is_grpc.then_some(code)).await;
     }
 
     async fn answer(&mut self, head: ResponseHead, body: Bytes, grpc_status: Option<Code>) {
@@ -212,7 +232,7 @@ impl Exchange<'_> {
     /// Feeds the mirrors, and keeps the body for another try where there may be one.
     pub(super) fn prepare_payload(&mut self, rule: RuleRef<'_>, target: &Target, cluster: &Cluster) {
         let body = mirror::split(self.worker, rule.mirrors, &target.mirrors, &self.head, self.payload.take());
-        self.payload = Payload::new(body, self.may_try_again(rule, cluster));
+        self.payload = Payload::new(body, self.may_try_again(rule, cluster) || target.instead.is_some());
     }
 
     /// Whether a request may be sent more than once: the rule says so, somebody else may take what one did not, or an

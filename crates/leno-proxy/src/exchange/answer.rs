@@ -16,6 +16,7 @@ use leno_traffic::Mark;
 
 use super::forward::Upload;
 use super::injection::Slowly;
+use super::stand_in::FALLBACK_FIELD;
 use super::{Exchange, Plan};
 use crate::failure::Failure;
 use crate::filter;
@@ -79,6 +80,9 @@ impl Exchange<'_> {
         change_answer(plan, &mut head);
         if self.direction == Direction::Gateway {
             load_report::strip(&mut head.fields);
+        }
+        if plan.stands_in {
+            head.fields.set(FALLBACK_FIELD, "service");
         }
         if let Some(told) = self.told.take() {
             told.tell(&mut head.fields);

@@ -62,7 +62,7 @@ pub(super) type Upload = Pin<Box<dyn Future<Output = Result<u64, Error>>>>;
 
 impl Exchange<'_> {
     pub(super) async fn forward(&mut self, plan: &Plan<'_>) -> Result<(), Failure> {
-        let mut retries = Retries::default();
+        let mut retries = if plan.stands_in { Retries::spent() } else { Retries::default() };
         let (response, upload) =
             self.ask(plan, &mut retries).await.inspect_err(|failure| self.count_failure(plan, failure))?;
         // Bound first: what a match looks at is kept until its arm ends.
@@ -94,6 +94,9 @@ impl Exchange<'_> {
                     let again = self.again_after_answer(plan, &answered.response, &tried, retries);
                     let mut answer = self.settle(plan, &tried, answered, again.is_some());
                     let Some(wait) = again else {
+                        if let Some(unwanted) = self.unwanted(plan, &answer.0) {
+                            return Err(unwanted);
+                        }
                         if let Some(bond) = &plan.bond {
                             bond.tell(&mut answer.0.head, plan.cluster, tried.last().copied());
                         }
@@ -154,7 +157,7 @@ impl Exchange<'_> {
         if let Some(mark) = plan.cluster.mark_of(&response.head, self.is_grpc).filter(|_| !says_nothing) {
             self.count_head(plan, Owed { endpoint, took }, mark, now, again);
         }
-        if !again {
+        if !again && !self.may_stand_in() {
             self.payload.settle();
         }
         (response, upload)
@@ -164,7 +167,8 @@ impl Exchange<'_> {
     fn count_failure(&self, plan: &Plan<'_>, failure: &Failure) {
         // The breaker hears nothing of who left, of what was refused here, or of who would not wait for long enough.
         let is_silent = match failure {
-            Failure::Downstream(_) => true,
+            // That answer was counted when it came.
+            Failure::Downstream(_) | Failure::Unwanted { .. } => true,
             Failure::Timeout(_) => plan.is_cut_short(),
             other => other.is_refusal(),
         };

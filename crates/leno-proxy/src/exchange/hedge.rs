@@ -64,7 +64,7 @@ enum Event {
 impl<'a> Exchange<'a> {
     /// How this request is hedged, if it is.
     pub(super) fn hedge<'d>(&self, plan: &Plan<'d>) -> Option<&'d Hedge> {
-        let hedge = plan.rule.rule.retry.as_ref()?.hedge.as_ref()?;
+        let hedge = plan.rule.rule.retry.as_ref()?.hedge.as_ref().filter(|_| !plan.stands_in)?;
         let method = &self.head.method;
         let is_named = hedge.methods.iter().any(|own| **own == *method.as_str());
         // A tunnel has one end; who waits to be told to go on is told so by one; a session means one instance.

@@ -34,15 +34,6 @@ pub(super) struct Slowly<S> {
     pub(super) slow: Slow,
 }
 
-/// What holds a request up.
-#[derive(Debug)]
-pub(super) struct HeldUp {
-    /// Since when its destination is asked, in the time of the process.
-    asked: Duration,
-    /// The body of its answer comes slowly.
-    slow: Option<Slow>,
-}
-
 /// What has to be over before a request goes on.
 type Wait<'s> = Pin<Box<dyn Future<Output = Result<(), Failure>> + 's>>;
 
@@ -78,17 +69,17 @@ impl Exchange<'_> {
 
     /// Since when its destination is asked: it has waited for what had to come first.
     pub(super) fn asked(&self) -> Duration {
-        self.held_up.as_ref().map_or(self.record.began(), |held_up| held_up.asked)
+        self.rare.as_ref().and_then(|rare| rare.asked).unwrap_or(self.record.began())
     }
 
     /// Its destination is asked from now on.
     pub(super) fn waited(&mut self) {
-        self.held_up = Some(Box::new(HeldUp { asked: self.worker.now(), slow: None }));
+        self.rare().asked = Some(self.worker.now());
     }
 
     /// How slowly the body of its answer comes, if it does.
     pub(super) fn take_slow(&mut self) -> Option<Slow> {
-        self.held_up.as_mut()?.slow.take()
+        self.rare.as_mut()?.slow.take()
     }
 
     async fn suffer(
@@ -106,12 +97,12 @@ impl Exchange<'_> {
             return Err(Failure::Injected(injections.service.to_string(), with));
         }
         self.waited();
-        if let (Some(kib), Some(held_up)) = (kib_per_second, &mut self.held_up) {
+        if let Some(kib) = kib_per_second {
             if delay.is_none() {
                 self.record.failed(Flag::FaultBandwidth, || format!("slowed down on purpose to {kib} KiB in a second"));
             }
             let slow = Slow { bytes_per_second: u64::from(kib) * 1024, due: None, _active: active };
-            held_up.slow = Some(slow);
+            self.rare().slow = Some(slow);
         }
         Ok(())
     }

@@ -149,6 +149,11 @@ impl Exchange<'_> {
 // === impl Retries ===
 
 impl<'d> Retries<'d> {
+    /// None are left.
+    pub(super) fn spent() -> Self {
+        Self { safe: SAFE_RETRIES_MAX, asked: u32::MAX, held: None }
+    }
+
     /// Takes one out of the cluster's budget and limit, if both have one left.
     pub(super) fn take(&mut self, exchange: &Exchange<'_>, plan: &Plan<'d>) -> bool {
         plan.cluster.try_retry(exchange.worker.now(), &mut self.held)

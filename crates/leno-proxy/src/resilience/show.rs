@@ -15,7 +15,7 @@ use leno_traffic::ejection::Cause;
 use leno_traffic::load::Standing;
 use serde_json::{Map, Value, json};
 
-use super::CAUSES;
+use super::{CAUSES, StoodIn};
 use crate::cluster::{Cluster, by_name};
 use crate::lookup::Lookup;
 use crate::table::Table;
@@ -70,7 +70,16 @@ pub(crate) fn describe(cluster: &Cluster, now: Duration) -> Value {
         let admission = json!({ "sharePercent": (share * 100.0) as u64, "heldBack": held_back });
         described.insert("admission".to_owned(), admission);
     }
+    if cluster.spec.resilience.stand_in.is_some() {
+        let answers: BTreeMap<&str, u64> = stood_in(cluster).collect();
+        described.insert("fallback".to_owned(), json!(answers));
+    }
     Value::Object(described)
+}
+
+fn stood_in(cluster: &Cluster) -> impl Iterator<Item = (&'static str, u64)> {
+    let counts = cluster.resilience.state.stood_in.iter().map(|count| count.load(Relaxed));
+    StoodIn::ALL.into_iter().map(StoodIn::text).zip(counts)
 }
 
 /// How an endpoint of a cluster stands, where that is watched.
@@ -118,6 +127,7 @@ fn write(out: &mut Exposition, table: &Table) {
     write_budgets(out, &clusters);
     write_hedges(out, &clusters);
     write_admission(out, &clusters);
+    write_fallbacks(out, &clusters);
     let watched: Vec<(&str, &Cluster)> =
         clusters.into_iter().filter(|(_, cluster)| cluster.resilience.ejection.is_some()).collect();
     let name = "leno_endpoints_ejected";
@@ -209,6 +219,20 @@ fn write_admission(out: &mut Exposition, clusters: &BTreeMap<&str, &Cluster>) {
             of.resilience.admission.iter().flat_map(|admission| Priority::ALL.into_iter().zip(admission.held_back()));
         for (priority, count) in held_back {
             out.sample(name, &[("cluster", cluster), ("priority", priority.text())], count as f64);
+        }
+    }
+}
+
+fn write_fallbacks(out: &mut Exposition, clusters: &BTreeMap<&str, &Cluster>) {
+    let name = "leno_fallback_answers_total";
+    out.family(
+        name,
+        "Requests to a cluster that came to no good answer and had a fallback, by what answered.",
+        Kind::Counter,
+    );
+    for (cluster, of) in clusters.iter().filter(|(_, of)| of.spec.resilience.stand_in.is_some()) {
+        for (by, count) in stood_in(of) {
+            out.sample(name, &[("cluster", cluster), ("by", by)], count as f64);
         }
     }
 }

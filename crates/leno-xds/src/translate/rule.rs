@@ -99,11 +99,13 @@ fn rule_to(rule: &Rule, dialect: Dialect) -> Option<Route> {
             subset::write(clusters, &mut route);
         }
     }
-    if let Action::Reply(reply) = &rule.action
-        && &*reply.content_type != action::TEXT
-        && matches!(dialect, Dialect::Envoy { .. })
-    {
-        route.response_headers_to_add.push(filters::replacing("content-type", &reply.content_type));
+    if let (Action::Reply(reply), Dialect::Envoy { .. }) = (&rule.action, dialect) {
+        let is_other = &*reply.content_type != action::TEXT;
+        let content_type = is_other.then_some(("content-type", &*reply.content_type));
+        let fields = reply.fields.iter().map(|(name, value)| (&**name, &**value));
+        route
+            .response_headers_to_add
+            .extend(content_type.into_iter().chain(fields).map(|(n, v)| filters::replacing(n, v)));
     }
     if dialect == Dialect::Leno {
         let exact = exact_text(&differences(rule, &route));

@@ -200,9 +200,31 @@ fn action() -> impl Strategy<Value = Action> {
         vec(weighted(), 0..3).prop_map(Action::Forward),
         redirect.prop_map(Action::Redirect),
         (any::<u16>(), text()).prop_map(|(status, reason)| Action::Refuse { status, reason }),
-        (200_u16..600, text(), text())
-            .prop_map(|(status, content_type, body)| { Action::Reply(DirectReply { status, content_type, body }) }),
+        direct_reply().prop_map(Action::Reply),
     ]
+}
+
+fn direct_reply() -> impl Strategy<Value = DirectReply> {
+    (200_u16..600, text(), vec((text(), text()), 0..2), text(), 1..17_u8).prop_map(
+        |(status, content_type, fields, body, grpc_status)| DirectReply {
+            status,
+            content_type,
+            fields,
+            body,
+            grpc_status,
+        },
+    )
+}
+
+fn stand_in() -> impl Strategy<Value = Option<Box<StandIn>>> {
+    let on = vec(prop::sample::select(FallbackOn::ALL.to_vec()), 0..3);
+    let failures = vec(prop::sample::select(RetryOn::ALL.to_vec()), 0..3);
+    let terms = (on, failures, vec(any::<u16>(), 0..2), option::of(text()), option::of(direct_reply()));
+    option::of(
+        terms.prop_map(|(on, failures, codes, cluster, reply)| {
+            Box::new(StandIn { on, failures, codes, cluster, reply })
+        }),
+    )
 }
 
 fn matching() -> impl Strategy<Value = Match> {
@@ -348,16 +370,10 @@ fn resilience() -> impl Strategy<Value = Resilience> {
         option::of(breaker()),
         forced,
         option::of(retry_budget()),
-        (priorities(), admission()),
+        (priorities(), admission(), stand_in()),
     )
-        .prop_map(|(limits, ejection, breaker, breaker_forced, retry_budget, (priorities, admission))| Resilience {
-            limits,
-            ejection,
-            breaker,
-            breaker_forced,
-            retry_budget,
-            priorities,
-            admission,
+        .prop_map(|(limits, ejection, breaker, breaker_forced, retry_budget, (priorities, admission, stand_in))| {
+            Resilience { limits, ejection, breaker, breaker_forced, retry_budget, priorities, admission, stand_in }
         })
         .boxed()
 }

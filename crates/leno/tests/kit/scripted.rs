@@ -48,6 +48,8 @@ pub struct Told {
     pub code: Option<Code>,
     pub message: bool,
     pub fields: Vec<(&'static str, String)>,
+    /// Of an answer that is none of gRPC.
+    pub body: Vec<u8>,
     /// Of a call of gRPC with a `message`.
     pub trailers: Vec<(&'static str, String)>,
     /// After so long.
@@ -71,6 +73,9 @@ pub struct Got {
     pub grpc_status: Option<u8>,
     /// `x-leno-reason`.
     pub reason: String,
+    /// Of the head, names in lower case.
+    pub fields: Vec<(String, String)>,
+    pub body: Vec<u8>,
     pub took: Duration,
 }
 
@@ -200,6 +205,10 @@ impl Told {
         self
     }
 
+    pub fn saying(self, body: impl Into<Vec<u8>>) -> Self {
+        Self { body: body.into(), ..self }
+    }
+
     pub fn with_trailer(mut self, name: &'static str, value: &str) -> Self {
         self.trailers.push((name, value.to_owned()));
         self
@@ -216,7 +225,7 @@ impl Told {
             head.fields.append(name, value);
         });
         if !is_grpc || !self.message {
-            return reply.respond(head, Bytes::new()).await;
+            return reply.respond(head, self.body.into()).await;
         }
         let mut answer = reply.send(head, BodyLength::Unknown).await?;
         answer.data(Bytes::from_static(MESSAGE)).await?;
@@ -311,12 +320,18 @@ impl Ask {
         request.end().await?;
         let mut response = answer.response().await?;
         let mut status = response.head.fields.get("grpc-status").map(Code::parse);
+        let mut body = Vec::new();
         while let Some(frame) = response.body.frame().await {
-            if let leno_http::Frame::Trailers(trailers) = frame? {
-                status = trailers.get("grpc-status").map(Code::parse);
+            match frame? {
+                leno_http::Frame::Data(data) => body.extend_from_slice(&data),
+                leno_http::Frame::Trailers(trailers) => status = trailers.get("grpc-status").map(Code::parse),
             }
         }
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let fields = response.head.fields.iter();
         Ok(Got {
+            fields: fields.map(|(name, value)| (text(name).to_ascii_lowercase(), text(value))).collect(),
+            body,
             status: response.head.status,
             grpc_status: status.map(|code| code as u8),
             reason: response.head.fields.get_str("x-leno-reason").unwrap_or_default().to_owned(),
@@ -329,12 +344,18 @@ impl Ask {
 
 impl Got {
     fn nothing(why: &str, began: Instant) -> Self {
-        Self { status: 0, grpc_status: None, reason: why.to_owned(), took: began.elapsed() }
+        let (fields, body) = Default::default();
+        Self { status: 0, grpc_status: None, reason: why.to_owned(), fields, body, took: began.elapsed() }
     }
 
     /// Whether the application answered well.
     pub fn is_good(&self) -> bool {
         self.status == 200 && matches!(self.grpc_status, None | Some(0))
+    }
+
+    /// The value of a field of its head.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
     }
 
     /// Whether leno answered 504, and DEADLINE_EXCEEDED to a call of gRPC, for this reason.

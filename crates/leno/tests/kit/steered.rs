@@ -176,6 +176,11 @@ impl Front {
         self.processes.push(self.mesh.sidecar("cart.shop", cart.address));
     }
 
+    /// Has an instance of another service.
+    pub fn beside(&mut self, service: &str, application: SocketAddr) {
+        self.processes.push(self.mesh.sidecar(service, application));
+    }
+
     /// Has another policy in force.
     pub fn apply(&self, policy: &str) {
         self.mesh.apply("policy.yaml", &resource(policy));

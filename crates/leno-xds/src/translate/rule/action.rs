@@ -20,6 +20,9 @@ use crate::translate::{affinity, injection};
 /// What Envoy says of the body of an answer that it makes itself.
 pub(super) const TEXT: &str = "text/plain";
 
+/// What an Envoy that answers by itself tells a call of gRPC.
+const UNAVAILABLE: u8 = 14;
+
 /// Envoy refuses a longer body of an answer that it makes itself.
 const ENVOY_BODY_MAX: usize = 4096;
 
@@ -65,7 +68,8 @@ pub(super) fn action_from(
             };
             let status = u16::try_from(response.status).ok().filter(|status| (200..600).contains(status));
             let status = status.ok_or_else(|| unusable("direct_response.status", "is not from 200 to 599"))?;
-            Ok(Action::Reply(DirectReply { status, content_type: TEXT.into(), body: body.into() }))
+            let (content_type, fields) = (TEXT.into(), Vec::new());
+            Ok(Action::Reply(DirectReply { status, content_type, fields, body: body.into(), grpc_status: UNAVAILABLE }))
         }
         None => Err(unusable("action", "is missing or of a kind that leno does not have")),
     }
