@@ -22,6 +22,8 @@ mod resilience4j;
 mod ribbon;
 mod sentinel;
 
+use std::collections::BTreeSet;
+
 use leno_model::fault::{Fault, FaultClass, Severity};
 
 pub use self::resource::{Mapped, Options, Parameter};
@@ -52,12 +54,15 @@ pub fn convert<'f>(files: impl IntoIterator<Item = (&'f str, &'f [u8])>, options
         return Converted { faults, ..Converted::default() };
     }
     faults.extend(options.unused(&sources));
-    let mut policies = Policies::default();
+    let (mut policies, mut with_some) = (Policies::default(), BTreeSet::new());
     for source in &sources {
-        if !take(source, options, &mut policies) {
-            faults.push(nothing_in(&source.root));
+        if take(source, options, &mut policies) {
+            with_some.insert(&*source.file);
         }
     }
+    // A document of a file may be about something else, but not all of them.
+    let without = sources.iter().filter(|source| !with_some.contains(&*source.file));
+    faults.extend(without.map(|source| nothing_in(&source.root)));
     if !faults.is_empty() {
         return Converted { faults, ..Converted::default() };
     }

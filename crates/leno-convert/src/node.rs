@@ -157,8 +157,12 @@ impl Node {
         let at = self.kids.iter().position(|(own, _)| own == name);
         if rest.is_empty() {
             match at {
-                // `a.b: 1` beside `a: {c: 2}`.
-                Some(at) if kid.value.is_null() => self.kids[at].1.kids.extend(kid.kids),
+                // `a.b: 1` beside `a: {c: 2}`; what both have is put together too.
+                Some(at) if kid.value.is_null() => {
+                    for (name, below) in kid.kids {
+                        self.kids[at].1.put(&[name], below);
+                    }
+                }
                 Some(at) => self.kids[at].1.value = kid.value,
                 None => self.kids.push((name.clone(), kid)),
             }

@@ -65,23 +65,19 @@ impl Policies {
         self.policy(service).comments.push(comment.into());
     }
 
-    /// Has the policy of a service have this part.
+    /// Has the policy of a service have this part, beside what another product said of other fields of it.
     pub(crate) fn part(&mut self, service: &ServiceName, field: &'static str, value: Value, from: &Node) {
         let policy = self.policy(service);
-        match policy.parts.get(field) {
-            Some(other) if other.value == value => {}
-            Some(other) => {
-                let why = format!(
-                    "the service has another `{field}` already, from line {} of {}",
-                    other.from.place.line, other.from.file
-                );
-                let fault = from.lost(why, format!("one service has one `{field}`: choose between the two"));
-                policy.lost.push(fault);
-            }
-            None => {
-                policy.parts.insert(field, Part { value, from: bare(from) });
-            }
+        let Some(own) = policy.parts.get_mut(field) else {
+            policy.parts.insert(field, Part { value, from: bare(from) });
+            return;
+        };
+        if own.value == value || own.take_in(&value) {
+            return;
         }
+        let (line, file) = (own.from.place.line, &own.from.file);
+        let why = format!("the service has another `{field}` already, from line {line} of {file}");
+        policy.lost.push(from.lost(why, format!("one service has one `{field}`: choose between the two")));
     }
 
     /// Has the policy of a service have this part where nobody says anything else.
@@ -121,7 +117,11 @@ impl Policies {
         let (mut of_none, mut lost, mut documents) = (self.lost, Vec::new(), Vec::new());
         for (service, mut policy) in self.of {
             for (field, part) in std::mem::take(&mut policy.defaults) {
-                policy.parts.entry(field).or_insert(part);
+                match policy.parts.get_mut(field) {
+                    // What it has of its own stands.
+                    Some(own) => drop(own.take_in(&part.value)),
+                    None => drop(policy.parts.insert(field, part)),
+                }
             }
             policy.settle(&service);
             if policy.is_empty() {
@@ -147,6 +147,20 @@ impl Policies {
 
     fn policy(&mut self, service: &ServiceName) -> &mut Policy {
         self.of.entry(service.clone()).or_default()
+    }
+}
+
+// === impl Part ===
+
+impl Part {
+    /// Takes in fields of which it has none, as `connections` beside `requests`; false where it has one of them.
+    fn take_in(&mut self, more: &Value) -> bool {
+        let (Some(own), Some(more)) = (self.value.as_object_mut(), more.as_object()) else { return false };
+        let is_apart = more.keys().all(|field| !own.contains_key(field));
+        if is_apart {
+            own.extend(more.clone());
+        }
+        is_apart
     }
 }
 

@@ -201,6 +201,10 @@ fn expression(pattern: &str) -> String {
     let mut rest = pattern;
     while let Some(c) = rest.chars().next() {
         let (text, length) = match c {
+            // At the end these stand for any number of parts, and for none.
+            '/' if rest == "/**" || rest.starts_with("/{*") && rest.find('}') == Some(rest.len() - 1) => {
+                ("(/.*)?".to_owned(), rest.len())
+            }
             '{' => match rest.find('}') {
                 // `{id:[0-9]+}` says what it is.
                 Some(end) => match rest[1..end].split_once(':') {
@@ -285,6 +289,8 @@ mod tests {
             ("/orders/**", path("PathPrefix", "/orders")),
             ("/v1.0/*/x", path("RegularExpression", "/v1\\.0/[^/]*/x")),
             ("/a/{id:[0-9]+}", path("RegularExpression", "/a/([0-9]+)")),
+            ("/files/{*path}", path("RegularExpression", "/files(/.*)?")),
+            ("/orders/{id}/**", path("RegularExpression", "/orders/[^/]+(/.*)?")),
             ("shop.Cart/Add", path("Exact", "/shop.Cart/Add")),
         ];
         for (resource, expected) in served {

@@ -43,6 +43,28 @@ fn refused(file: &str, text: &str, options: &Options) -> (String, String) {
 }
 
 #[test]
+fn what_is_written_nested_and_with_dots_is_put_together() {
+    let text = "resilience4j: {retry: {instances: {cart: {maxAttempts: 2}}}}\n\
+                resilience4j.retry: {instances: {orders: {maxAttempts: 3}}}\n";
+    assert_eq!(convert([("a.yml", text.as_bytes())], &options()).resources, 2);
+}
+
+#[test]
+fn a_document_about_something_else_is_passed_over() {
+    let text = "server: {port: 80}\n---\nresilience4j.retry.instances.cart.maxAttempts: 2\n";
+    assert_eq!(one("a.yml", text, &options()).0["retry"]["attempts"], 1);
+    let faults = convert([("a.yml", &b"server: {port: 80}\n"[..])], &options()).faults;
+    assert_eq!(faults.len(), 1, "{faults:?}");
+}
+
+#[test]
+fn limits_of_ribbon_and_of_hystrix_stand_beside_each_other() {
+    let text = "hystrix.command.cart.circuitBreaker.requestVolumeThreshold=10\ncart.ribbon.MaxTotalConnections=200\n";
+    let (spec, lost) = one("a.properties", text, &options());
+    assert_eq!((&spec["limits"], lost), (&json!({"requests": 10, "connections": 200}), vec![]));
+}
+
+#[test]
 fn flow_rules_become_limits_by_how_they_count_and_control() {
     let rule = |fields: &str| format!(r#"[{{"resource": "/orders", "limitApp": "default", {fields}}}]"#);
     let of = |fields: &str| {
