@@ -438,7 +438,7 @@ pub enum Roots {
     Bundles(Vec<Name>),
 }
 
-/// How an endpoint is chosen. All honour weights.
+/// How an endpoint is chosen. All honour weights, but `weightedRoundRobin` not those of endpoints that report their load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum BalancePolicy {

@@ -42,15 +42,16 @@ pub(super) fn rules(view: &View<'_>, rule: &Rule) -> Vec<Rule> {
     }
     let rules = lanes.into_iter().map(|lane| {
         let mut tagged = rule.clone();
-        tagged.when.headers.push(lane.when);
         let moved = backends.iter().map(|backend| {
-            let moved = named(backend).and_then(|name| {
+            let is_closed = backend.filters.iter().any(|filter| takes_out(filter, &lane.when.name));
+            let moved = named(backend).filter(|_| !is_closed).and_then(|name| {
                 let version = lane.versions.get(&(name.service.clone(), name.port))?;
                 Some(ClusterName { version: Some((*version).into()), ..name }.render())
             });
             WeightedCluster { cluster: moved.or_else(|| backend.cluster.clone()), ..backend.clone() }
         });
         tagged.action = Action::Forward(moved.collect());
+        tagged.when.headers.push(lane.when);
         tagged
     });
     rules.collect()

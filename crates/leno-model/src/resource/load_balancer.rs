@@ -14,7 +14,7 @@ use crate::snapshot::BalancePolicy;
 pub struct LoadBalancer {
     /// `peakEwma`, `leastRequest`, `bestAvailable`, `roundRobin`, `weightedRoundRobin`, `weightedResponseTime` or `random`; or, for requests of one key to meet one endpoint, `ringHash`,
     /// where an endpoint that goes moves no other keys than its own, or `maglev`, whose shares are more even. All honour
-    /// weights. Default `peakEwma`.
+    /// weights, but `weightedRoundRobin` not those of endpoints that report their load. Default `peakEwma`.
     #[serde(default)]
     pub policy: BalancePolicy,
     /// What of a request is its key, of `ringHash` and `maglev`, which need it: 1 to 8 entries, put together in order. A

@@ -1,7 +1,7 @@
 //! Lanes: their tag, and the versions that are in them.
 
 use super::metadata::is_word;
-use super::{Check, reference, text};
+use super::{Check, filter, reference, text};
 use crate::fault::FaultClass;
 use crate::name;
 use crate::resource::lane::{LaneSpec, LaneTag};
@@ -39,7 +39,10 @@ fn tag(check: &mut Check<'_, '_>, tag: &LaneTag) {
             let message = "names a field and an entry of the baggage";
             check.error(FaultClass::TooMany, "spec.tag", message, "keep `header` or `baggage`");
         }
-        (Some(header), None) => text::header_name(check, "spec.tag.header", header),
+        (Some(header), None) => {
+            text::header_name(check, "spec.tag.header", header);
+            filter::reserved(check, "spec.tag.header", &header.to_ascii_lowercase());
+        }
         (None, Some(key)) if !text::is_token(key) => {
             let message = format!("{key:?} is no key of baggage");
             check.error(FaultClass::InvalidHeaderName, "spec.tag.baggage", message, "write a token, as `lane`");

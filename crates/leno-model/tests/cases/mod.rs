@@ -4,6 +4,8 @@
 //! In the texts `¦` stands before the place at which the fault must point; it is taken out before they are read. They name
 //! service `cart` with ports 80 (`http`) and 90 (`grpc`), service `one` with port 80, service `seen` that is only
 //! registered, and gateway `edge`, in the namespaces `default` and `other`.
+//!
+//! Long, because it is one table: a case is a row, and who adds a fault looks for its like here.
 
 // Each file of tests is a crate of its own and uses its part of this.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
@@ -1408,7 +1410,7 @@ fn of_tls_policies() -> Vec<Case> {
     ]
 }
 
-/// Every case.
+/// Switches, and whether they are on.
 fn of_switches() -> Vec<Case> {
     let base = valid(Kind::Switch);
     let targets = |text: &str| base.replacen("{kind: Service, name: cart}", text, 1);
@@ -1480,6 +1482,7 @@ fn of_switches() -> Vec<Case> {
     ]
 }
 
+/// Lanes.
 fn of_lanes() -> Vec<Case> {
     let base = valid(Kind::Lane);
     let tag = |class, field: &str, fix, text: &str| {
@@ -1494,6 +1497,7 @@ fn of_lanes() -> Vec<Case> {
         tag(MissingField, ".value", "add `value:`", "¦{header: x-lane}"),
         tag(TooMany, "", "keep `header`", "¦{header: x-lane, baggage: lane, value: blue}"),
         tag(InvalidHeaderName, ".header", "as `x-user`", "{header: ¦'x lane', value: blue}"),
+        tag(ReservedHeader, ".header", "another name", "{header: ¦x-leno-lane, value: blue}"),
         tag(InvalidHeaderName, ".baggage", "a token", "{baggage: ¦'la ne', value: blue}"),
         tag(InvalidHeaderValue, ".value", "letters", "{header: x-lane, value: ¦'a,b'}"),
         version(InvalidName, "[0].name", "write `cart`", "{name: ¦Cart, version: v2}"),
@@ -1504,6 +1508,7 @@ fn of_lanes() -> Vec<Case> {
     ]
 }
 
+/// Every case.
 pub fn all() -> Vec<Case> {
     let mut cases: Vec<Case> = Kind::ALL.into_iter().flat_map(of_every_kind).collect();
     cases.extend(ROUTES.into_iter().flat_map(of_every_route));
