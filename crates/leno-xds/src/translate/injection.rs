@@ -58,9 +58,9 @@ fn by_kind(rule: Rule) -> Vec<Rule> {
     vec![Rule { when, ..rule }, others]
 }
 
-/// What calls of gRPC have.
+/// What calls of gRPC have; gRPC-Web is none of them, to Envoy as to leno.
 pub(super) fn calls_of_grpc() -> KeyMatch {
-    KeyMatch { name: "content-type".into(), value: ValueMatch::Regex("application/grpc.*".into()) }
+    KeyMatch { name: "content-type".into(), value: ValueMatch::Regex(r"application/grpc(\+.*)?".into()) }
 }
 
 fn by_match(rule: &Rule, dialect: Dialect) -> Vec<Rule> {
@@ -191,23 +191,30 @@ fn config(injections: &Injections) -> Option<Any> {
     Some(Any::pack(urls::HTTP_FAULT, &message))
 }
 
-/// What a configuration of the filter says to whoever does not read notes, of the route of this name.
-pub(super) fn read(configs: &BTreeMap<String, Any>, route: &str) -> Result<Injections, TranslateError> {
+/// What a configuration of the filter says to whoever does not read notes; `own` tells its route from all others.
+pub(super) fn read(configs: &BTreeMap<String, Any>, own: &str) -> Result<Injections, TranslateError> {
     let Some(message) = configs.get(FILTER).and_then(|any| any.unpack::<HttpFault>(urls::HTTP_FAULT)) else {
         return Ok(Injections::default());
     };
-    injections_from(message?, route).map_err(|error| error.within(&format!("typed_per_filter_config[{FILTER}]")))
+    injections_from(message?, own).map_err(|error| error.within(&format!("typed_per_filter_config[{FILTER}]")))
 }
 
-fn injections_from(message: HttpFault, route: &str) -> Result<Injections, TranslateError> {
-    if !message.upstream_cluster.is_empty() || !message.downstream_nodes.is_empty() {
-        return Err(unusable("upstream_cluster", "leno looks at neither clusters nor nodes: write it on their routes"));
+fn injections_from(message: HttpFault, own: &str) -> Result<Injections, TranslateError> {
+    if !message.upstream_cluster.is_empty() {
+        return Err(unusable("upstream_cluster", "leno looks at no clusters: write it on their routes"));
+    }
+    if !message.downstream_nodes.is_empty() {
+        return Err(unusable("downstream_nodes", "leno looks at no nodes: write it on their routes"));
     }
     let when = message.headers.into_iter().map(header_when).collect::<Result<Vec<_>, _>>()?;
     let mut matches = Match::default();
     for (name, value) in when {
         match value {
             ValueMatch::Exact(method) if &*name == ":method" => matches.method = Some(method),
+            _ if name.starts_with(':') => {
+                let why = format!("leno has no field {name}: write it on a route that matches it");
+                return Err(unusable("headers", why));
+            }
             value => matches.headers.push(KeyMatch { name, value }),
         }
     }
@@ -243,7 +250,7 @@ fn injections_from(message: HttpFault, route: &str) -> Result<Injections, Transl
     }
     let when = if matches == Match::default() { Vec::new() } else { vec![matches] };
     Ok(Injections {
-        service: format!("xds/{route}"),
+        service: format!("xds/{own}"),
         faults: vec![Injection { name: "fault".into(), when, delay, abort, bandwidth }],
         active_max: message.max_active_faults.unwrap_or(u32::MAX),
     })

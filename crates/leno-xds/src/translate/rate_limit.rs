@@ -55,7 +55,7 @@ pub(super) fn write(clusters: &[WeightedCluster], route: &mut Route) {
 }
 
 /// What a route says to whoever does not read notes.
-pub(super) fn read(route: &Route) -> Result<RateLimits, TranslateError> {
+pub(super) fn read(route: &Route, own: &str) -> Result<RateLimits, TranslateError> {
     let Some(any) = route.typed_per_filter_config.get(FILTER) else { return Ok(RateLimits::default()) };
     let Some(message) = any.unpack::<LocalRateLimit>(urls::LOCAL_RATE_LIMIT) else { return Ok(RateLimits::default()) };
     let message = message?;
@@ -78,7 +78,7 @@ pub(super) fn read(route: &Route) -> Result<RateLimits, TranslateError> {
     if bucket.max_tokens == 0 || requests == 0 {
         return Err(unusable(at("token_bucket"), "lets nothing through"));
     }
-    let (service, name) = identity(&message.stat_prefix, &route.name);
+    let (service, name) = identity(&message.stat_prefix, own);
     let limit = RateLimit {
         name: name.into(),
         when: Vec::new(),
@@ -93,12 +93,12 @@ pub(super) fn read(route: &Route) -> Result<RateLimits, TranslateError> {
     Ok(RateLimits { service, limits: vec![limit] })
 }
 
-/// Service and name of a limit. Where the prefix is not one of ours, it is the route's own, as it is to Envoy: many routes
+/// Service and name of a limit. Where the prefix is not one of ours, it is the route's `own`, as it is to Envoy: many routes
 /// may have one prefix.
-fn identity<'m>(prefix: &'m str, route: &str) -> (String, &'m str) {
+fn identity<'m>(prefix: &'m str, own: &str) -> (String, &'m str) {
     match prefix.rsplit_once('/').filter(|(service, _)| service.parse::<ServiceName>().is_ok()) {
         Some((service, name)) => (service.to_owned(), name),
-        None => (format!("xds/{route}"), prefix),
+        None => (format!("xds/{own}"), prefix),
     }
 }
 

@@ -53,7 +53,7 @@ pub fn from_envoy(message: RouteConfiguration) -> Result<RouteConfig, TranslateE
     }
     let mut hosts = Vec::with_capacity(message.virtual_hosts.len());
     for (index, host) in message.virtual_hosts.into_iter().enumerate() {
-        hosts.push(host_from(host).map_err(|error| error.within(&format!("virtual_hosts[{index}]")))?);
+        hosts.push(host_from(host, &message.name).map_err(|error| error.within(&format!("virtual_hosts[{index}]")))?);
     }
     Ok(RouteConfig { name: message.name.into(), hosts })
 }
@@ -121,16 +121,17 @@ fn with_port(domain: &str, config: &str) -> impl Iterator<Item = String> {
     std::iter::once(domain.to_owned()).chain(ported)
 }
 
-fn host_from(message: EnvoyHost) -> Result<VirtualHost, TranslateError> {
+fn host_from(message: EnvoyHost, config: &str) -> Result<VirtualHost, TranslateError> {
     let note: Option<VirtualHostNote> = note(urls::VIRTUAL_HOST_NOTE, message.metadata.as_ref())?;
     let exact: Exact = note.map(|note| exact_of(&note.exact)).transpose()?.unwrap_or_default();
     let hostnames = match exact.hostnames {
         Some(hostnames) => hostnames,
         None => hosts_from(&message.domains)?,
     };
+    let within = format!("{config}/{}", message.name);
     let mut rules = Vec::with_capacity(message.routes.len());
     for (index, route) in message.routes.into_iter().enumerate() {
-        rules.push(rule_from(route, index).map_err(|error| error.within(&format!("routes[{index}]")))?);
+        rules.push(rule_from(route, index, &within).map_err(|error| error.within(&format!("routes[{index}]")))?);
     }
     Ok(VirtualHost { hostnames, rules })
 }

@@ -114,11 +114,11 @@ fn rule_to(rule: &Rule, dialect: Dialect) -> Option<Route> {
     Some(route)
 }
 
-/// Envoy's route as a rule.
-pub(super) fn rule_from(route: Route, index: usize) -> Result<Rule, TranslateError> {
+/// Envoy's route as a rule; `within` is its configuration and host, because a route need not have a name.
+pub(super) fn rule_from(route: Route, index: usize, within: &str) -> Result<Rule, TranslateError> {
     let note: Option<RuleNote> = note(urls::RULE_NOTE, route.metadata.as_ref())?;
     let exact: Exact = note.as_ref().map(|note| exact_of(&note.exact)).transpose()?.unwrap_or_default();
-    let mut rule = plain(route, index, &exact)?;
+    let mut rule = plain(route, index, within, &exact)?;
     rule.origin = note.as_ref().map(origin_of).unwrap_or(rule.origin);
     Ok(rule)
 }
@@ -135,7 +135,7 @@ fn differences(rule: &Rule, route: &Route) -> Exact {
     // Rewrites are read in the light of the match, so what the match loses is given back first.
     let when = (read != Some(Ok(rule.when.clone()))).then(|| rule.when.clone());
     let known = Exact { when: when.clone(), ..Exact::default() };
-    let Ok(plain) = plain(route.clone(), 0, &known) else { return all() };
+    let Ok(plain) = plain(route.clone(), 0, "", &known) else { return all() };
     Exact {
         when,
         filters: (plain.filters != rule.filters).then(|| rule.filters.clone()),
@@ -149,7 +149,7 @@ fn tries_of(rule: &Rule) -> Tries {
 }
 
 /// What the message says where `exact` says nothing.
-fn plain(mut route: Route, index: usize, exact: &Exact) -> Result<Rule, TranslateError> {
+fn plain(mut route: Route, index: usize, within: &str, exact: &Exact) -> Result<Rule, TranslateError> {
     let when = match &exact.when {
         Some(when) => when.clone(),
         None => when_from(route.r#match.take().ok_or_else(|| unusable("match", "is missing"))?)?,
@@ -169,10 +169,11 @@ fn plain(mut route: Route, index: usize, exact: &Exact) -> Result<Rule, Translat
         action: match &exact.action {
             Some(action) => action.clone(),
             None => {
+                let own = format!("{within}/{index}");
                 let of_route = OfRoute {
                     session: affinity::session_from(&route)?,
-                    limits: rate_limit::read(&route)?,
-                    injections: injection::read(&route.typed_per_filter_config, &route.name)?,
+                    limits: rate_limit::read(&route, &own)?,
+                    injections: injection::read(&route.typed_per_filter_config, &own)?,
                     name: route.name,
                 };
                 action_from(route.action, of_route, &when)?

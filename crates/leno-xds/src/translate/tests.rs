@@ -828,7 +828,7 @@ fn limits_of_an_other_server_are_each_routes_own_whatever_their_prefix() {
     let usual = usual_rule(PathMatch::Prefix("/".into()), Vec::new());
     let mut config = route::to_envoy(&config_of(usual), ENVOY);
     let first = config.virtual_hosts[0].routes.pop().unwrap();
-    config.virtual_hosts[0].routes = ["a", "b"].map(|name| Route { name: name.to_owned(), ..first.clone() }).to_vec();
+    config.virtual_hosts[0].routes = vec![Route { name: String::new(), ..first }; 2];
     for route in &mut config.virtual_hosts[0].routes {
         let limit = Any::pack(urls::LOCAL_RATE_LIMIT, &message);
         route.typed_per_filter_config.insert("envoy.filters.http.local_ratelimit".to_owned(), limit);
@@ -841,8 +841,8 @@ fn limits_of_an_other_server_are_each_routes_own_whatever_their_prefix() {
         }
         _ => unreachable!("they forward"),
     });
-    let own = |service: &str| (service.to_owned(), message.stat_prefix.clone());
-    assert_eq!(names.collect::<Vec<_>>(), [own("xds/a"), own("xds/b")]);
+    let own = |at: usize| (format!("xds/{0}/{0}/{at}", "cart.shop.mesh:80"), message.stat_prefix.clone());
+    assert_eq!(names.collect::<Vec<_>>(), [own(0), own(1)], "routes need not have names");
 }
 
 /// A rule whose requests suffer this.
@@ -918,7 +918,7 @@ fn a_fault_stands_on_a_route_under_envoys_name_and_comes_back() {
     let read = route::from_envoy(message).unwrap();
     let Action::Forward(clusters) = &read.hosts[0].rules[0].action else { panic!("it forwards") };
     let expected = vec![Injection { name: "fault".into(), ..fault }];
-    let service = "xds/httproute/shop/cart/0".to_owned();
+    let service = "xds/cart.shop.mesh:80/cart.shop.mesh:80/0".to_owned();
     assert_eq!(clusters[0].injections, Injections { service, faults: expected, active_max: 9 });
 }
 
