@@ -62,7 +62,7 @@ impl Admission {
     /// Lets a request go or holds it back; `random` is 64 random bits.
     pub fn ask(&self, priority: Priority, now: Duration, random: u64) -> Result<Let<'_>, HeldBack> {
         let share = self.share(priority, now);
-        // The upper bits of a product are below the share as often as the share says.
+        // 53 random bits as a number from 0 to 1.
         if share > 0.0 && ((random >> 11) as f64 / (1_u64 << 53) as f64) < share {
             self.windows[priority as usize].count(now, true, false);
             self.held_back[priority as usize].fetch_add(1, Relaxed);

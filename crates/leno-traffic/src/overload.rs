@@ -75,7 +75,7 @@ struct Times {
     counts: [AtomicU32; STEPS],
 }
 
-/// Eight for each doubling, from a microsecond to a minute.
+/// Eight for each doubling, from 8 µs to 18 minutes.
 const STEPS: usize = 27 * 8;
 
 // === impl Gate ===

@@ -42,6 +42,8 @@ pub struct Picker {
     panic_threshold: u32,
     /// By what was known when it was made.
     split: Split,
+    /// How many members can be picked, by that.
+    eligible: usize,
     /// Whether members may be left out for a while.
     is_watched: bool,
     /// Then, where there are shares to know.
@@ -112,10 +114,14 @@ impl Picker {
             priorities: priorities.collect(),
             panic_threshold: balancing.panic_threshold,
             split: Split::FIRST,
+            eligible: 0,
             is_watched: false,
             judged: None,
         };
         picker.split = picker.judge(|priority| priority.crew(None));
+        let priorities = picker.priorities.iter().enumerate();
+        let groups = priorities.flat_map(|(at, priority)| priority.groups(picker.split.panics(at)));
+        picker.eligible = groups.map(|group| group.set.slots.len()).sum();
         picker
     }
 
@@ -166,8 +172,7 @@ impl Picker {
 
     /// How many members can be picked.
     pub fn eligible(&self) -> usize {
-        let groups = self.priorities.iter().enumerate().flat_map(|(at, of)| of.groups(self.split.panics(at)));
-        groups.map(|group| group.set.slots.len()).sum()
+        self.eligible
     }
 
     /// Those that take requests where nobody is ejected, and how many of them are.

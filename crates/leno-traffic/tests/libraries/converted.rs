@@ -43,7 +43,8 @@ pub(crate) fn has_its_terms(case: &Case) {
         assert!(compared >= time && compared - time <= LATER, "{time:?}, compared {compared:?}: {text}");
     }
     let probes = written.probes.map_or(1, |probes| probes.get());
-    assert_eq!((probes, written.open_time.is_some()), (ours.probes, true), "{text}");
+    let are_there = [written.window, written.open_time, written.slow_after].map(|time| time.is_some());
+    assert_eq!((probes, are_there), (ours.probes, [true, true, ours.slow_ratio.is_some()]), "{text}");
 }
 
 fn numbers(breaker: &Breaker) -> [Option<u32>; 4] {

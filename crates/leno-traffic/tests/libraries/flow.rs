@@ -113,8 +113,7 @@ fn in_force(written: &Written) -> RateLimit {
         }
         (_, Some(window), ..) => RateForm::Window(rate(window.requests.get(), window.per.0)),
         (_, _, Some(queue), _) => {
-            let timeout = queue.timeout.map_or(Duration::from_millis(500), |timeout| timeout.0);
-            RateForm::Queue { rate: rate(queue.requests.get(), queue.per.0), timeout, warm_up: None }
+            RateForm::Queue { rate: rate(queue.requests.get(), queue.per.0), timeout: queue.timeout(), warm_up: None }
         }
         (_, _, _, Some(open)) => RateForm::Concurrency(open.requests.get()),
         _ => panic!("{written:?} counts in no way"),
