@@ -49,6 +49,6 @@ pub mod table;
 
 pub use inbound::Application;
 pub use listener::{Commands, Key, Purpose};
-pub use lookup::{Lookup, tables};
+pub use lookup::{Lookup, measure, tables};
 pub use proxy_protocol::InFront;
 pub use worker::{OutboundDefault, Shared, VirtualNames, Worker};

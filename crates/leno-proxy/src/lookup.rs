@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
+use leno_model::seam::Clock;
 use leno_model::snapshot::Name;
+use leno_telemetry::Registry;
 use tokio::sync::{mpsc, watch};
 
 use crate::table::{Destination, Table};
@@ -51,6 +53,16 @@ pub fn tables() -> (Lookup, Tables) {
     let (asked, asks) = mpsc::channel(ASKED_MAX);
     let (swap, swapped) = watch::channel(0);
     (Lookup { table: table.clone(), asked, swapped }, Tables { table, asked: asks, swapped: swap })
+}
+
+/// Shows in metrics what the table in force holds.
+pub fn measure(metrics: &Registry, lookup: &Lookup, clock: &Arc<dyn Clock>) {
+    let time = clock.clone();
+    crate::resilience::measure(metrics, lookup.clone());
+    crate::balancing::measure(metrics, lookup.clone(), move || time.monotonic());
+    crate::rate_limit::measure(metrics, lookup.clone(), clock.clone());
+    crate::overload::measure(metrics, lookup.clone());
+    crate::injection::measure(metrics, lookup.clone());
 }
 
 // === impl Lookup ===

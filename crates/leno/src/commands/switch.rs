@@ -68,15 +68,11 @@ fn show(output: Output, answer: &Value) -> Outcome {
 fn table(items: &[Value]) -> Table {
     let mut table = Table::new(&["NAMESPACE", "NAME", "STATE", "TARGETS", "TURNED"]);
     for item in items {
-        let [namespace, name] = ["namespace", "name"].map(|field| {
-            let text = text_at(item, &format!("/resource/metadata/{field}"));
-            if text.is_empty() { DEFAULT_NAMESPACE.to_owned() } else { text }
-        });
-        let on = list_at(item, "/status/conditions").iter().find(|condition| condition["type"] == "On");
-        let state = if on.is_some_and(|on| on["status"] == true) { "on" } else { "off" };
+        let mut cells: Vec<String> = text_at(item, "/key").split('/').skip(1).map(str::to_owned).collect();
+        let (state, turned) = state_of(item);
         let targets = list_at(item, "/resource/spec/targetRefs").len();
-        let turned = on.map(|on| text_at(on, "/message")).unwrap_or_default();
-        table.row([namespace, name, state.to_owned(), targets.to_string(), turned]);
+        cells.extend([state.to_owned(), targets.to_string(), turned]);
+        table.row(cells);
     }
     table
 }
@@ -112,11 +108,16 @@ fn turn(client: &Client, args: &SwitchArgs, namespace: &str, name: &str, to: Tur
 /// How it stands now, in a line: what was asked for may begin later.
 fn said(client: &Client, namespace: &str, name: &str) -> Result<String, Failure> {
     let answer = client.get(&kinds::path(&ResourceKey::new(Kind::Switch, namespace, name)))?;
-    let on = list_at(&answer, "/status/conditions").iter().find(|condition| condition["type"] == "On");
-    let state = if on.is_some_and(|on| on["status"] == true) { "on" } else { "off" };
+    let (state, turned) = state_of(&answer);
     let targets = count(list_at(&answer, "/resource/spec/targetRefs").len(), "target");
-    let turned = on.map(|on| text_at(on, "/message")).unwrap_or_default();
     Ok(format!("switch {namespace}/{name} is {state}: {targets} ({})\n", clean(&turned)))
+}
+
+/// Whether it is on, and who turned it.
+fn state_of(switch: &Value) -> (&'static str, String) {
+    let on = list_at(switch, "/status/conditions").iter().find(|condition| condition["type"] == "On");
+    let state = if on.is_some_and(|on| on["status"] == true) { "on" } else { "off" };
+    (state, on.map(|on| text_at(on, "/message")).unwrap_or_default())
 }
 
 fn later(from: Moment, lasting: Duration) -> Moment {

@@ -62,11 +62,8 @@ fn proxy() -> String {
     leno_proxy::Commands::new(1).0.measure(&registry);
     let (lookup, tables) = leno_proxy::tables();
     tables.swap(guarded());
-    leno_proxy::resilience::measure(&registry, lookup.clone());
-    leno_proxy::balancing::measure(&registry, lookup.clone(), Default::default);
-    leno_proxy::rate_limit::measure(&registry, lookup.clone(), Arc::new(SystemClock));
-    leno_proxy::injection::measure(&registry, lookup.clone());
-    leno_proxy::overload::measure(&registry, lookup);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    leno_proxy::measure(&registry, &lookup, &clock);
     drop(leno_proxy::udp::Udp::new(1, &registry));
     drop(leno_proxy::InFront::new(Vec::new(), &registry));
     let edge = |protocol| {

@@ -254,12 +254,7 @@ async fn start(
     };
     supervision.iter().for_each(|supervision| supervision.remember(&held));
     let (lookup, tables) = lookup::tables();
-    leno_proxy::resilience::measure(&metrics, lookup.clone());
-    let time = clock.clone();
-    leno_proxy::balancing::measure(&metrics, lookup.clone(), move || time.monotonic());
-    leno_proxy::rate_limit::measure(&metrics, lookup.clone(), clock.clone());
-    leno_proxy::overload::measure(&metrics, lookup.clone());
-    leno_proxy::injection::measure(&metrics, lookup.clone());
+    leno_proxy::measure(&metrics, &lookup, &clock);
     let source = Peer::from(args.service.clone());
     let access = access_log(&args)?;
     access.iter().for_each(|access| access.register(&metrics));
