@@ -202,12 +202,12 @@ impl<K: Hash + Eq + Clone + 'static> Pool<K> {
         Some(Connection::of(Kind::H2(conn.clone())))
     }
 
-    /// An HTTP/2 connection, whether it has streams left or not.
-    pub fn busy(&self, key: &K) -> Option<Connection> {
+    /// The HTTP/2 connections, whether they have streams left or not.
+    pub fn busy(&self, key: &K) -> Vec<Connection> {
         let state = self.inner.state.borrow();
-        let slot = state.slots.get(state.by_key.get(key)?)?;
-        let conn = slot.h2.iter().find(|conn| conn.is_usable())?;
-        Some(Connection::of(Kind::H2(conn.clone())))
+        let slot = state.by_key.get(key).and_then(|slot| state.slots.get(slot));
+        let usable = slot.into_iter().flat_map(|slot| &slot.h2).filter(|conn| conn.is_usable());
+        usable.map(|conn| Connection::of(Kind::H2(conn.clone()))).collect()
     }
 
     /// The HTTP/2 connection that others are opening; waits for it. None when nobody is, or when it did not open.

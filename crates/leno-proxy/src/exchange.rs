@@ -239,12 +239,25 @@ impl<'a> Exchange<'a> {
             // Boxed, because it is rare.
             Box::pin(self.wait_for_room(full, plan.time_left())).await?;
         }
-        let _entered = cluster.resilience.enter(cluster, plan.time_left(), || self.priority() as u8).await?;
+        // Bound first: what a match looks at is kept until its arm ends.
+        let entered = cluster.resilience.try_enter();
+        let _entered = match entered {
+            Some(entered) => entered,
+            None => {
+                let rank = self.priority() as u8;
+                // Boxed, because it is rare.
+                let entered = Box::pin(cluster.resilience.wait_to_enter(cluster, plan.time_left(), rank)).await?;
+                self.waited();
+                Some(entered)
+            }
+        };
         filter::change_request(&rule.rule.filters, &mut self.head, matched.prefix_len);
         filter::change_request(&target.filters, &mut self.head, matched.prefix_len);
         self.prepare_payload(rule, target, cluster);
         self.changed();
-        plan.bond = target.affinity.as_ref().map(|affinity| self.bond(affinity, cluster));
+        if let Some(affinity) = &target.affinity {
+            plan.bond = Some(self.bond(affinity, cluster));
+        }
         self.forward(&plan).await
     }
 }

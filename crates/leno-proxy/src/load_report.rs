@@ -86,8 +86,12 @@ impl Cluster {
 
 /// Takes the report off what leaves the mesh.
 pub(crate) fn strip(fields: &mut Fields) {
-    fields.remove(FIELD);
-    fields.remove(BINARY_FIELD);
+    // Both names begin so.
+    let begins = |name: &[u8]| name.get(..FIELD.len()).is_some_and(|own| own.eq_ignore_ascii_case(FIELD.as_bytes()));
+    if fields.iter().any(|(name, _)| begins(name)) {
+        fields.remove(FIELD);
+        fields.remove(BINARY_FIELD);
+    }
 }
 
 /// What an endpoint of a cluster reported, as the admin listener shows it.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use leno_http::Fields;
 use leno_model::snapshot::{self, Priority, PriorityRule, Shedding};
-use leno_route::{RequestView, Router};
+use leno_route::Router;
 use leno_traffic::Gate;
 use leno_traffic::overload::In;
 
@@ -75,10 +75,9 @@ impl Priorities {
         (!rules.is_empty()).then_some(Self(rules))
     }
 
-    /// The priority of a request that comes without one, if a rule is for it.
-    pub(crate) fn of(&self, view: &RequestView<'_>) -> Option<Priority> {
-        let is_for = |when: &Option<Router>| when.as_ref().is_none_or(|router| router.route(view).is_some());
-        self.0.iter().find(|(when, _)| is_for(when)).map(|(_, priority)| *priority)
+    /// The priority of a request that comes without one, by the first rule whose conditions fit.
+    pub(crate) fn find(&self, fits: impl Fn(Option<&Router>) -> bool) -> Option<Priority> {
+        self.0.iter().find(|(when, _)| fits(when.as_ref())).map(|(_, priority)| *priority)
     }
 }
 

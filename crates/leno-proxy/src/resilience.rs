@@ -161,20 +161,12 @@ impl Resilience {
         breaker.pass(now()).map(Some).map_err(open)
     }
 
-    /// Enters, where there is a limit; waits for that where there is a queue, at most for `left`, before those of a higher
-    /// rank.
-    pub(crate) async fn enter(
-        &self,
-        cluster: &Cluster,
-        left: Option<Duration>,
-        rank: impl FnOnce() -> u8,
-    ) -> Result<Option<Entered<'_>>, Failure> {
-        let Some(max) = self.limits.requests else { return Ok(None) };
-        if let Some(entered) = self.state.requests.try_enter() {
-            return Ok(Some(entered));
+    /// Enters, where there is a limit; none where that has to be waited for.
+    pub(crate) fn try_enter(&self) -> Option<Option<Entered<'_>>> {
+        if self.limits.requests.is_none() {
+            return Some(None);
         }
-        // Boxed, because it is rare.
-        Box::pin(self.wait(cluster, max, left, rank())).await.map(Some)
+        self.state.requests.try_enter().map(Some)
     }
 
     /// Enters, where there is a limit, and does not wait: none where that is not possible.
@@ -232,14 +224,15 @@ impl Resilience {
         (self.state.hedges.load(Relaxed), self.state.hedges_first.load(Relaxed))
     }
 
-    async fn wait(
+    /// Waits until it may enter, where there is a queue, at most for `left`, before those of a higher rank.
+    pub(crate) async fn wait_to_enter(
         &self,
         cluster: &Cluster,
-        max: u32,
         left: Option<Duration>,
         rank: u8,
     ) -> Result<Entered<'_>, Failure> {
         let requests = &self.state.requests;
+        let max = self.limits.requests.unwrap_or(u32::MAX);
         let overflow = || Failure::Overflow { cluster: cluster.spec.name.to_string(), max };
         let waiting = requests.wait_as(rank).map_err(|_| overflow())?;
         let timeout = self.limits.queue.map(|queue| queue.timeout).unwrap_or_default();

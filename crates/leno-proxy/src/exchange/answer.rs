@@ -5,7 +5,6 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 
 use bytes::Bytes;
-use futures_util::future::Either;
 use leno_http::grpc::{self, Code, Status};
 use leno_http::{
     Body, BodyLength, Error, Fields, Reply, ReplyBody, Response, ResponseHead, Side, Sink, Tunnel, Upgrades, Version,
@@ -15,7 +14,6 @@ use leno_telemetry::access::Direction;
 use leno_traffic::Mark;
 
 use super::forward::Upload;
-use super::injection::Slowly;
 use super::stand_in::FALLBACK_FIELD;
 use super::{Exchange, Plan};
 use crate::failure::Failure;
@@ -102,21 +100,10 @@ impl Exchange<'_> {
     }
 
     /// Sends the body of the answer on, while the rest of the request is still going up.
-    pub(super) fn relay<'s>(
-        &'s mut self,
-        plan: &'s Plan<'_>,
-        body: Body,
-        sink: AnswerBody,
-        upload: Option<Upload>,
-    ) -> impl Future<Output = ()> + 's {
-        match self.take_slow() {
-            None => Either::Left(self.relay_to(plan, body, sink, upload)),
-            // Boxed, because it is rare.
-            Some(slow) => Either::Right(Box::pin(self.relay_to(plan, body, Slowly { sink, slow }, upload))),
+    pub(super) async fn relay(&mut self, plan: &Plan<'_>, mut body: Body, sink: AnswerBody, upload: Option<Upload>) {
+        if let Some(slow) = self.take_slow() {
+            body = slow.over(body);
         }
-    }
-
-    async fn relay_to<S: Sink>(&mut self, plan: &Plan<'_>, mut body: Body, sink: S, upload: Option<Upload>) {
         let (worker, is_gateway) = (self.worker, self.direction == Direction::Gateway);
         let reporting = |endpoint| Box::new(Reporting { plan, worker, endpoint });
         let trailed = Trailed {

@@ -10,6 +10,7 @@ use leno_http::grpc::Code;
 use leno_http::{
     BodyLength, Error, Processed, Reply, RequestHead, Response, ResponseFuture, ResponseHead, Retry, Side, pump_with,
 };
+use leno_model::snapshot::BalancePolicy;
 use leno_runtime::SystemRandom;
 use leno_traffic::{Mark, Outcome};
 use smallvec::SmallVec;
@@ -129,11 +130,12 @@ impl Exchange<'_> {
         let now = self.worker.now();
         let took = now.saturating_sub(began);
         let failed = again || response.head.status >= 500;
-        // A call that fails, or is refused, in its head has done no work.
-        let no_work = |status| status == Code::ResourceExhausted as u8 || mark_of_grpc(status) != Mark::Good;
-        let is_idle = failed || self.grpc_status(&response.head.fields).is_some_and(no_work);
-        if let Some(admitted) = self.admitted.as_ref().filter(|_| !is_idle) {
-            admitted.answered(now);
+        if let Some(admitted) = &self.admitted {
+            // A call that fails, or is refused, in its head has done no work.
+            let no_work = |status| status == Code::ResourceExhausted as u8 || mark_of_grpc(status) != Mark::Good;
+            if !failed && !self.grpc_status(&response.head.fields).is_some_and(no_work) {
+                admitted.answered(now);
+            }
         }
         let is_shed = is_shed(&response.head, self.is_grpc);
         let is_cut_short = plan.is_cut_short() && is_late(&response.head, self.is_grpc);
@@ -144,13 +146,15 @@ impl Exchange<'_> {
         };
         open.finish(now, took, outcome);
         let endpoint = tried.last().copied().unwrap_or_default();
-        if plan.cluster.heeds_reports() {
-            plan.cluster.heed_report(endpoint, &response.head.fields, now);
-            self.reporter = Some(endpoint as u32);
+        match plan.cluster.spec.balance {
+            BalancePolicy::WeightedRoundRobin => {
+                plan.cluster.heed_report(endpoint, &response.head.fields, now);
+                self.reporter = Some(endpoint as u32);
+            }
+            BalancePolicy::WeightedResponseTime if !is_shed => plan.cluster.time(endpoint, took),
+            _ => {}
         }
-        if !is_shed {
-            plan.cluster.time(endpoint, took);
-        } else if let Some(let_go) = plan.let_go.as_ref().filter(|_| !again) {
+        if is_shed && let Some(let_go) = plan.let_go.as_ref().filter(|_| !again) {
             let_go.settle(now, false);
         }
         let says_nothing = is_shed || is_cut_short;

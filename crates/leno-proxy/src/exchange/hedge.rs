@@ -23,6 +23,7 @@ use smallvec::SmallVec;
 use tokio::time::{Instant, Sleep};
 
 use super::forward::{Answered, Sending, Tried, Unanswered, Upload, await_head, pick};
+use super::overload::is_shed;
 use super::retry::Retries;
 use super::{Exchange, Plan};
 use crate::failure::Failure;
@@ -104,8 +105,12 @@ impl<'a> Exchange<'a> {
                 }
             };
             let ended = race.running.remove(at);
-            let is_final = self.is_final(plan, &came);
-            if !is_final {
+            // It does not win while another is under way, and has nobody asked in its place.
+            let is_shed = came.as_ref().is_ok_and(|came| is_shed(&came.response.head, self.is_grpc));
+            let is_final = !is_shed && self.is_final(plan, &came);
+            if is_shed {
+                race.left = 0;
+            } else if !is_final {
                 // In vain, so that the next one need not wait for its time.
                 self.run_another(plan, &mut race, tried, retries);
             }
@@ -160,9 +165,9 @@ impl<'a> Exchange<'a> {
     /// The request's time is over: nobody has answered.
     fn over(&self, plan: &Plan<'_>, race: Race<'_>, hedge: &Hedge, tried: &mut Tried) -> Unanswered {
         let now = self.worker.now();
-        for (at, running) in race.running.iter().enumerate() {
+        for running in &race.running {
             // As when others are dropped: who was asked a moment ago could not answer. The first one had its time.
-            let had_its_time = at == 0 || now.saturating_sub(running.began) >= hedge.delay;
+            let had_its_time = !running.is_hedge || now.saturating_sub(running.began) >= hedge.delay;
             if had_its_time && !plan.is_cut_short() {
                 bring_last(tried, running.endpoint);
                 self.unanswered(plan.cluster, tried, running.began);

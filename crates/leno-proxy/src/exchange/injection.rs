@@ -5,12 +5,14 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use leno_http::{Error, Fields, Sink};
+use leno_http::body::Source;
+use leno_http::{Body, Error, Frame};
 use leno_telemetry::Flag;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::Exchange;
 use crate::failure::Failure;
@@ -28,10 +30,12 @@ pub(super) struct Slow {
     _active: Option<Active>,
 }
 
-/// Where such a body goes.
-pub(super) struct Slowly<S> {
-    pub(super) sink: S,
-    pub(super) slow: Slow,
+/// A body that comes slowly, with what of it was read and not passed on yet.
+struct Slowly {
+    body: Body,
+    slow: Slow,
+    rest: Bytes,
+    turn: Option<Pin<Box<Sleep>>>,
 }
 
 /// What has to be over before a request goes on.
@@ -45,7 +49,8 @@ impl Exchange<'_> {
         injections: Option<&'s Injections>,
         timeout: Option<Duration>,
     ) -> Option<Wait<'s>> {
-        let drawn = injections.and_then(|injections| Some((injections, self.draw(injections)?)));
+        // Who waits for its turn suffers nothing yet.
+        let mut drawn = if turn.is_some() { None } else { injections.and_then(|injections| self.draw(injections)) };
         if turn.is_none() && drawn.is_none() {
             return None;
         }
@@ -53,8 +58,9 @@ impl Exchange<'_> {
             if let Some(turn) = turn {
                 turn.await;
                 self.waited();
+                drawn = injections.and_then(|injections| self.draw(injections));
             }
-            match drawn {
+            match injections.zip(drawn) {
                 Some((injections, drawn)) => self.suffer(injections, drawn, timeout).await,
                 None => Ok(()),
             }
@@ -108,42 +114,42 @@ impl Exchange<'_> {
     }
 }
 
+// === impl Slow ===
+
+impl Slow {
+    /// The body as it comes.
+    pub(super) fn over(self, body: Body) -> Body {
+        Body::stream(Slowly { body, slow: self, rest: Bytes::new(), turn: None })
+    }
+}
+
 // === impl Slowly ===
 
-impl<S: Sink> Sink for Slowly<S> {
-    /// Passes on a piece of the body, in pieces of its own, each when it is its turn.
-    async fn data(&mut self, mut data: Bytes) -> Result<(), Error> {
-        let Self { sink, slow } = self;
-        let at_once = usize::try_from(slow.bytes_per_second / PIECES).unwrap_or(usize::MAX).max(1);
-        while !data.is_empty() {
-            let piece = data.split_to(data.len().min(at_once));
-            let now = Instant::now();
-            let begin = slow.due.map_or(now, |due| due.max(now));
-            let nanos = (piece.len() as u64).saturating_mul(1_000_000_000) / slow.bytes_per_second;
-            slow.due = Some(begin + Duration::from_nanos(nanos));
-            if begin > now {
-                // What was written before is not kept back meanwhile.
-                sink.flush().await?;
-                sleep(begin - now).await;
+impl Source for Slowly {
+    /// A piece of the body, in pieces of its own, each when it is its turn.
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>> {
+        let Self { body, slow, rest, turn } = &mut *self;
+        if rest.is_empty() {
+            match ready!(body.poll_frame(cx)) {
+                Some(Ok(Frame::Data(data))) => *rest = data,
+                other => return Poll::Ready(other),
             }
-            sink.data(piece).await?;
         }
-        Ok(())
-    }
-
-    fn trailers(self, trailers: Fields) -> impl Future<Output = Result<(), Error>> {
-        self.sink.trailers(trailers)
-    }
-
-    fn end(self) -> impl Future<Output = Result<(), Error>> {
-        self.sink.end()
-    }
-
-    fn flush(&mut self) -> impl Future<Output = Result<(), Error>> {
-        self.sink.flush()
-    }
-
-    fn broken(self, error: &Error) -> impl Future<Output = ()> {
-        self.sink.broken(error)
+        if turn.is_none() {
+            *turn = slow.due.filter(|due| *due > Instant::now()).map(|due| Box::pin(sleep_until(due)));
+        }
+        let begin = match turn {
+            Some(turn) => {
+                ready!(turn.as_mut().poll(cx));
+                turn.deadline()
+            }
+            None => Instant::now(),
+        };
+        *turn = None;
+        let at_once = usize::try_from(slow.bytes_per_second / PIECES).unwrap_or(usize::MAX).max(1);
+        let piece = rest.split_to(rest.len().min(at_once));
+        let nanos = (piece.len() as u64).saturating_mul(1_000_000_000) / slow.bytes_per_second;
+        slow.due = Some(begin + Duration::from_nanos(nanos));
+        Poll::Ready(Some(Ok(Frame::Data(piece))))
     }
 }

@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use leno_http::ResponseHead;
 use leno_model::snapshot::Priority;
-use leno_route::RequestView;
 use leno_telemetry::access::Direction;
 use leno_telemetry::flag::{Flag, REASON_FIELD};
 use leno_traffic::overload::Shed;
 
 use super::Exchange;
-use super::admission::Looked;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::overload::{Admitted, Overload, PRIORITY_FIELD, Priorities};
@@ -71,15 +69,7 @@ impl Exchange<'_> {
         if self.head.fields.get(PRIORITY_FIELD).and_then(Priority::parse).is_some() {
             return;
         }
-        let (path, query) = self.head.path_and_query();
-        let view = RequestView {
-            host: self.head.host(),
-            method: self.head.method.as_str(),
-            path,
-            query: query.unwrap_or(""),
-            fields: &Looked(&self.head.fields),
-        };
-        if let Some(priority) = priorities.of(&view) {
+        if let Some(priority) = priorities.find(|when| self.fits(when)) {
             self.head.fields.set(PRIORITY_FIELD, priority.text());
         }
     }

@@ -133,8 +133,10 @@ impl Exchange<'_> {
     /// that may be repeated, and another endpoint may be tried.
     fn may_go_elsewhere(&self, plan: &Plan<'_>, response: &Response, tried: &[usize]) -> bool {
         let cluster = plan.cluster;
-        let eligible = cluster.eligible_among(plan.bond.as_ref().and_then(|bond| bond.among));
-        if !matches!(response.head.status, 502 | 503) || !self.payload.is_there() || tried.len() >= eligible {
+        if !matches!(response.head.status, 502 | 503) || !self.payload.is_there() {
+            return false;
+        }
+        if tried.len() >= cluster.eligible_among(plan.bond.as_ref().and_then(|bond| bond.among)) {
             return false;
         }
         let via_proxy = tried.last().is_some_and(|at| cluster.endpoints[*at].state.via_proxy);

@@ -146,7 +146,11 @@ impl Exchange<'_> {
             passed: cluster.resilience.pass(cluster, || self.worker.now())?,
         };
         plan.in_time()?;
-        let _entered = cluster.resilience.enter(cluster, plan.time_left(), || self.priority() as u8).await?;
+        let resilience = &cluster.resilience;
+        let _entered = match resilience.try_enter() {
+            Some(entered) => entered,
+            None => Some(resilience.wait_to_enter(cluster, plan.time_left(), self.priority() as u8).await?),
+        };
         self.waited();
         self.forward(&plan).await
     }

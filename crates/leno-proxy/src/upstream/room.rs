@@ -9,9 +9,9 @@ use std::future::{Future, pending};
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
+use futures_util::future::select_ok;
 use leno_http::Connection;
 use leno_traffic::bulkhead::Held;
-
 use tokio::time::Instant;
 
 use super::{PoolKey, Unconnected};
@@ -43,7 +43,7 @@ pub(super) async fn find(
         return Ok(Room::Found(connection));
     }
     let at_first = left;
-    let left = left.map(|left| left.saturating_sub(began.elapsed()));
+    let (left, rest) = (left.map(|left| left.saturating_sub(began.elapsed())), timeout.saturating_sub(began.elapsed()));
     if let Some(held) = limit.try_hold() {
         return Ok(Room::Made(Some(held)));
     }
@@ -92,8 +92,8 @@ pub(super) async fn find(
             }
         }
     };
-    tokio::time::timeout(left.unwrap_or(timeout).min(timeout), waited).await.map_err(|_| match left {
-        Some(left) if left < timeout => Unconnected::Full(Failure::Timeout(left)),
+    tokio::time::timeout(left.unwrap_or(rest).min(rest), waited).await.map_err(|_| match left {
+        Some(left) if left < rest => Unconnected::Full(Failure::Timeout(left)),
         _ => {
             limit.count_late();
             Unconnected::Full(Failure::QueueTimeout { cluster: cluster.spec.name.to_string(), waited: timeout })
@@ -101,10 +101,10 @@ pub(super) async fn find(
     })
 }
 
-/// The turn to open a stream on a connection of HTTP/2 that has none left, where there is one; comes to none when that ends.
+/// The turn to open a stream on the first of the connections of HTTP/2 that has one again; comes to none when all end.
 fn turn(worker: &Worker, key: &PoolKey) -> Option<Pin<Box<impl Future<Output = Option<Connection>> + use<>>>> {
-    let connection = worker.pool.busy(key)?;
-    Some(Box::pin(async move { connection.in_turn().await.ok() }))
+    let turns: Vec<_> = worker.pool.busy(key).into_iter().map(|connection| Box::pin(connection.in_turn())).collect();
+    (!turns.is_empty()).then(|| Box::pin(async move { select_ok(turns).await.ok().map(|(connection, _)| connection) }))
 }
 
 /// Room for a byte stream, which does not wait.

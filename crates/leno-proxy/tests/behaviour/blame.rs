@@ -6,7 +6,7 @@ use leno_http::Method;
 use leno_model::instance::Protocol;
 use leno_model::snapshot::{
     Action, BalancePolicy, Breaker, Cookie, Ejection, HashKey, HashSource, Hedge, Limits, Priority, PriorityRule,
-    Resilience, Retry,
+    Queue, Resilience, Retry,
 };
 use leno_test::{client, proxy, server};
 
@@ -115,6 +115,52 @@ fn of_a_hedged_request_whose_time_is_over_who_was_asked_first_is_blamed() {
             assert_eq!(asking.get("cart", "/").await.status(), 200);
         }
         assert_eq!(carts[first.unwrap()].count(), 1, "it is out, and the other one is in");
+    });
+}
+
+#[test]
+fn an_answer_that_was_shed_does_not_win_over_one_that_is_waited_for() {
+    both(async |client| {
+        let slow = server::http().respond("/", 200).after("/", Duration::from_millis(200)).start().await;
+        let full = server::http().respond("/", 503).with("/", "x-leno-reason", "overloaded").start().await;
+        let hedge = Hedge { delay: Duration::from_millis(20), attempts: 1, methods: vec!["GET".into()] };
+        let retry = Retry { attempts: 0, codes: Vec::new(), hedge: Some(hedge), ..Retry::default() };
+        let proxy = proxy().with_rule(move |rule| rule.retry = Some(retry.clone()));
+        let proxy = proxy.with_cluster(|cluster| cluster.balance = BalancePolicy::RoundRobin);
+        let proxy = proxy.outbound_to("cart", [&slow, &full]).start().await;
+        for _ in 0..6 {
+            let (slow_before, full_before) = (slow.count(), full.count());
+            let answer = client(&proxy).get("cart", "/").await;
+            let expected = if slow.count() > slow_before { 200 } else { 503 };
+            assert_eq!(answer.status(), expected, "{answer:?}");
+            assert!(slow.count() > slow_before || full.count() == full_before + 1, "asked once more");
+        }
+        assert!(slow.count() > 0 && full.count() > 0);
+    });
+}
+
+#[test]
+fn the_wait_for_a_place_at_the_caller_is_no_slowness_of_who_is_asked() {
+    both(async |client| {
+        let cart = server::http().respond("/", 200).after("/", Duration::from_millis(200)).start().await;
+        let of_slow = Ejection {
+            consecutive_errors: None,
+            slow_ratio: Some(1),
+            slow_after: Duration::from_millis(900),
+            ..EJECTION
+        };
+        let proxy = proxy().with_cluster(move |cluster| {
+            let queue = Some(Queue { size: 9, timeout: MINUTE });
+            cluster.resilience.limits = Limits { requests: Some(1), queue, ..Limits::default() };
+            cluster.resilience.ejection = Some(of_slow);
+        });
+        let proxy = proxy.outbound_to("cart", [&cart]).start().await;
+        let clients: Vec<_> = (0..7).map(|_| client(&proxy)).collect();
+        let began = std::time::Instant::now();
+        let answers = futures_util::future::join_all(clients.iter().map(|client| client.get("cart", "/"))).await;
+        assert!(answers.iter().all(|answer| answer.status() == 200), "{answers:?}");
+        assert!(began.elapsed() > Duration::from_millis(1_100), "one after the other");
+        assert_eq!(client(&proxy).get("cart", "/").await.status(), 200, "it was ejected for the wait");
     });
 }
 
