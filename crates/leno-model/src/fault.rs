@@ -35,6 +35,8 @@ macro_rules! fault_classes {
 }
 
 fault_classes! {
+    /// A field that a kind of proxy does not honour, where somebody asks for that kind.
+    NotHonoured,
     /// The file is not UTF-8 text.
     Encoding,
     /// The text is longer than a set of resources may be.
@@ -129,6 +131,8 @@ fault_classes! {
     PrefixWithoutMatch,
     /// A regular expression that does not compile.
     InvalidRegex,
+    /// An expression of CEL that cannot be read, or costs too much.
+    InvalidExpression,
     /// A path that no request can have.
     InvalidPath,
     /// A header name that no request can have.

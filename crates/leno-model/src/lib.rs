@@ -10,6 +10,7 @@
 #![warn(missing_docs)]
 
 pub mod document;
+pub mod expression;
 pub mod fault;
 pub mod identity;
 pub mod instance;

@@ -28,7 +28,7 @@ mod resilience;
 mod retry;
 
 pub use affinity::{Affinity, Cookie, HashKey, HashSource, Session, SubsetKey};
-pub use balancing::{Balancing, Fallback, LoadReports, SlowStart, Subsets};
+pub use balancing::{Balancing, Expression, Fallback, Gives, LoadReports, SlowStart, Subsets};
 pub use degradation::{FallbackOn, StandIn};
 pub use injection::{Abort, AbortWith, Bandwidth, Delay, Injection, Injections};
 pub use overload::{Admission, Overload, Priority, PriorityRule, Shedding};
@@ -461,6 +461,8 @@ pub enum BalancePolicy {
     RingHash,
     /// By hash of what the request has, in a table (Maglev); the same key meets the same endpoint, and shares are even.
     Maglev,
+    /// By what an expression says of each (CEL): a cost, of which the least is chosen, or a weight.
+    Expression,
 }
 
 /// The members of a cluster. EDS.
@@ -500,6 +502,9 @@ pub struct Endpoint {
     /// The label by which it is in a subset, and its value; where the cluster has subsets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subset: Option<(Name, Name)>,
+    /// Its labels that the cluster's expression looks at, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<(Name, Name)>,
 }
 
 /// Whether an endpoint takes new requests.
@@ -558,6 +563,7 @@ impl Endpoint {
             priority: 0,
             locality_weight: None,
             subset: None,
+            labels: Vec::new(),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! What balancing knows beside load: since when endpoints are new, kept from table to table, and how it is shown.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use leno_model::snapshot::{self, BalancePolicy, EndpointHealth, SlowStart};
+use leno_model::expression::{Expression, Facts};
+use leno_model::snapshot::{self, BalancePolicy, EndpointHealth, Gives, SlowStart};
 use leno_telemetry::Registry;
 use leno_telemetry::metric::{Exposition, Kind};
 use leno_traffic::balance::{Locality, Seen};
@@ -38,6 +39,23 @@ impl Newcomers {
             (key, endpoint.since)
         });
         *known = Some(marked.collect());
+    }
+}
+
+/// Has each endpoint know what the cluster's expression comes to for it and this caller.
+pub(crate) fn resolve(spec: &snapshot::Cluster, endpoints: &mut [Endpoint], caller: &Facts) {
+    // What cannot be read was refused when it came.
+    let Some(read) = spec.balancing.expression.as_ref().and_then(|of| Expression::read(&of.text).ok()) else { return };
+    for endpoint in endpoints {
+        let text = |text: &Option<snapshot::Name>| text.as_deref().map(str::to_owned);
+        let (of, labels) = (&endpoint.spec, endpoint.spec.labels.iter());
+        let facts = Facts {
+            zone: text(&of.zone),
+            region: text(&of.region),
+            version: text(&of.version),
+            labels: labels.map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+        };
+        endpoint.program = Some(Arc::new(read.resolve(of.weight, &facts, caller)));
     }
 }
 
@@ -77,6 +95,17 @@ pub(crate) fn describe(cluster: &Cluster, now: Duration) -> Option<Value> {
     Some(Value::Array(described.collect()))
 }
 
+/// The expression by which a cluster's endpoints are chosen.
+pub(crate) fn describe_expression(cluster: &Cluster) -> Option<Value> {
+    let expression = cluster.spec.balancing.expression.as_ref()?;
+    let gives = match expression.gives {
+        Gives::Weight => "weight",
+        Gives::Cost => "cost",
+        Gives::CostOfAll => "costOfAll",
+    };
+    Some(json!({ "gives": gives, "text": expression.text }))
+}
+
 impl Cluster {
     /// Counts what an endpoint's answer took, where it is chosen by that.
     pub(crate) fn time(&self, endpoint: usize, took: Duration) {
@@ -108,8 +137,6 @@ fn write(out: &mut Exposition, table: &Table, now: Duration) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::cluster::EndpointState;
 
@@ -119,7 +146,12 @@ mod tests {
     fn endpoint() -> Endpoint {
         let address = "127.0.0.1:80".parse().unwrap();
         let spec = snapshot::Endpoint::at("a", address);
-        Endpoint { spec, state: Arc::new(EndpointState::new(leno_net::Address::Tcp(address), false)), since: None }
+        Endpoint {
+            spec,
+            state: Arc::new(EndpointState::new(leno_net::Address::Tcp(address), false)),
+            since: None,
+            program: None,
+        }
     }
 
     fn marked(newcomers: &Newcomers, endpoints: &mut [Endpoint], now: u64) -> Vec<Option<u64>> {

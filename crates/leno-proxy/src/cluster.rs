@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use leno_model::expression::Program;
 use leno_model::seam::Random;
 use leno_model::snapshot::{self, EndpointHealth, Fallback};
 use leno_net::Address;
@@ -61,6 +62,8 @@ pub struct Endpoint {
     pub state: Arc<EndpointState>,
     /// Since when it is new, where that matters.
     pub since: Option<Duration>,
+    /// What the cluster's expression comes to for it, where it has one.
+    pub program: Option<Arc<Program>>,
 }
 
 /// The edges on which a cluster's traffic is counted, by what was spoken.
@@ -173,6 +176,7 @@ impl Cluster {
                 priority: endpoint.spec.priority,
                 locality,
                 load: endpoint.state.load.clone(),
+                program: endpoint.program.clone(),
             })
             .collect();
         let picker = Picker::tuned(spec.balance, &spec.balancing, &members, seed);
@@ -336,6 +340,7 @@ pub fn describe(table: &Table, now: Duration) -> serde_json::Value {
             "meanMs": endpoint.state.load.mean().map(|mean| mean.as_secs_f64() * 1000.0),
             "newForMs": balancing::describe_endpoint(cluster, endpoint, now),
             "reported": load_report::describe(cluster, endpoint, now),
+            "expression": cluster.picker.value(at, now),
             "ejection": resilience::describe_endpoint(cluster, at, now),
         })
     };
@@ -347,6 +352,7 @@ pub fn describe(table: &Table, now: Duration) -> serde_json::Value {
         serde_json::json!({
             "cluster": name,
             "balance": balance,
+            "expression": balancing::describe_expression(cluster),
             "priorities": balancing::describe(cluster, now),
             "resilience": resilience,
             "endpoints": endpoints,

@@ -71,7 +71,14 @@ struct Named {
 impl Cluster {
     /// Whether its endpoints are chosen by what they report.
     pub(crate) fn heeds_reports(&self) -> bool {
-        self.spec.balance == BalancePolicy::WeightedRoundRobin
+        match self.spec.balance {
+            BalancePolicy::WeightedRoundRobin => true,
+            // What is written is the same for all of them, what is left of it is not.
+            BalancePolicy::Expression => {
+                self.endpoints.iter().any(|of| of.program.as_ref().is_some_and(|of| of.heeds_reports()))
+            }
+            _ => false,
+        }
     }
 
     /// Takes in what an endpoint says of itself in the head or the trailers of an answer.

@@ -187,7 +187,7 @@ pub(crate) fn local(
     });
     let endpoint = |(address, state)| {
         let spec = snapshot::Endpoint::at(name.clone(), address);
-        Endpoint { spec, state: Arc::new(state), since: None }
+        Endpoint { spec, state: Arc::new(state), since: None, program: None }
     };
     let endpoints = endpoints.into_iter().map(endpoint).collect();
     let cluster = Cluster::new(spec, endpoints, Arc::default(), edges, 0, Arc::default());

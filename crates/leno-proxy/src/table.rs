@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use leno_model::expression::Facts;
 use leno_model::seam::{Clock, Random};
 use leno_model::snapshot::{
     Action, Affinity, HashSource, HostPattern, Listener, Match, Mirror, Name, Origin, RouteConfig, RouteFilter, Rule,
@@ -27,6 +28,7 @@ use leno_traffic::RetryBudget;
 use leno_xds::client::Refusal;
 use leno_xds::kind::Kind;
 
+use crate::balancing;
 use crate::cluster::{Cluster, Edges, Endpoint, EndpointIdentity, EndpointKey, EndpointState};
 use crate::held::Held;
 use crate::injection::{Injections, Injectors};
@@ -151,6 +153,7 @@ pub struct Builder {
     /// Kept as long as they are in use, so that tickets are good for the next table too.
     terms: HashMap<TlsTerms, Arc<ServerTerms>>,
     upstream_terms: HashMap<UpstreamTls, Arc<ClientTerms>>,
+    caller: Facts,
 }
 
 /// A cluster and what it was made from, so that it is made anew only when that changed.
@@ -310,7 +313,14 @@ impl Builder {
             clock: Arc::new(SystemClock),
             terms: HashMap::new(),
             upstream_terms: HashMap::new(),
+            caller: Facts::default(),
         }
+    }
+
+    /// Has expressions know where the caller is and what its labels are.
+    #[must_use]
+    pub fn with_caller(self, caller: Facts) -> Self {
+        Self { caller, ..self }
     }
 
     /// Has TLS end with the certificates of `holder`.
@@ -387,6 +397,7 @@ impl Builder {
         let budget = budget.clone();
         let state = self.states.entry(spec.name.clone()).or_default().clone();
         state.newcomers.mark(spec.balancing.slow_start.as_ref(), &mut endpoints, self.clock.monotonic());
+        balancing::resolve(spec, &mut endpoints, &self.caller);
         let version = spec.name.split_once('@').map(|(_, version)| version.into());
         let key = EdgeKey {
             destination: Peer::Service(spec.service.clone()),
@@ -402,7 +413,7 @@ impl Builder {
         let state = self.endpoints.entry((spec.address, spec.proxy)).or_insert_with(|| {
             Arc::new(EndpointState::new(Address::Tcp(spec.proxy.unwrap_or(spec.address)), spec.proxy.is_some()))
         });
-        Endpoint { spec: spec.clone(), state: state.clone(), since: None }
+        Endpoint { spec: spec.clone(), state: state.clone(), since: None, program: None }
     }
 
     fn destination(&mut self, name: &Name, listener: &Arc<Listener>) -> Arc<Destination> {

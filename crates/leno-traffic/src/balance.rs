@@ -10,13 +10,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use leno_model::expression::Program;
 use leno_model::seam::Random as RandomBits;
-use leno_model::snapshot::{BalancePolicy, Balancing, LoadReports};
+use leno_model::snapshot::{BalancePolicy, Balancing, Gives, LoadReports};
 
 use crate::alias::Alias;
 use crate::load::Load;
 
 mod best_available;
+mod expression;
 mod least_request;
 mod maglev;
 mod peak_ewma;
@@ -32,6 +34,7 @@ mod weighted_response_time;
 mod weighted_round_robin;
 
 pub use best_available::BestAvailable;
+pub use expression::Expression;
 pub use least_request::LeastRequest;
 pub use maglev::Maglev;
 pub use peak_ewma::PeakEwma;
@@ -70,6 +73,8 @@ pub const POLICIES: &[(BalancePolicy, Make)] = &[
     (BalancePolicy::RingHash, |set, _| Box::new(RingHash::new(set))),
     // The same with shares that are even.
     (BalancePolicy::Maglev, |set, _| Box::new(Maglev::new(set))),
+    // For whoever knows better.
+    (BalancePolicy::Expression, |set, seed| Box::new(Expression::new(set, seed))),
 ];
 
 /// A policy. Returns the number of a [`Slot`]; [`Picker`] turns it into the member's index.
@@ -98,6 +103,8 @@ pub struct Member {
     pub locality: Option<Locality>,
     /// Its load, kept from table to table.
     pub load: Arc<Load>,
+    /// What the expression comes to for it, for a policy that has one.
+    pub program: Option<Arc<Program>>,
 }
 
 /// A locality, by a number, and its share beside the others of the same priority; 0 takes nothing.
@@ -136,6 +143,9 @@ pub struct Set {
     table_size: Option<u32>,
     /// How what endpoints report becomes weights, for a policy that looks at it.
     load_reports: LoadReports,
+    /// What an expression gives, for a policy that has one, and whether any looks at reports.
+    gives: Option<Gives>,
+    heeds_reports: bool,
 }
 
 /// A member that can be picked.
@@ -146,6 +156,7 @@ pub struct Slot {
     weight: u32,
     since: Option<Duration>,
     load: Arc<Load>,
+    program: Option<Arc<Program>>,
 }
 
 // === impl Member ===
@@ -154,7 +165,8 @@ impl Member {
     /// One that takes requests, and of which nothing else is said.
     pub fn new(key: u64, weight: u32) -> Self {
         let load = Arc::new(Load::new());
-        Self { key, weight, eligible: true, standby: false, since: None, priority: 0, locality: None, load }
+        let (since, locality, program) = (None, None, None);
+        Self { key, weight, eligible: true, standby: false, since, priority: 0, locality, load, program }
     }
 
     /// Whether it is one of those that somebody may pick at some time.
@@ -171,7 +183,7 @@ impl Set {
     fn of<'m>(members: impl Iterator<Item = (usize, &'m Member)>, balancing: &Balancing) -> Self {
         let slot = |(member, of): (usize, &Member)| {
             let (key, weight, since) = (of.key, of.weight, of.since);
-            Slot { member, key, weight, since, load: Arc::clone(&of.load) }
+            Slot { member, key, weight, since, load: Arc::clone(&of.load), program: of.program.clone() }
         };
         let slots: Box<[Slot]> = members.map(slot).collect();
         let weights: Vec<u32> = slots.iter().map(|slot| slot.weight).collect();
@@ -184,6 +196,8 @@ impl Set {
             warming: Warming::of(balancing.slow_start, &slots),
             table_size: balancing.table_size,
             load_reports: balancing.load_reports.unwrap_or(LoadReports::DEFAULT),
+            gives: balancing.expression.as_ref().map(|expression| expression.gives),
+            heeds_reports: slots.iter().any(|slot| slot.program.as_ref().is_some_and(|of| of.heeds_reports())),
             slots,
         }
     }

@@ -1,8 +1,10 @@
 //! What balancing does beside choosing by its policy, as a policy says it, with defaults.
 
-use leno_model::resource::load_balancer::{LoadBalancer, LoadReportsSpec, SlowStartSpec, SubsetFallback, SubsetSpec};
+use leno_model::resource::load_balancer::{
+    Among, ExpressionSpec, LoadBalancer, LoadReportsSpec, SlowStartSpec, SubsetFallback, SubsetSpec,
+};
 use leno_model::resource::number::{Aggression, Penalty, Percent, Share, TableSize};
-use leno_model::snapshot::{Balancing, Fallback, LoadReports, SlowStart, Subsets};
+use leno_model::snapshot::{Balancing, Expression, Fallback, Gives, LoadReports, SlowStart, Subsets};
 
 use super::locality;
 
@@ -18,7 +20,18 @@ pub(super) fn of(balancer: &LoadBalancer) -> Balancing {
         table_size: balancer.table_size.map(TableSize::get),
         subsets: balancer.subset.as_ref().map(subsets),
         load_reports: balancer.load_reports.as_ref().map(load_reports),
+        expression: balancer.expression.as_ref().and_then(expression),
     }
+}
+
+/// None where nothing is written, which validation refuses.
+fn expression(written: &ExpressionSpec) -> Option<Expression> {
+    let (gives, text) = match (&written.cost, written.among.unwrap_or_default()) {
+        (Some(cost), Among::Two) => (Gives::Cost, cost),
+        (Some(cost), Among::All) => (Gives::CostOfAll, cost),
+        (None, _) => (Gives::Weight, written.weight.as_ref()?),
+    };
+    Some(Expression { gives, text: text.as_str().into() })
 }
 
 fn load_reports(written: &LoadReportsSpec) -> LoadReports {

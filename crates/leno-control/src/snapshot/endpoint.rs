@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use leno_model::expression::Expression;
 use leno_model::resource::number::{EndpointWeight, Port};
 use leno_model::resource::service::{ServiceEndpoint, TargetPort};
 use leno_model::snapshot::{Endpoint, EndpointHealth, Endpoints, Name};
@@ -41,8 +42,13 @@ pub(super) fn build(view: &View<'_>, name: &ClusterName, own: Option<&Standpoint
         Some(version) => labelled.retain(|labelled| labelled.endpoint.version.as_ref() == Some(version)),
         None => leave_lanes(view, name, &mut labelled),
     }
-    if let Some(subsets) = &view.policy_of(&name.service).balancing.subsets {
+    let balancing = view.policy_of(&name.service).balancing;
+    if let Some(subsets) = &balancing.subsets {
         labelled.iter_mut().for_each(|labelled| labelled.endpoint.subset = subset(labelled, &subsets.label));
+    }
+    if let Some(expression) = balancing.expression.and_then(|of| Expression::read(&of.text).ok()) {
+        let names = expression.labels();
+        labelled.iter_mut().for_each(|labelled| labelled.endpoint.labels = labels(labelled, &names));
     }
     let mut endpoints = match (view.locality_of(&name.service), own) {
         (Some(policy), Some(own)) => locality::arrange(policy, own, labelled),
@@ -71,6 +77,12 @@ fn subset(labelled: &Labelled<'_>, label: &Name) -> Option<(Name, Name)> {
         _ => labelled.labels.and_then(|labels| labels.get(&**label)).map(|value| value.as_str().into()),
     };
     value.map(|value| (label.clone(), value))
+}
+
+/// The labels of these names that it has.
+fn labels(labelled: &Labelled<'_>, names: &[&str]) -> Vec<(Name, Name)> {
+    let own = |name: &&str| Some((Name::from(*name), labelled.labels?.get(*name)?.as_str().into()));
+    names.iter().filter_map(own).collect()
 }
 
 fn endpoint(service: &ServiceView<'_>, port: &PortView, registered: &Arc<Registered>) -> Option<Endpoint> {

@@ -13,8 +13,9 @@ use crate::snapshot::BalancePolicy;
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct LoadBalancer {
     /// `peakEwma`, `leastRequest`, `bestAvailable`, `roundRobin`, `weightedRoundRobin`, `weightedResponseTime` or `random`; or, for requests of one key to meet one endpoint, `ringHash`,
-    /// where an endpoint that goes moves no other keys than its own, or `maglev`, whose shares are more even. All honour
-    /// weights, but `weightedRoundRobin` not those of endpoints that report their load. Default `peakEwma`.
+    /// where an endpoint that goes moves no other keys than its own, or `maglev`, whose shares are more even; or
+    /// `expression`, by one of your own. All honour weights, but `weightedRoundRobin` not those of endpoints that report
+    /// their load. Default `peakEwma`.
     #[serde(default)]
     pub policy: BalancePolicy,
     /// What of a request is its key, of `ringHash` and `maglev`, which need it: 1 to 8 entries, put together in order. A
@@ -55,6 +56,43 @@ pub struct LoadBalancer {
     /// How what instances report of their load becomes weights, of `weightedRoundRobin`. Default: as its fields say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_reports: Option<LoadReportsSpec>,
+    /// What an endpoint is chosen by, of `expression`, which needs it. Only leno's proxies have it: Envoy and gRPC without a
+    /// proxy take least request for a cost, and round robin for a weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expression: Option<ExpressionSpec>,
+}
+
+/// An expression of CEL that gives a number for each endpoint: one of `cost` and `weight`, up to 1024 characters and 100
+/// operations. It knows of an endpoint its `weight`, `openRequests`, `occupancy` (those and one more, for its weight beside the
+/// mean), `latencyMs`, what it reported (`reported.utilization`, `reported.requestsPerSecond`, `reported.errorsPerSecond`, and
+/// `has(reported.utilization)`), `zone`, `region`, `version` and `labels.NAME`; of the caller `caller.zone`, `caller.region`,
+/// `caller.version` and `caller.labels.NAME`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ExpressionSpec {
+    /// What a request costs there: the least is chosen, found anew for each request. What is no number is dearer than
+    /// everything else, and numbers below 0 are as cheap as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<String>,
+    /// Among how many `cost` is the least. Default `two`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub among: Option<Among>,
+    /// Its share of requests beside the others', in turn, found anew every second. What is no number, and what is not above 0,
+    /// is no share; where one is infinite, the others have none; where nobody has one, all go by their weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<String>,
+}
+
+/// Among how many endpoints the best is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Among {
+    /// Two that are drawn by weight: the second where it costs less by a fifth or more, else the first. They bring nearly all
+    /// that more do, and no herd, as there is where all callers look at all at once and send to the same one.
+    #[default]
+    Two,
+    /// All of them: for few endpoints and long requests, as a choice evaluates the expression for each.
+    All,
 }
 
 /// How what instances report of their load becomes weights. An instance reports with its answers, in the field

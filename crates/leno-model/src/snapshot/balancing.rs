@@ -27,6 +27,29 @@ pub struct Balancing {
     /// How reports of load become weights, of weighted round robin. Default [`LoadReports::DEFAULT`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_reports: Option<LoadReports>,
+    /// What an endpoint is chosen by, where the policy is an expression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expression: Option<Expression>,
+}
+
+/// A number for each endpoint, as somebody wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expression {
+    /// What the number is.
+    pub gives: Gives,
+    /// As [`crate::expression`] reads it.
+    pub text: Name,
+}
+
+/// What an expression gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Gives {
+    /// A share of requests.
+    Weight,
+    /// A cost: the lesser of two drawn by weight is chosen.
+    Cost,
+    /// A cost: the least of all is chosen.
+    CostOfAll,
 }
 
 /// How what endpoints report of their load becomes weights.

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::traffic_policy::range;
 use super::{Check, filter, locality, text};
+use crate::expression::Expression;
 use crate::fault::FaultClass;
 use crate::resource::duration::GatewayDuration;
 use crate::resource::load_balancer::{
-    HashCookieSpec, HashKeySpec, LoadBalancer, LoadReportsSpec, SessionSpec, SubsetFallback, SubsetSpec,
+    ExpressionSpec, HashCookieSpec, HashKeySpec, LoadBalancer, LoadReportsSpec, SessionSpec, SubsetFallback, SubsetSpec,
 };
 use crate::resource::number::{TableSize, is_prime};
 use crate::snapshot::BalancePolicy;
@@ -63,13 +64,61 @@ pub(super) fn check(check: &mut Check<'_, '_>, at: &str, balancer: &LoadBalancer
     if let Some(size) = balancer.table_size {
         table_size(check, &format!("{at}.tableSize"), balancer.policy, size.get());
     }
+    let heeds_reports = expression(check, at, balancer);
     if let Some(reports) = &balancer.load_reports {
-        load_reports(check, &format!("{at}.loadReports"), balancer.policy, reports);
+        load_reports(check, &format!("{at}.loadReports"), heeds_reports, reports);
     }
 }
 
-fn load_reports(check: &mut Check<'_, '_>, at: &str, policy: BalancePolicy, reports: &LoadReportsSpec) {
-    if policy != BalancePolicy::WeightedRoundRobin {
+/// Whether the policy looks at reports of load.
+fn expression(check: &mut Check<'_, '_>, at: &str, balancer: &LoadBalancer) -> bool {
+    let path = format!("{at}.expression");
+    match (&balancer.expression, balancer.policy) {
+        (None, BalancePolicy::Expression) => {
+            let fix = "add `expression: {cost: 'latencyMs * occupancy'}`, or with another cost or `weight`";
+            check.error(FaultClass::MissingField, &format!("{at}.policy"), "there is no expression to go by", fix);
+        }
+        (Some(_), policy) if policy != BalancePolicy::Expression => {
+            let fix = "write `policy: expression`, or remove `expression`";
+            check.error(FaultClass::UnusedField, &path, "the policy looks at no expression", fix);
+        }
+        _ => {}
+    }
+    let Some(ExpressionSpec { cost, among, weight }) = &balancer.expression else {
+        return balancer.policy == BalancePolicy::WeightedRoundRobin;
+    };
+    match (cost, weight) {
+        (None, None) => {
+            check.error(FaultClass::MissingField, &path, "it says nothing", "write one of `cost` and `weight`");
+        }
+        (Some(_), Some(_)) => {
+            let message = "an endpoint is chosen by one of the two";
+            check.error(FaultClass::TooMany, &path, message, "keep `cost` or `weight`");
+        }
+        (None, Some(_)) if among.is_some() => {
+            let message = "by weight nobody is compared with others";
+            check.error(FaultClass::UnusedField, &format!("{path}.among"), message, "remove it, or write `cost`");
+        }
+        _ => {}
+    }
+    let mut heeds_reports = false;
+    for (field, text) in [("cost", cost), ("weight", weight)] {
+        let Some(text) = text else { continue };
+        match Expression::read(text) {
+            Ok(expression) => heeds_reports |= expression.heeds_reports(),
+            Err(error) => {
+                let message = format!("{} (column {} of the expression)", error.message, error.column);
+                check.error(FaultClass::InvalidExpression, &format!("{path}.{field}"), message, error.fix);
+                // What is wrong with it is said once.
+                heeds_reports = true;
+            }
+        }
+    }
+    heeds_reports
+}
+
+fn load_reports(check: &mut Check<'_, '_>, at: &str, heeds_reports: bool, reports: &LoadReportsSpec) {
+    if !heeds_reports {
         let fix = "write `policy: weightedRoundRobin`, or remove `loadReports`";
         check.error(FaultClass::UnusedField, at, "the policy looks at no reports", fix);
     }

@@ -965,6 +965,10 @@ fn of_policies() -> Vec<Case> {
     let balancer = |class, path: &str, fix, fields: &str| {
         case(class, &format!("spec.loadBalancer.{path}"), fix, with(&format!("  loadBalancer: {{{fields}}}")))
     };
+    let expression = |class, path: &str, fix, expression: &str| {
+        let fields = format!("policy: expression, expression: {expression}");
+        balancer(class, &format!("expression{path}"), fix, &fields)
+    };
     let locality = |class, path: &str, fix, fields: &str| {
         balancer(class, &format!("locality.{path}"), fix, &format!("locality: {{{fields}}}"))
     };
@@ -1007,6 +1011,21 @@ fn of_policies() -> Vec<Case> {
             "`policy: ringHash`",
             with("  loadBalancer: {hash: ¦[{header: x-user}]}"),
         ),
+        balancer(MissingField, "policy", "add `expression:", "policy: ¦expression"),
+        balancer(UnusedField, "expression", "`policy: expression`", "expression: ¦{cost: latencyMs}"),
+        expression(MissingField, "", "one of `cost` and `weight`", "¦{}"),
+        expression(TooMany, "", "keep `cost` or `weight`", "¦{cost: latencyMs, weight: weight}"),
+        expression(UnusedField, ".among", "or write `cost`", "{weight: weight, among: ¦all}"),
+        expression(InvalidExpression, ".cost", "use one of `weight`, `openRequests`", "{cost: ¦latency}"),
+        expression(InvalidExpression, ".cost", "`… ? 1.0 : 2.0`", "{cost: ¦zone == caller.zone}"),
+        expression(InvalidExpression, ".cost", "compare the text", "{cost: ¦latencyMs * zone}"),
+        expression(
+            InvalidExpression,
+            ".weight",
+            "use fewer operators",
+            &format!("{{weight: ¦1{}}}", " + 1".repeat(101)),
+        ),
+        expression(InvalidExpression, ".weight", "`math.least`", "{weight: ¦'labels.exists(x)'}"),
         hash(MissingField, "[0]", "write one of `header`", "¦{terminal: true}"),
         hash(TooMany, "[0]", "an entry of its own", "¦{header: a, query: b}"),
         hash(DuplicateName, "[1]", "keep one", "{header: x-user}, ¦{header: X-User}"),

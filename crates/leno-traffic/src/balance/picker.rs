@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use leno_model::snapshot::{BalancePolicy, Balancing};
 
-use super::{Ask, Balance, Member, POLICIES, PeakEwma, Set, Slot, mix};
+use super::{Ask, Balance, Member, POLICIES, PeakEwma, Set, Slot, expression, mix};
 use crate::alias::Alias;
 use crate::ejection::Crowd;
 use crate::load::Standing;
@@ -168,6 +168,13 @@ impl Picker {
         {
             slot.load.picked(now);
         }
+    }
+
+    /// What the expression of the policy says of this member now, where it has one.
+    pub fn value(&self, member: usize, now: Duration) -> Option<f64> {
+        let mut groups = self.priorities.iter().flat_map(|priority| &priority.able);
+        let (set, slot) = groups.find_map(|group| Some((&group.set, group.set.slot_of(member)?)))?;
+        slot.program.as_ref().map(|_| expression::value(set, slot, now))
     }
 
     /// How many members can be picked.

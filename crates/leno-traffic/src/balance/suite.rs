@@ -1,9 +1,11 @@
-//! What every policy must do, whatever else it looks at. Each test runs for all of `POLICIES`.
+//! What every policy must do, whatever else it looks at. Each test runs for all of `POLICIES`, and for expressions that say
+//! the same as one of them.
 
 use std::time::Duration;
 
+use leno_model::expression::{self, Facts};
 use leno_model::seam;
-use leno_model::snapshot::SlowStart;
+use leno_model::snapshot::{self, SlowStart};
 
 use super::*;
 use crate::load::Outcome;
@@ -27,15 +29,52 @@ pub(super) fn members(weights: &[u32]) -> Vec<Member> {
     weights.iter().enumerate().map(member).collect()
 }
 
-fn for_each_policy(test: impl Fn(BalancePolicy)) {
-    for (policy, _) in POLICIES {
-        test(*policy);
+/// A policy, with an expression where it is by one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tested {
+    policy: BalancePolicy,
+    expression: Option<(Gives, &'static str)>,
+}
+
+/// What is said of them by least request, peak EWMA, at random, best available and round robin.
+const EXPRESSIONS: [(Gives, &str); 6] = [
+    (Gives::Cost, "occupancy"),
+    (Gives::Cost, "latencyMs * occupancy"),
+    (Gives::Cost, "1.0"),
+    (Gives::CostOfAll, "occupancy"),
+    (Gives::Weight, "weight"),
+    (Gives::Weight, "has(reported.utilization) ? reported.requestsPerSecond / reported.utilization : weight"),
+];
+
+impl From<BalancePolicy> for Tested {
+    fn from(policy: BalancePolicy) -> Self {
+        Self { policy, expression: None }
     }
 }
 
+fn for_each_policy(test: impl Fn(Tested)) {
+    POLICIES.iter().for_each(|(policy, _)| test((*policy).into()));
+    let policy = BalancePolicy::Expression;
+    EXPRESSIONS.into_iter().for_each(|expression| test(Tested { policy, expression: Some(expression) }));
+}
+
+fn picker(policy: impl Into<Tested>, members: &[Member], seed: u64) -> Picker {
+    tuned(policy, &Balancing::default(), members, seed)
+}
+
+fn tuned(policy: impl Into<Tested>, balancing: &Balancing, members: &[Member], seed: u64) -> Picker {
+    let Tested { policy, expression } = policy.into();
+    let Some((gives, text)) = expression else { return Picker::tuned(policy, balancing, members, seed) };
+    let (read, nothing) = (expression::Expression::read(text).unwrap(), Facts::default());
+    let program = |member: &Member| Some(Arc::new(read.resolve(member.weight, &nothing, &nothing)));
+    let members: Vec<Member> = members.iter().map(|of| Member { program: program(of), ..of.clone() }).collect();
+    let expression = Some(snapshot::Expression { gives, text: text.into() });
+    Picker::tuned(policy, &Balancing { expression, ..balancing.clone() }, &members, seed)
+}
+
 /// How often each member is picked when requests come and go one after the other, each taking 5 ms.
-fn counts(policy: BalancePolicy, members: &[Member], excluded: &[usize], picks: u32) -> Vec<u32> {
-    let picker = Picker::new(policy, members, 5);
+fn counts(policy: impl Into<Tested>, members: &[Member], excluded: &[usize], picks: u32) -> Vec<u32> {
+    let picker = picker(policy, members, 5);
     let mut random = seeded(11);
     let mut counts = vec![0; members.len()];
     let latency = Duration::from_millis(5);
@@ -49,7 +88,7 @@ fn counts(policy: BalancePolicy, members: &[Member], excluded: &[usize], picks: 
 }
 
 /// How often each member is picked when there are always `open` requests open and each member does one thing at a time.
-fn counts_under_load(policy: BalancePolicy, weights: &[u32], open: usize, picks: usize) -> Vec<u32> {
+fn counts_under_load(policy: impl Into<Tested>, weights: &[u32], open: usize, picks: usize) -> Vec<u32> {
     let servers: Vec<Server> =
         weights.iter().map(|weight| Server::new(*weight, Duration::from_millis(100) / *weight)).collect();
     simulate(policy, &servers, open, picks, 17).counts
@@ -95,8 +134,8 @@ fn shares_are_as_the_weights_under_load_too() {
 }
 
 /// Which members keys meet that are as many as this, of a policy that hashes.
-fn hashed_counts(policy: BalancePolicy, members: &[Member], keys: u32) -> Vec<u32> {
-    let picker = Picker::new(policy, members, 5);
+fn hashed_counts(policy: impl Into<Tested>, members: &[Member], keys: u32) -> Vec<u32> {
+    let picker = picker(policy, members, 5);
     let mut random = seeded(13);
     let mut counts = vec![0; members.len()];
     for _ in 0..keys {
@@ -171,7 +210,7 @@ fn pickers_with_different_seeds_start_with_different_members() {
         let members = members(&[1; 16]);
         let first = |seed| {
             let ask = &mut Ask { now: Duration::ZERO, random: &mut seeded(seed), hash: None, excluded: &[] };
-            Picker::new(policy, &members, seed).pick(ask).unwrap()
+            picker(policy, &members, seed).pick(ask).unwrap()
         };
         let firsts: std::collections::HashSet<usize> = (0..64).map(first).collect();
         assert!(firsts.len() > 8, "{policy:?}: {firsts:?}");
@@ -181,9 +220,9 @@ fn pickers_with_different_seeds_start_with_different_members() {
 /// Of so many members one goes: the share of the others' keys that move, and of its own.
 pub(super) fn moved_keys(policy: BalancePolicy, count: usize) -> (f64, f64) {
     let mut members = members(&vec![100; count]);
-    let before = Picker::new(policy, &members, 1);
+    let before = picker(policy, &members, 1);
     members[1].eligible = false;
-    let after = Picker::new(policy, &members, 2);
+    let after = picker(policy, &members, 2);
     let mut random = seeded(7);
     let (mut others, mut own) = ((0, 0), (0, 0));
     for _ in 0..10_000 {
@@ -230,10 +269,16 @@ impl Server {
 
 /// A closed loop: `open` callers, each of which asks again as soon as it was answered. Service times vary by a factor
 /// of 0.5 to 1.5.
-pub(super) fn simulate(policy: BalancePolicy, servers: &[Server], open: usize, picks: usize, seed: u64) -> Simulated {
+pub(super) fn simulate(
+    policy: impl Into<Tested>,
+    servers: &[Server],
+    open: usize,
+    picks: usize,
+    seed: u64,
+) -> Simulated {
     let mut random = seeded(seed);
     let members = members(&servers.iter().map(|server| server.weight).collect::<Vec<_>>());
-    let picker = Picker::new(policy, &members, seed);
+    let picker = picker(policy, &members, seed);
     let mut free_at = vec![Duration::ZERO; servers.len()];
     let mut callers = std::collections::BinaryHeap::new();
     let mut requests: Vec<Option<(usize, Duration, crate::Open)>> = (0..open).map(|_| None).collect();
@@ -260,7 +305,7 @@ pub(super) fn simulate(policy: BalancePolicy, servers: &[Server], open: usize, p
 fn one_that_is_out_takes_nothing_until_its_time_is_over_and_then_one_request_a_second() {
     for_each_policy(|policy| {
         let members = members(&[1, 1, 1]);
-        let (picker, mut random) = (Picker::new(policy, &members, 5).watched(true), seeded(3));
+        let (picker, mut random) = (picker(policy, &members, 5).watched(true), seeded(3));
         members[1].load.put_out(Duration::from_secs(10));
         let mut picks = |from: u64, to: u64| {
             let mut counts = [0; 3];
@@ -282,7 +327,7 @@ fn when_all_are_out_none_is_picked() {
     for_each_policy(|policy| {
         let members = members(&[1, 2]);
         members.iter().for_each(|member| assert!(member.load.put_out(Duration::from_secs(10))));
-        let (picker, mut random) = (Picker::new(policy, &members, 5).watched(true), seeded(3));
+        let (picker, mut random) = (picker(policy, &members, 5).watched(true), seeded(3));
         let mut ask = Ask { now: Duration::from_secs(1), random: &mut random, hash: Some(7), excluded: &[] };
         assert_eq!(picker.pick(&mut ask), None, "{policy:?}");
     });
@@ -308,7 +353,7 @@ fn one_that_is_new_comes_to_its_share_as_time_goes_by() {
         for (new, weights) in [(vec![3], [1, 1, 1, 1]), (vec![3], [1, 2, 3, 2]), (vec![1, 3], [1, 1, 1, 1])] {
             let mut members = members(&weights);
             new.iter().for_each(|new| members[*new].since = Some(s(1000)));
-            let picker = Picker::tuned(policy, &balancing, &members, 5);
+            let picker = tuned(policy, &balancing, &members, 5);
             for (from, part) in [(1000, 0.1), (1050, 0.55), (1100, 1.0), (5000, 1.0)] {
                 let counts = counts_between(&picker, 4, s(from), s(from + 10));
                 let part = |member| if new.contains(&member) { part } else { 1.0 };
@@ -334,7 +379,7 @@ fn when_all_are_new_the_older_ones_do_not_wait_for_the_younger() {
         for (member, since) in members.iter_mut().zip([1000, 1000, 1040]) {
             member.since = Some(s(since));
         }
-        let counts = counts_between(&Picker::tuned(policy, &balancing, &members, 5), 3, s(1050), s(1060));
+        let counts = counts_between(&tuned(policy, &balancing, &members, 5), 3, s(1050), s(1060));
         let part = f64::from(counts[2]) / f64::from(counts[0] + counts[1]) * 2.0;
         assert!((0.18..0.38).contains(&part), "{policy:?}: 15 of 55 seconds: {counts:?}");
     });
@@ -348,7 +393,7 @@ fn a_key_moves_to_one_that_is_new_once_and_to_nobody_else() {
     for policy in [BalancePolicy::RingHash, BalancePolicy::Maglev] {
         let mut members = members(&[1; 5]);
         members[4].since = Some(s(1000));
-        let (picker, mut random) = (Picker::tuned(policy, &balancing, &members, 5), seeded(3));
+        let (picker, mut random) = (tuned(policy, &balancing, &members, 5), seeded(3));
         let mut moved = 0;
         for key in 0..500_u64 {
             let mut met = Vec::new();
@@ -372,10 +417,10 @@ fn in_panic_all_get_requests_as_if_they_were_able_and_only_then() {
         for ill in [1, 2] {
             (members[ill].eligible, members[ill].standby) = (false, true);
         }
-        let calm = Picker::tuned(policy, &balancing, &members, 5);
+        let calm = tuned(policy, &balancing, &members, 5);
         assert_shares(&counts_between(&calm, 4, s(0), s(10)), &[1, 0, 0, 1], 0.03, &format!("{policy:?}"));
         (members[3].eligible, members[3].standby) = (false, true);
-        let panicking = Picker::tuned(policy, &balancing, &members, 5);
+        let panicking = tuned(policy, &balancing, &members, 5);
         assert_shares(&counts_between(&panicking, 4, s(0), s(20)), &[1; 4], 0.04, &format!("{policy:?}"));
         assert_eq!((panicking.eligible(), panicking.can_take(1, s(0))), (4, true), "{policy:?}");
         assert_eq!((calm.eligible(), calm.can_take(1, s(0))), (2, false), "{policy:?}");
@@ -387,7 +432,7 @@ fn panic_begins_with_an_ejection_and_ends_when_enough_are_back() {
     let (s, balancing) = (Duration::from_secs, Balancing { panic_threshold: 50, ..Balancing::default() });
     for_each_policy(|policy| {
         let members = members(&[1, 1, 1, 1]);
-        let picker = Picker::tuned(policy, &balancing, &members, 5).watched(true);
+        let picker = tuned(policy, &balancing, &members, 5).watched(true);
         [0, 1].iter().for_each(|out: &usize| assert!(members[*out].load.put_out(s(100))));
         assert_shares(&counts_between(&picker, 4, s(1), s(11)), &[0, 0, 1, 1], 0.03, &format!("{policy:?}"));
         members[2].load.put_out(s(60));
@@ -415,7 +460,7 @@ fn a_lesser_priority_gets_what_those_before_it_cannot_take() {
     for_each_policy(|policy| {
         let mut members = members(&[1; 6]);
         members[3..].iter_mut().for_each(|member| member.priority = 7);
-        let picker = Picker::new(policy, &members, 5).watched(true);
+        let picker = picker(policy, &members, 5).watched(true);
         let shares = |from: u64, wanted: &[u32; 6]| {
             assert_shares(&counts_between(&picker, 6, s(from), s(from + 20)), wanted, 0.04, &format!("{policy:?}"));
         };
@@ -435,7 +480,7 @@ fn whoever_was_tried_in_every_priority_is_not_picked_again() {
     for_each_policy(|policy| {
         let mut members = members(&[1, 1, 1]);
         (members[1].priority, members[2].priority) = (1, 2);
-        let picker = Picker::new(policy, &members, 5);
+        let picker = picker(policy, &members, 5);
         let pick = |excluded: &[usize]| {
             picker.pick(&mut Ask { now: Duration::ZERO, random: &mut seeded(1), hash: Some(9), excluded })
         };
@@ -458,7 +503,7 @@ fn localities_share_as_they_are_to_however_many_members_they_have() {
     let s = Duration::from_secs;
     for_each_policy(|policy| {
         let members = in_localities(&[(1, 80), (2, 20), (2, 20), (2, 20), (3, 0)]);
-        let picker = Picker::new(policy, &members, 5);
+        let picker = picker(policy, &members, 5);
         let counts = counts_between(&picker, 5, s(0), s(30));
         assert_shares(&counts, &[240, 20, 20, 20, 0], 0.03, &format!("{policy:?}"));
     });
@@ -469,7 +514,7 @@ fn a_locality_gives_up_what_it_cannot_carry_and_nothing_while_72_of_100_are_in()
     let s = Duration::from_secs;
     for_each_policy(|policy| {
         let members = in_localities(&[(1, 50), (1, 50), (1, 50), (1, 50), (2, 50)]);
-        let picker = Picker::new(policy, &members, 5).watched(true);
+        let picker = picker(policy, &members, 5).watched(true);
         let shares = |from: u64, wanted: &[u32; 5]| {
             assert_shares(&counts_between(&picker, 5, s(from), s(from + 30)), wanted, 0.04, &format!("{policy:?}"));
         };
@@ -487,7 +532,7 @@ fn a_locality_gives_up_what_it_cannot_carry_and_nothing_while_72_of_100_are_in()
 fn a_key_keeps_its_locality_and_its_member_there() {
     for policy in [BalancePolicy::RingHash, BalancePolicy::Maglev] {
         let members = in_localities(&[(1, 70), (1, 70), (2, 30), (2, 30)]);
-        let (picker, mut random) = (Picker::new(policy, &members, 5), seeded(3));
+        let (picker, mut random) = (picker(policy, &members, 5), seeded(3));
         for key in 0..100 {
             let mut pick = |hash| {
                 picker.pick(&mut Ask { now: Duration::ZERO, random: &mut random, hash: Some(hash), excluded: &[] })
@@ -503,7 +548,7 @@ fn whoever_takes_nothing_anyway_is_no_part_of_the_crowd() {
     for_each_policy(|policy| {
         let mut members = members(&[1, 1, 0, 1, 1]);
         (members[0].eligible, members[0].standby, members[1].eligible, members[4].priority) = (false, true, false, 1);
-        let picker = Picker::new(policy, &members, 5).watched(true);
+        let picker = picker(policy, &members, 5).watched(true);
         members[2].load.put_out(Duration::from_secs(9));
         let crowd = picker.crowd();
         assert_eq!((crowd.members, crowd.out), (2, 0), "{policy:?}");
@@ -517,7 +562,7 @@ fn localities_that_can_carry_little_share_as_they_are_to_all_the_same() {
     let s = Duration::from_secs;
     for_each_policy(|policy| {
         let members = in_localities(&[(1, 50), (2, 50)].repeat(30));
-        let picker = Picker::new(policy, &members, 5).watched(true);
+        let picker = picker(policy, &members, 5).watched(true);
         members[2..].iter().for_each(|member| assert!(member.load.put_out(s(10_000))));
         let counts = counts_between(&picker, 60, s(0), s(30));
         assert_shares(&counts[..2], &[1, 1], 0.04, &format!("{policy:?}"));

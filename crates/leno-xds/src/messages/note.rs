@@ -65,6 +65,9 @@ pub struct EndpointNote {
     /// Its weight is 0, which Envoy has no number for.
     #[prost(bool, tag = "4")]
     pub weightless: bool,
+    /// Its labels that the cluster's expression looks at.
+    #[prost(btree_map = "string, string", tag = "5")]
+    pub labels: std::collections::BTreeMap<String, String>,
 }
 
 /// What is spoken.

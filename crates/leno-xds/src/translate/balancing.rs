@@ -65,6 +65,8 @@ pub(super) fn write(balance: BalancePolicy, balancing: &Balancing, dialect: Dial
             balancing.table_size.map(config)
         }
         BalancePolicy::Random | BalancePolicy::RingHash | BalancePolicy::WeightedRoundRobin => None,
+        // Told to leno's proxies alone, who read notes.
+        BalancePolicy::Expression => None,
     };
 }
 
@@ -132,6 +134,7 @@ pub(super) fn read(message: &Cluster) -> Result<Balancing, TranslateError> {
         table_size: table_size.map(|size| table_size_of("maglev_lb_config.table_size", size)).transpose()?,
         load_reports,
         subsets: None,
+        expression: None,
     })
 }
 

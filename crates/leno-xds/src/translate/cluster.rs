@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use leno_model::expression::Expression;
 use leno_model::instance::Protocol;
 use leno_model::name::ServiceName;
-use leno_model::snapshot::{BalancePolicy, Balancing, Cluster, IDLE_TIMEOUT, ProxyProtocol, Resilience, UpstreamTls};
+use leno_model::snapshot::{
+    BalancePolicy, Balancing, Cluster, Gives, IDLE_TIMEOUT, ProxyProtocol, Resilience, UpstreamTls,
+};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +29,8 @@ use crate::provide::Resource;
 
 /// Our balancing policies by the names under which others list theirs, and by their types; gRPC looks for a policy of the
 /// name after the slash, does not find it and takes the next.
-const OURS: [(BalancePolicy, &str, &str); 3] = [
+const OURS: [(BalancePolicy, &str, &str); 4] = [
+    (BalancePolicy::Expression, "leno.mesh/expression", "type.googleapis.com/leno.mesh.Expression"),
     (BalancePolicy::PeakEwma, "leno.mesh/peak_ewma", "type.googleapis.com/leno.mesh.PeakEwma"),
     (BalancePolicy::BestAvailable, "leno.mesh/best_available", "type.googleapis.com/leno.mesh.BestAvailable"),
     (
@@ -81,7 +85,7 @@ pub fn to_envoy(cluster: &Cluster, dialect: Dialect) -> EnvoyCluster {
         ..EnvoyCluster::default()
     };
     resilience::write(&cluster.resilience, dialect, &mut message);
-    balancing::write(cluster.balance, &cluster.balancing, dialect, &mut message);
+    balancing::write(balance_of(cluster, dialect), &cluster.balancing, dialect, &mut message);
     if let (Dialect::Envoy { .. }, Some(subsets)) = (dialect, &cluster.balancing.subsets) {
         message.lb_subset_config = Some(subset::config(subsets));
     }
@@ -119,6 +123,16 @@ pub fn from_envoy(message: EnvoyCluster) -> Result<Cluster, TranslateError> {
         if let Some(size) = cluster.balancing.table_size {
             balancing::table_size_of("metadata.table_size", size.into())?;
         }
+    }
+    match (&cluster.balancing.expression, cluster.balance) {
+        (Some(expression), _) => {
+            let read = Expression::read(&expression.text);
+            read.map_err(|error| unusable("metadata.expression", error.to_string()))?;
+        }
+        (None, BalancePolicy::Expression) => {
+            return Err(unusable("load_balancing_policy", "names no expression to balance by"));
+        }
+        (None, _) => {}
     }
     Ok(cluster)
 }
@@ -220,11 +234,12 @@ fn protocol_from(options: Option<&HttpProtocolOptions>) -> Protocol {
 
 /// The policy by number, for whoever reads no lists, and the list: ours first, then one that the subscriber knows.
 fn balance_to(cluster: &Cluster, dialect: Dialect) -> (LbPolicy, Option<LoadBalancingPolicy>) {
-    let balance = cluster.balance;
+    let balance = balance_of(cluster, dialect);
     let (number, url) = match balance {
         BalancePolicy::PeakEwma
         | BalancePolicy::BestAvailable
         | BalancePolicy::WeightedResponseTime
+        | BalancePolicy::Expression
         | BalancePolicy::LeastRequest => (LbPolicy::LeastRequest, urls::LEAST_REQUEST),
         BalancePolicy::RoundRobin | BalancePolicy::WeightedRoundRobin => (LbPolicy::RoundRobin, urls::ROUND_ROBIN),
         BalancePolicy::Random => (LbPolicy::Random, urls::RANDOM),
@@ -261,6 +276,18 @@ fn balance_to(cluster: &Cluster, dialect: Dialect) -> (LbPolicy, Option<LoadBala
         return (number, Some(policies(weighted_round_robin(cluster))));
     }
     (number, ours.map(|ours| policies([ours, policy(url, &balancing::least_request(&cluster.balancing))])))
+}
+
+/// The policy, or the nearest one for those who evaluate no expression.
+fn balance_of(cluster: &Cluster, dialect: Dialect) -> BalancePolicy {
+    let gives = cluster.balancing.expression.as_ref().map(|expression| expression.gives);
+    match (cluster.balance, dialect, gives) {
+        (BalancePolicy::Expression, Dialect::Envoy { .. } | Dialect::Grpc, Some(Gives::Weight)) => {
+            BalancePolicy::RoundRobin
+        }
+        (BalancePolicy::Expression, Dialect::Envoy { .. } | Dialect::Grpc, _) => BalancePolicy::LeastRequest,
+        (balance, ..) => balance,
+    }
 }
 
 /// Whoever does not know it takes them in turn.

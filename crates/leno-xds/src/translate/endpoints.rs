@@ -120,6 +120,7 @@ fn endpoint_to(endpoint: &Endpoint, dialect: Dialect) -> LbEndpoint {
                 proxy: endpoint.proxy.map(|proxy| proxy.to_string()),
                 version: endpoint.version.as_deref().map(str::to_owned),
                 weightless: endpoint.weight == 0,
+                labels: endpoint.labels.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
             };
             (endpoint.address, with_note(urls::ENDPOINT_NOTE, &note))
         }
@@ -161,6 +162,7 @@ fn endpoint_from(message: LbEndpoint, locality: &Locality) -> Result<Endpoint, T
     if let Some(note) = note {
         endpoint.id = note.id.into();
         endpoint.version = note.version.map(Name::from);
+        endpoint.labels = note.labels.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         if note.weightless {
             endpoint.weight = 0;
         }

@@ -400,10 +400,15 @@ fn balancing() -> BoxedStrategy<Balancing> {
     });
     let fallback = prop_oneof![Just(Fallback::Any), Just(Fallback::Nobody), text().prop_map(Fallback::To)];
     let subsets = option::of((text(), fallback).prop_map(|(label, fallback)| Subsets { label, fallback }));
-    (any::<u32>(), option::of(slow_start), any::<bool>(), table_size, option::of(load_reports), subsets)
-        .prop_map(|(panic_threshold, slow_start, weighted_localities, table_size, load_reports, subsets)| Balancing {
-            load_reports,
-            subsets,
+    let gives = prop_oneof![Just(Gives::Weight), Just(Gives::Cost), Just(Gives::CostOfAll)];
+    let text = prop::sample::select(vec!["latencyMs * occupancy", "labels.tier == 'gpu' ? weight : 1.0"]);
+    let expression = (gives, text).prop_map(|(gives, text)| Expression { gives, text: text.into() });
+    let more = (option::of(load_reports), subsets, expression);
+    (any::<u32>(), option::of(slow_start), any::<bool>(), table_size, more)
+        .prop_map(|(panic_threshold, slow_start, weighted_localities, table_size, more)| Balancing {
+            load_reports: more.0,
+            subsets: more.1,
+            expression: Some(more.2),
             panic_threshold,
             slow_start,
             weighted_localities,
@@ -461,6 +466,7 @@ fn a_cluster() -> impl Strategy<Value = Cluster> {
         RoundRobin,
         WeightedRoundRobin,
         WeightedResponseTime,
+        Expression,
         Random,
         RingHash,
         Maglev,
@@ -503,24 +509,29 @@ fn some_endpoints() -> impl Strategy<Value = Endpoints> {
     let place = || option::of("[a-z0-9]{1,5}".prop_map(Name::from));
     let weight = prop_oneof![Just(0), Just(100), any::<u32>()];
     let health = prop::sample::select(vec![Healthy, Unhealthy, Draining]);
-    let at = (place(), place(), 0..3_u32, option::of((text(), text())));
+    let labels = btree_map("[a-z]{1,3}", text(), 0..3);
+    let labels = labels.prop_map(|labels| labels.into_iter().map(|(name, value)| (name.into(), value)).collect());
+    let at = (place(), place(), 0..3_u32, option::of((text(), text())), labels);
     let rest = (address.clone(), option::of(address), weight, health, option::of(text()), at);
     ("[a-z]{1,5}", btree_map("[a-z0-9:.-]{1,12}", rest, 0..8)).prop_map(|(cluster, members)| {
         // All of one locality and priority have its weight.
         let weight_of = |zone: &Option<Name>, priority| zone.as_ref().map(|zone| zone.len() as u32 * 100 + priority);
         let endpoint =
-            |(id, (address, proxy, weight, health, version, (zone, region, priority, subset))): (String, _)| Endpoint {
-                id: id.into(),
-                locality_weight: weight_of(&zone, priority),
-                priority,
-                address,
-                proxy,
-                weight,
-                health,
-                version,
-                zone,
-                region,
-                subset,
+            |(id, (address, proxy, weight, health, version, (zone, region, priority, subset, labels))): (String, _)| {
+                Endpoint {
+                    id: id.into(),
+                    locality_weight: weight_of(&zone, priority),
+                    priority,
+                    address,
+                    proxy,
+                    weight,
+                    health,
+                    version,
+                    zone,
+                    region,
+                    subset,
+                    labels,
+                }
             };
         Endpoints { cluster: cluster.into(), endpoints: members.into_iter().map(endpoint).collect() }
     })
@@ -660,6 +671,32 @@ fn the_time_of_a_request_stands_where_each_looks_for_it_and_nowhere_else() {
         };
     // Where the other one is, Envoy does not look at `timeout`.
     assert_eq!((times(ENVOY), times(Dialect::Grpc)), ((true, false), (true, true)));
+}
+
+#[test]
+fn an_expression_is_for_lenos_proxies_and_others_take_the_nearest_that_they_have() {
+    let cluster = |gives, text: &str| {
+        let balancing = Balancing { expression: Some(Expression { gives, text: text.into() }), ..Balancing::default() };
+        Cluster { balance: BalancePolicy::Expression, balancing, ..usual_cluster(Default::default()) }
+    };
+    let nearest = [
+        (Gives::Weight, BalancePolicy::RoundRobin),
+        (Gives::Cost, BalancePolicy::LeastRequest),
+        (Gives::CostOfAll, BalancePolicy::LeastRequest),
+    ];
+    for (gives, nearest) in nearest {
+        let model = cluster(gives, "weight");
+        assert_eq!(cluster::decode(&cluster::encode(&model, Dialect::Leno).body).unwrap(), model);
+        for dialect in [ENVOY, Dialect::Grpc] {
+            let read = cluster::from_envoy(cluster::to_envoy(&model, dialect)).unwrap();
+            assert_eq!((read.balance, read.balancing.expression), (nearest, None), "{dialect:?}");
+        }
+    }
+    let refused = cluster::decode(&cluster::encode(&cluster(Gives::Cost, "latency"), Dialect::Leno).body).unwrap_err();
+    assert!(refused.to_string().contains("`latency` is not known here"), "{refused}");
+    let nothing = Cluster { balancing: Balancing::default(), ..cluster(Gives::Cost, "weight") };
+    let refused = cluster::decode(&cluster::encode(&nothing, Dialect::Leno).body).unwrap_err();
+    assert!(refused.to_string().contains("names no expression"), "{refused}");
 }
 
 #[test]

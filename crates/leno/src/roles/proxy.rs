@@ -294,7 +294,7 @@ async fn start(
     let certificates = Holder::new(args.certificates.clone());
     certificates.measure(&metrics);
     drop(task::spawn("certificates", refresh(certificates.clone(), clock.clone())));
-    let builder = Builder::new(edge, SystemRandom.next_u64(), metrics.clone());
+    let builder = Builder::new(edge, SystemRandom.next_u64(), metrics.clone()).with_caller(node::facts_of(&args));
     let builder = builder.with_certificates(certificates.clone(), clock.clone());
     let sync_gate = ready.gate("configuration", "no server has answered and nothing is on disk");
     let (subscriptions, events) = subscription(&args, &node, &held).await?;

@@ -1,6 +1,7 @@
 //! What a proxy is: its name among others, how many workers it has, and how it reads what comes.
 
 use leno_http::Limits;
+use leno_model::expression::Facts;
 use leno_model::name::DEFAULT_NAMESPACE;
 use leno_model::seam::Random;
 use leno_runtime::SystemRandom;
@@ -29,6 +30,16 @@ pub(super) fn node_of(args: &ProxyArgs) -> NodeInfo {
         labels: args.enrol.labels.iter().cloned().collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..NodeInfo::new(format!("{name}/{instance}"))
+    }
+}
+
+/// What expressions of policies know of it.
+pub(super) fn facts_of(args: &ProxyArgs) -> Facts {
+    Facts {
+        zone: args.enrol.zone.clone(),
+        region: args.enrol.region.clone(),
+        version: args.enrol.version.clone(),
+        labels: args.enrol.labels.iter().cloned().collect(),
     }
 }
 
