@@ -16,6 +16,7 @@
 #[cfg(test)]
 extern crate self as leno_xds;
 
+pub mod honour;
 pub mod kind;
 pub mod node;
 pub mod version;

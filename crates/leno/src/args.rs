@@ -245,6 +245,15 @@ fn parse_count(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|count| *count > 0).ok_or_else(|| format!("{text:?} is no number from 1 on"))
 }
 
+/// A kind of proxy that is none of leno's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ForeignProxy {
+    /// Envoy.
+    Envoy,
+    /// gRPC without a proxy.
+    Grpc,
+}
+
 /// What a proxy is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ProxyRole {
@@ -756,6 +765,10 @@ pub struct CheckArgs {
     /// Files or directories to check without a server, or `-` for standard input. Repeatable.
     #[arg(short = 'f', long = "file", value_name = "PATH")]
     pub files: Vec<PathBuf>,
+    /// Says of each field of the files' policies that such proxies do not honour what they do instead; leno's honour all of
+    /// them. Repeatable. Without files, the proxies that are connected are meant.
+    #[arg(long = "for", value_name = "PROXY", requires = "files")]
+    pub proxies: Vec<ForeignProxy>,
     /// The server.
     #[command(flatten)]
     pub client: ClientArgs,

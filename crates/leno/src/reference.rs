@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 mod cli;
 mod flags;
 mod metrics;
+mod proxies;
 mod resources;
 
 /// The line under every title.

@@ -234,3 +234,19 @@ fn a_backup_does_not_overwrite_and_a_restore_needs_a_backup() {
     let ran = leno.run(&["system", "restore", "there.db", "--data-dir", "state"]);
     assert!(ran.status == 2 && !leno.path("state/state.db").exists(), "{}", ran.err);
 }
+
+#[test]
+fn check_says_of_files_what_proxies_of_others_do_not_honour_and_where() {
+    const POLICY: &str = "apiVersion: leno.mesh/v1\nkind: Service\nmetadata: {name: cart}\nspec: {ports: [{port: 80}]}\n---\n\
+         apiVersion: leno.mesh/v1\nkind: TrafficPolicy\nmetadata: {name: cart}\n\
+         spec:\n  targetRefs: [{name: cart}]\n  idleTimeout: 1m\n  breaker: {preset: hystrix}\n";
+    let leno = leno().file("cart.yaml", POLICY);
+    let Ran { status, err, .. } = leno.run(&["check", "-f", "cart.yaml"]);
+    assert!(status == 0 && !err.contains("Envoy"), "{err}");
+    let Ran { status, out, err } = leno.run(&["check", "-f", "cart.yaml", "--for", "envoy"]);
+    assert_eq!((status, out.as_str()), (0, "2 resources in 1 file, no faults, 1 warning\n"), "{err}");
+    assert!(err.contains("cart.yaml:12:12") && err.contains("spec.breaker"), "{err}");
+    assert!(err.contains("Envoy does not do what is written: it opens no breaker"), "{err}");
+    let both = leno.run(&["check", "-f", "cart.yaml", "--for", "envoy", "--for", "grpc"]);
+    assert_eq!(both.out, "2 resources in 1 file, no faults, 3 warnings\n", "{}", both.err);
+}

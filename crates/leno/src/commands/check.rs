@@ -3,6 +3,8 @@
 //! Each line of the live check is one question with its answer, and a line that fails says what to do. The questions go
 //! on after a failure as far as they still make sense.
 
+mod honour;
+
 use owo_colors::OwoColorize;
 use serde_json::{Value, json};
 
@@ -23,6 +25,8 @@ struct Line {
     said: String,
     /// What to do; none where all is well.
     fix: Option<String>,
+    /// What is so, and may be meant to be so.
+    notes: Vec<String>,
 }
 
 /// Checks files where some are named, else the server.
@@ -35,6 +39,11 @@ fn offline(args: &CheckArgs) -> Outcome {
     let parsed = files.parse()?;
     let mut faults = parsed.faults;
     faults.extend(validate(&parsed.resources, &Nothing));
+    if !fault::refuses(&faults) {
+        faults.extend(
+            args.proxies.iter().flat_map(|proxy| parsed.resources.iter().flat_map(|of| honour::of_file(of, *proxy))),
+        );
+    }
     fault::sort(&mut faults);
     let refused = fault::refuses(&faults);
     let answer = json!({ "ok": !refused, "resources": parsed.resources.len(), "files": files.len(), "faults": faults });
@@ -85,7 +94,9 @@ fn ask(client: &Client) -> Vec<Line> {
     };
     let server = Line::good("server", format!("{} answers, revision {}", client.url(), text_at(&status, "/revision")));
     let token = Line::good("token", "is accepted".to_owned());
-    vec![server, token, store(client), sources(&status), resources(&status), proxies(&status), updates(&status)]
+    let honoured = honour::line(&status, |kind| client.get(&format!("/api/v1/resources?kind={kind}")));
+    let (proxies, updates) = (proxies(&status), updates(&status));
+    vec![server, token, store(client), sources(&status), resources(&status), proxies, updates, honoured]
 }
 
 /// The history is read from the store and not from memory.
@@ -179,21 +190,24 @@ pub(super) fn rejection(proxy: &Value) -> Option<String> {
 
 impl Line {
     fn good(name: &'static str, said: String) -> Self {
-        Self { name, said, fix: None }
+        Self { name, said, fix: None, notes: Vec::new() }
     }
 
     fn bad(name: &'static str, said: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { name, said: said.into(), fix: Some(fix.into()) }
+        Self { name, said: said.into(), fix: Some(fix.into()), notes: Vec::new() }
     }
 
     fn json(&self) -> Value {
-        json!({ "name": self.name, "ok": self.fix.is_none(), "message": self.said, "fix": self.fix })
+        json!({ "name": self.name, "ok": self.fix.is_none(), "message": self.said, "fix": self.fix, "notes": self.notes })
     }
 
     fn text(&self) -> String {
         let said = clean(&self.said);
         match &self.fix {
-            None => format!("{}    {:<10} {said}\n", "ok".green(), self.name),
+            None => {
+                let notes = self.notes.iter().map(|note| format!("      {} {}\n", "note:".yellow(), clean(note)));
+                format!("{}    {:<10} {said}\n", "ok".green(), self.name) + &notes.collect::<String>()
+            }
             Some(fix) => {
                 format!("{}  {:<10} {said}\n      {} {}\n", "FAIL".red().bold(), self.name, "fix:".green(), clean(fix))
             }
