@@ -16,11 +16,13 @@ use leno_model::fault::{self, Fault};
 use leno_model::identity::Principal;
 use leno_model::name::ServiceName;
 use leno_model::resource::kind::ResourceKey;
+use leno_model::resource::rate_limit::LimitThreshold;
 use leno_model::seam::Clock;
-use leno_model::snapshot::Name;
+use leno_model::snapshot::{Name, Rate};
 use leno_model::validate::validate;
 use leno_runtime::guard::Audited;
 use leno_store::Store;
+use leno_traffic::allot::Terms;
 use leno_xds::kind::Kind;
 use leno_xds::node::NodeInfo;
 use leno_xds::provide::{Dirty, Provide, Resource};
@@ -29,6 +31,7 @@ use tokio::sync::watch;
 
 pub use self::follow::Driver;
 use self::plan::Plan;
+use crate::allot;
 use crate::audit::Audit;
 use crate::merge::{Entry, KnownWorld, Merged};
 use crate::revision::{self, Change, ChangeSummary, Revision};
@@ -252,6 +255,16 @@ impl Control {
     /// One resource in force.
     pub fn resource_in_force(&self, key: &ResourceKey) -> Option<Arc<Entry>> {
         self.state().merged.get(key).cloned()
+    }
+
+    /// The numbers of a limit of a service that proxies count together, if there is one of this name.
+    pub(crate) fn shared_limit(&self, service: &ServiceName, name: &str) -> Option<Terms> {
+        let state = self.state();
+        let (_, policy) = state.merged.policies_of(service).into_iter().next()?;
+        let limit = policy.rate_limits.iter().find(|limit| limit.name == name)?;
+        let (shared, bucket) = (limit.shared.as_ref()?, limit.limit.as_ref()?);
+        let rate = Rate { requests: bucket.requests.get(), per: bucket.per.0 };
+        Some(allot::terms(rate, limit.burst(bucket), shared.threshold == LimitThreshold::PerProxy))
     }
 
     /// Every resource in force, and the number of the newest revision.

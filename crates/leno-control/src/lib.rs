@@ -28,6 +28,8 @@ pub mod snapshot;
 
 pub mod serve;
 
+pub mod allot;
+
 pub mod status;
 
 mod control;

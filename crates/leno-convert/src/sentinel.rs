@@ -210,13 +210,18 @@ impl Rule<'_> {
         options.target(&self.resource, &self.application, self.node)
     }
 
-    /// Refuses what no rule here can have: a share of a cluster.
-    fn not_of_a_cluster(&self) -> Result<(), Fault> {
-        match self.field("clusterMode").map_or(Ok(false), Node::flag)? {
+    /// Whether the machines of a cluster count it together.
+    fn is_of_a_cluster(&self) -> Result<bool, Fault> {
+        self.field("clusterMode").map_or(Ok(false), Node::flag)
+    }
+
+    /// Refuses what this rule cannot have: a share of a cluster.
+    fn not_of_a_cluster(&self, what: &str) -> Result<(), Fault> {
+        match self.is_of_a_cluster()? {
             false => Ok(()),
             true => Err(self.lost_field(
                 "clusterMode",
-                "cluster mode: leno has no limits yet that several proxies share",
+                format!("cluster mode: {what} each proxy counts for itself"),
                 "divide `count` by the number of instances, set `clusterMode` to false, and convert again",
             )),
         }

@@ -94,6 +94,22 @@ fn flow_rules_become_limits_by_how_they_count_and_control() {
 }
 
 #[test]
+fn flow_rules_of_a_cluster_become_limits_that_proxies_count_together() {
+    let of = |config: &str| {
+        let rule = format!(
+            r#"[{{"resource": "GET:/orders", "grade": 1, "count": 20, "clusterMode": true, "clusterConfig": {{{config}}}}}]"#
+        );
+        let (spec, lost) = one("x.json", &rule, &options());
+        assert_eq!(lost, Vec::<String>::new());
+        (spec["rateLimits"][0]["limit"].clone(), spec["rateLimits"][0]["shared"].clone())
+    };
+    let limit = json!({"requests": 20, "per": "1s"});
+    assert_eq!(of(r#""flowId": 7"#), (limit.clone(), json!({"threshold": "perProxy", "fallback": "local"})));
+    let global = r#""flowId": 7, "thresholdType": 1, "fallbackToLocalWhenFail": false, "sampleCount": 10"#;
+    assert_eq!(of(global), (limit, json!({"threshold": "global", "fallback": "allow"})));
+}
+
+#[test]
 fn what_an_application_calls_is_limited_beside_it() {
     let rules = r#"[{"resource": "GET:http://cart/items/{id}", "grade": 1, "count": 7, "limitApp": "default"}]"#;
     let converted = convert([("x.json", rules.as_bytes())], &options());
@@ -152,7 +168,9 @@ fn what_sentinel_has_and_leno_has_not_is_named_with_its_line_and_what_to_do() {
     for (fields, expected) in [
         (r#""count": 1, "strategy": 1, "refResource": "/pay""#, "RELATE"),
         (r#""count": 1, "strategy": 2, "refResource": "entrance""#, "CHAIN"),
-        (r#""count": 1, "clusterMode": true, "clusterConfig": {"flowId": 1}"#, "cluster mode"),
+        (r#""count": 1, "grade": 0, "clusterMode": true, "clusterConfig": {"flowId": 1}"#, "cluster mode"),
+        (r#""count": 0.5, "clusterMode": true"#, "cannot be divided"),
+        (r#""count": 5, "clusterMode": true, "clusterConfig": {"thresholdType": 2}"#, "no threshold"),
         (r#""count": 1, "limitApp": "web""#, "`limitApp` \"web\""),
         (r#""count": 0, "grade": 1"#, "lets nothing through"),
         (r#""limitApp": "a,b", "strategy": 0"#, "authority rule"),

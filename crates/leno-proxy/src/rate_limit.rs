@@ -22,8 +22,10 @@ use leno_traffic::rate::{Granted, Refused};
 
 use crate::overload::Overload;
 
+mod shared;
 mod show;
 
+pub use shared::{Asked, Holder, SharedLimit, SharedLimits};
 pub use show::{describe, measure};
 
 /// The limits of one service that one proxy holds, in the order in which they are asked.
@@ -41,6 +43,8 @@ pub(crate) struct Limit {
     /// What it is for; none where it is for everything.
     pub(crate) when: Option<Router>,
     pub(crate) limiter: Arc<Limiter>,
+    /// Whom it tells that little is left, where all proxies count it together.
+    shared: Option<Arc<SharedLimits>>,
 }
 
 /// What the proxy beside an instance lets in.
@@ -92,6 +96,7 @@ pub(crate) enum Side {
 pub(crate) struct Limiters {
     /// Which keys are neighbours, which nobody outside may know.
     seed: u64,
+    shared: Arc<SharedLimits>,
     built: HashMap<(Side, String), (snapshot::RateLimits, Arc<RateLimits>)>,
 }
 
@@ -99,7 +104,12 @@ pub(crate) struct Limiters {
 
 impl Limiters {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { seed, built: HashMap::new() }
+        Self { seed, shared: Arc::default(), built: HashMap::new() }
+    }
+
+    /// Those that all proxies count together.
+    pub(crate) fn shared(&self) -> &Arc<SharedLimits> {
+        &self.shared
     }
 
     /// The limits that these terms ask for; none where there is none.
@@ -113,8 +123,11 @@ impl Limiters {
             return Some(built.clone());
         }
         let before = before.map(|(_, built)| built.clone());
-        let limits =
-            terms.limits.iter().filter_map(|limit| Limit::new(limit, &terms.service, before.as_deref(), self.seed));
+        let limits = terms.limits.iter().filter_map(|limit| {
+            let made = Limit::new(limit, &terms.service, before.as_deref(), self.seed)?;
+            let shared = shared::is_shared(limit).then(|| self.shared.clone());
+            Some(Limit { shared, ..made })
+        });
         let mut limits: Vec<Limit> = limits.collect();
         // What is given back when a later one refuses comes first; then whoever is over a limit of its own is refused before
         // it takes from what is for all.
@@ -128,6 +141,7 @@ impl Limiters {
     /// Drops what no table leads to any more.
     pub(crate) fn forget_unused(&mut self) {
         self.built.retain(|_, (_, built)| Arc::strong_count(built) > 1);
+        self.shared.hold(self.built.values().map(|(_, built)| &**built));
     }
 }
 
@@ -143,12 +157,21 @@ impl Limit {
             }
         };
         let is_same = |before: &&Limit| {
-            let of = |terms: &snapshot::RateLimit| (terms.name.clone(), terms.form, terms.key.clone(), terms.keys);
+            let of = |terms: &snapshot::RateLimit| {
+                (terms.name.clone(), terms.form, terms.key.clone(), terms.keys, terms.shared.is_some())
+            };
             of(&before.terms) == of(terms)
         };
         let known = before.and_then(|before| before.limits.iter().find(is_same)).map(|before| before.limiter.clone());
         let limiter = known.unwrap_or_else(|| Arc::new(Limiter::new(terms, seed)));
-        Some(Self { terms: terms.clone(), when, limiter })
+        Some(Self { terms: terms.clone(), when, limiter, shared: None })
+    }
+
+    /// Says that more is wanted of what all proxies count together, where little of it is left here.
+    pub(crate) fn call_for_more(&self) {
+        if let Some(shared) = self.shared.as_ref().filter(|_| self.limiter.is_hungry()) {
+            shared.call();
+        }
     }
 }
 

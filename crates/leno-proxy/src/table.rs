@@ -33,7 +33,7 @@ use crate::cluster::{Cluster, Edges, Endpoint, EndpointIdentity, EndpointKey, En
 use crate::held::Held;
 use crate::injection::{Injections, Injectors};
 use crate::overload::{Gates, Overload};
-use crate::rate_limit::{Limiters, RateLimits, Side};
+use crate::rate_limit::{Limiters, RateLimits, SharedLimits, Side};
 use crate::resilience::{self, State};
 use crate::worker::Worker;
 
@@ -327,6 +327,11 @@ impl Builder {
     #[must_use]
     pub fn with_certificates(self, certificates: Arc<Holder>, clock: Arc<dyn Clock>) -> Self {
         Self { certificates, clock, ..self }
+    }
+
+    /// The limits of its tables that all proxies count together.
+    pub fn shared_limits(&self) -> Arc<SharedLimits> {
+        self.limiters.borrow().shared().clone()
     }
 
     /// A table of everything in `held` that is complete, and what cannot be used of it.

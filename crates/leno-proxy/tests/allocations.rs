@@ -48,6 +48,7 @@ fn limit(rule: &mut Rule) {
         key,
         keys: 64,
         form,
+        shared: None,
         tell: RateTell::Nothing,
     };
     let limits = vec![

@@ -13,6 +13,7 @@
 #![warn(missing_docs)]
 
 pub mod admission;
+pub mod allot;
 pub mod backoff;
 pub mod balance;
 pub mod breaker;

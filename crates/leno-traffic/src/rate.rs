@@ -4,6 +4,7 @@
 //! a request ─ take(key, now, patience) ─► Limiter ┬ Bucket (token bucket; as a queue, leaky bucket), for all or by key ─ Keyed
 //!                                                 ├ Warm   (either, lower while it is cold)
 //!                                                 ├ Sliding (window)                       ─► Granted{wait} | Refused{after}
+//!                                                 ├ Allotted (this proxy's part of a limit that is shared)
 //!                                                 └ open at once
 //! ```
 //!
@@ -17,15 +18,21 @@ use std::time::Duration;
 
 use leno_model::snapshot::{Rate, RateForm, RateLimit, WarmUp};
 
+mod allotted;
 mod bucket;
 mod keyed;
 mod sliding;
 mod warm;
 
+use self::allotted::Allotted;
+pub use self::allotted::{Gate, Part, Standing};
 use self::bucket::{Bucket, Pace};
 use self::keyed::Keyed;
 use self::sliding::Sliding;
 use self::warm::Warm;
+
+/// Of the burst of a limit that is shared: what each proxy has at hand before the server has answered.
+const FIRST_SHARE: f64 = 0.1;
 
 /// One limit and what it has counted.
 #[derive(Debug)]
@@ -47,6 +54,7 @@ enum State {
     Keyed(Pace, Keyed),
     Warm(Pace, Warm),
     Sliding(Sliding),
+    Allotted(Box<Allotted>),
     Open { open: AtomicU32, max: u32 },
 }
 
@@ -80,7 +88,7 @@ pub struct Left {
 }
 
 /// What a limit has counted, for people.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Fill {
     /// How many may come at once.
     pub most: u32,
@@ -98,6 +106,8 @@ pub struct Fill {
     pub crowded: u64,
     /// Bytes that its state takes, whatever comes.
     pub bytes: usize,
+    /// What this proxy has of a limit that is shared.
+    pub part: Option<Part>,
 }
 
 // === impl Limiter ===
@@ -114,6 +124,10 @@ impl Limiter {
             }
         };
         let (state, most, patience) = match terms.form {
+            RateForm::Bucket { burst, .. } if terms.shared.is_some() => {
+                let first = f64::from(burst) * FIRST_SHARE;
+                (State::Allotted(Box::new(Allotted::new(first))), burst, Duration::ZERO)
+            }
             RateForm::Bucket { rate, burst, warm_up } => (bucket(rate, burst, warm_up), burst, Duration::ZERO),
             RateForm::Queue { rate, timeout, warm_up } => (bucket(rate, 1, warm_up), 1, timeout),
             RateForm::Window(rate) => (State::Sliding(Sliding::new(rate)), rate.requests, Duration::ZERO),
@@ -140,6 +154,7 @@ impl Limiter {
             State::Keyed(pace, keyed) => pace.take(keyed.count_of(key, pace.at(now)), now, patience),
             State::Warm(pace, warm) => warm.take(pace, now, patience),
             State::Sliding(sliding) => sliding.take(now),
+            State::Allotted(allotted) => allotted.take(now),
             State::Open { open, max } => {
                 let entered = open.fetch_update(Relaxed, Relaxed, |open| (open < *max).then(|| open + 1));
                 let holds = Granted { wait: Duration::ZERO, holds: true, mark: 0 };
@@ -182,13 +197,46 @@ impl Limiter {
             State::Bucket(bucket) => bucket.pace.left(mark, now),
             State::Keyed(pace, _) | State::Warm(pace, _) => pace.left(mark, now),
             State::Sliding(sliding) => sliding.left(now),
+            State::Allotted(allotted) => allotted.left(mark, now),
             State::Open { open, max } => Left { now: max.saturating_sub(open.load(Relaxed)), reset: Duration::ZERO },
         }
     }
 
+    /// Of a limit that is shared: goes on with this part of it.
+    pub fn allot(&self, now: Duration, part: Part) {
+        if let State::Allotted(allotted) = &self.state {
+            allotted.set(now, part);
+        }
+    }
+
+    /// Of a limit that is shared: what this proxy has of it.
+    pub fn part(&self) -> Option<Part> {
+        match &self.state {
+            State::Allotted(allotted) => Some(allotted.part()),
+            _ => None,
+        }
+    }
+
+    /// Of a limit that is shared: whether little of it is at hand, since the last time that somebody [heard](Self::heard) so.
+    pub fn is_hungry(&self) -> bool {
+        matches!(&self.state, State::Allotted(allotted) if allotted.is_hungry())
+    }
+
+    /// Somebody knows that it is hungry.
+    pub fn heard(&self) {
+        if let State::Allotted(allotted) = &self.state {
+            allotted.heard();
+        }
+    }
+
+    /// How many requests passed, and how many were refused.
+    pub fn counted(&self) -> (u64, u64) {
+        (self.passed.load(Relaxed), self.refused.load(Relaxed))
+    }
+
     /// What it has counted.
     pub fn fill(&self, now: Duration) -> Fill {
-        let (mut keys, mut crowded, mut bytes) = (None, 0, size_of::<Self>());
+        let (mut keys, mut crowded, mut bytes, mut part) = (None, 0, size_of::<Self>(), None);
         let left = match &self.state {
             State::Bucket(bucket) => bucket.pace.left(bucket.mark(), now).now,
             State::Warm(pace, warm) => pace.left(warm.mark(), now).now,
@@ -202,6 +250,11 @@ impl Limiter {
                 bytes += sliding.bytes();
                 sliding.left(now).now
             }
+            State::Allotted(allotted) => {
+                bytes += size_of::<Allotted>() + allotted.bytes();
+                part = Some(allotted.part());
+                allotted.left(allotted.mark(), now).now
+            }
             State::Open { open, max } => max.saturating_sub(open.load(Relaxed)),
         };
         Fill {
@@ -213,6 +266,7 @@ impl Limiter {
             keys,
             crowded,
             bytes,
+            part,
         }
     }
 }

@@ -3,9 +3,13 @@
 
 use leno_model::name::ServiceName;
 use leno_model::resource::duration::GatewayDuration;
-use leno_model::resource::rate_limit::{self as written, LimitAt, LimitHeaders, LimitKey};
+use leno_model::resource::rate_limit::{
+    self as written, LimitAt, LimitFallback, LimitHeaders, LimitKey, LimitThreshold, SharedLimit,
+};
 use leno_model::resource::traffic_policy::TrafficPolicySpec;
-use leno_model::snapshot::{KeySource, Listener, Rate, RateForm, RateLimit, RateLimits, RateTell, WarmUp};
+use leno_model::snapshot::{
+    KeySource, Listener, Rate, RateFallback, RateForm, RateLimit, RateLimits, RateShared, RateTell, WarmUp,
+};
 
 use super::{View, route};
 
@@ -50,6 +54,7 @@ fn limit(limit: &written::RateLimit) -> Option<RateLimit> {
         key,
         keys,
         form: form(limit)?,
+        shared: limit.shared.as_ref().map(shared),
         tell: match limit.headers {
             LimitHeaders::None => RateTell::Nothing,
             LimitHeaders::RateLimit => RateTell::RateLimit,
@@ -63,7 +68,7 @@ fn form(limit: &written::RateLimit) -> Option<RateForm> {
     Some(match limit {
         written::RateLimit { limit: Some(bucket), .. } => RateForm::Bucket {
             rate: rate(bucket.requests.get(), bucket.per),
-            burst: bucket.burst.unwrap_or(bucket.requests).get(),
+            burst: limit.burst(bucket),
             warm_up: bucket.warm_up.as_ref().map(warm_up),
         },
         written::RateLimit { window: Some(window), .. } => RateForm::Window(rate(window.requests.get(), window.per)),
@@ -75,6 +80,18 @@ fn form(limit: &written::RateLimit) -> Option<RateForm> {
         written::RateLimit { concurrency: Some(open), .. } => RateForm::Concurrency(open.requests.get()),
         _ => return None,
     })
+}
+
+fn shared(written: &SharedLimit) -> RateShared {
+    RateShared {
+        per_proxy: written.threshold == LimitThreshold::PerProxy,
+        fallback: match written.fallback {
+            LimitFallback::Share => RateFallback::Share,
+            LimitFallback::Local => RateFallback::Local,
+            LimitFallback::Allow => RateFallback::Allow,
+            LimitFallback::Deny => RateFallback::Deny,
+        },
+    }
 }
 
 fn warm_up(written: &written::WarmUp) -> WarmUp {

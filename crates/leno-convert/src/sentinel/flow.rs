@@ -27,7 +27,6 @@ pub(super) fn convert(rule: &Rule<'_>, options: &Options, policies: &mut Policie
 
 /// What has no place in a limit.
 fn refuse(rule: &Rule<'_>) -> Result<(), Fault> {
-    rule.not_of_a_cluster()?;
     let with = || rule.node.kid("refResource").map(Node::text).unwrap_or_default();
     match rule.whole("strategy", 0)? {
         0 => {}
@@ -58,6 +57,11 @@ fn limit(rule: &Rule<'_>) -> Result<Value, Fault> {
         let fix = "answer such requests by a route without backends, or in the application";
         rule.lost_field("count", "it lets nothing through, and a limit here is of 1 or more", fix)
     };
+    if rule.whole("grade", 1)? == 0 {
+        rule.not_of_a_cluster("open requests")?;
+    } else if rule.is_of_a_cluster()? {
+        return together(rule, count);
+    }
     match rule.whole("grade", 1)? {
         0 if whole < 1.0 => return Err(nothing()),
         0 => return Ok(json!({ "concurrency": { "requests": whole } }).integers()),
@@ -107,6 +111,31 @@ fn limit(rule: &Rule<'_>) -> Result<Value, Fault> {
             Err(rule.lost_field("controlBehavior", format!("no behaviour of Sentinel is {other}"), "write 0 to 3"))
         }
     }
+}
+
+/// What the machines of a cluster count together: so many a second, however the rule controls what is over it.
+fn together(rule: &Rule<'_>, count: f64) -> Result<Value, Fault> {
+    let config = |name: &str| rule.field("clusterConfig").and_then(|config| config.kid(name));
+    let of_one = match config("thresholdType").map_or(Ok(0), Node::whole)? {
+        0 => true,
+        1 => false,
+        other => {
+            let why = format!("no threshold of a cluster is {other}");
+            return Err(rule.lost_field("clusterConfig", why, "write 0, for each client, or 1, for all"));
+        }
+    };
+    let (requests, per) = rate(count).filter(|_| count >= 1.0).ok_or_else(|| {
+        let why = format!("{count} a second cannot be divided among proxies");
+        rule.lost_field("count", why, "write a number of 1 or more with few digits")
+    })?;
+    let falls_back = config("fallbackToLocalWhenFail").map_or(Ok(true), Node::flag)?;
+    Ok(json!({
+        "limit": { "requests": requests, "per": per },
+        "shared": {
+            "threshold": if of_one { "perProxy" } else { "global" },
+            "fallback": if falls_back { "local" } else { "allow" },
+        },
+    }))
 }
 
 /// Numbers without a fraction as JSON writes them.

@@ -40,7 +40,7 @@ pub(super) fn convert(rule: &Rule<'_>, options: &Options, policies: &mut Policie
 }
 
 fn limit(rule: &Rule<'_>, options: &Options) -> Result<Value, Fault> {
-    rule.not_of_a_cluster()?;
+    rule.not_of_a_cluster("values of a parameter")?;
     let index = rule.whole("paramIdx", 0)?;
     let key = options.parameter(&rule.resource, index).ok_or_else(|| {
         let fix = format!(

@@ -9,7 +9,7 @@ use super::duration::GatewayDuration;
 use super::http_route::HttpMatch;
 use super::number::{ColdFactor, Count, Keys, WindowCount};
 
-/// A limit on requests, which each proxy that holds it counts for itself. It says how it counts in one of `limit`,
+/// A limit on requests, which each proxy that holds it counts for itself, unless it is `shared`. It says how it counts in one of `limit`,
 /// `window`, `queue` and `concurrency`. What is over it is answered with 429, the reason `rate_limited` and `retry-after`
 /// in seconds; a call of gRPC with `RESOURCE_EXHAUSTED`, which clients do not repeat by themselves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -46,6 +46,11 @@ pub struct RateLimit {
     /// So many open at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<Concurrency>,
+    /// All proxies that hold it count together: the server allots to each what it may let through, by what it is asked for,
+    /// and anew every tenth of a second. Only for a `limit` of one request a second or more, without `key` and `warmUp`.
+    /// Default: each counts for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<SharedLimit>,
     /// In which fields answers, good ones and refusals, say what is left. Default `none`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub headers: LimitHeaders,
@@ -98,7 +103,8 @@ pub struct TokenBucket {
     pub requests: Count,
     /// The time, 1ms to 24h.
     pub per: GatewayDuration,
-    /// How many may come at once after a pause, 1 to 1,000,000. Default: `requests`.
+    /// How many may come at once after a pause, 1 to 1,000,000. Default: `requests`; of a shared limit a twentieth of it, 1 at
+    /// least, so that in no stretch of time as long as `per` a tenth too many pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<Count>,
     /// Takes less while it is cold. Default: it does not. Not together with `key`.
@@ -155,6 +161,44 @@ pub struct Concurrency {
     pub requests: Count,
 }
 
+/// How proxies count together.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct SharedLimit {
+    /// Of what `requests` and `burst` are. Default `global`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub threshold: LimitThreshold,
+    /// What a proxy does from a second after it has lost the server until it has found one again. Default `share`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub fallback: LimitFallback,
+}
+
+/// Of what the numbers of a shared limit are: Sentinel's `thresholdType`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum LimitThreshold {
+    /// Of all proxies together.
+    #[default]
+    Global,
+    /// Of each proxy: together they have as many times more as there are proxies, and one gets what another does not need.
+    PerProxy,
+}
+
+/// What a proxy does with a shared limit while no server answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum LimitFallback {
+    /// It holds its part: the limit divided by the proxies that the server last knew; the whole where it knows of none.
+    #[default]
+    Share,
+    /// It holds the whole limit by itself, as Sentinel does with `fallbackToLocalWhenFail`.
+    Local,
+    /// It lets everything through.
+    Allow,
+    /// It lets nothing through.
+    Deny,
+}
+
 /// In which fields answers say what is left of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -192,6 +236,17 @@ impl WarmUp {
     }
 }
 
-fn is_default(headers: &LimitHeaders) -> bool {
-    *headers == LimitHeaders::None
+// === impl RateLimit ===
+
+impl RateLimit {
+    /// How many may come at once after a pause, of a token bucket.
+    pub fn burst(&self, bucket: &TokenBucket) -> u32 {
+        let requests = bucket.requests.get();
+        let default = if self.shared.is_some() { (requests / 20).max(1) } else { requests };
+        bucket.burst.map_or(default, Count::get)
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

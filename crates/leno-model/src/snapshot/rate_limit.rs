@@ -33,9 +33,37 @@ pub struct RateLimit {
     pub keys: u32,
     /// How it counts.
     pub form: RateForm,
+    /// How proxies count together; each for itself where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<RateShared>,
     /// How answers tell what is left.
     #[serde(default)]
     pub tell: RateTell,
+}
+
+/// How proxies count a limit together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateShared {
+    /// The numbers are of each proxy.
+    #[serde(default)]
+    pub per_proxy: bool,
+    /// What a proxy does while no server answers.
+    #[serde(default)]
+    pub fallback: RateFallback,
+}
+
+/// What a proxy does while no server answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum RateFallback {
+    /// It holds its part.
+    #[default]
+    Share,
+    /// It holds the whole.
+    Local,
+    /// It lets everything through.
+    Allow,
+    /// It lets nothing through.
+    Deny,
 }
 
 /// A part of what tells requests apart.

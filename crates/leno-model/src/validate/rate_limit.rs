@@ -28,6 +28,33 @@ pub(super) fn check(check: &mut Check<'_, '_>, limits: &[RateLimit]) {
         }
         form(check, &at, limit);
         key(check, &at, limit);
+        shared(check, &at, limit);
+    }
+}
+
+/// What proxies count together: a rate, and one of which each second has something to allot.
+fn shared(check: &mut Check<'_, '_>, at: &str, limit: &RateLimit) {
+    if limit.shared.is_none() {
+        return;
+    }
+    let path = format!("{at}.shared");
+    if !limit.key.is_empty() {
+        let message = "what proxies count together they count for all callers together";
+        check.error(FaultClass::UnusedField, &path, message, "remove `key` or `shared`");
+    }
+    let Some(bucket) = &limit.limit else {
+        let fix = "write it as `limit: {requests: 100, per: 1s}`, or remove `shared`";
+        check.error(FaultClass::UnusedField, &path, "proxies count only a `limit` together", fix);
+        return;
+    };
+    if bucket.warm_up.is_some() {
+        let message = "each proxy warms up by itself";
+        check.error(FaultClass::UnusedField, &path, message, "remove `warmUp` or `shared`");
+    }
+    if u128::from(bucket.requests.get()) * 1_000 < bucket.per.0.as_millis() {
+        let message = "less than one request a second is too little to be divided among proxies";
+        let fix = "write at least as many `requests` as `per` has seconds, or remove `shared`";
+        check.error(FaultClass::OutOfRange, &format!("{at}.limit.requests"), message, fix);
     }
 }
 

@@ -1274,6 +1274,26 @@ fn of_rate_limits() -> Vec<Case> {
             "2 to 100",
             "name: a, limit: {requests: 9, per: 1s, warmUp: {period: 9s, coldFactor: ¦1}}",
         ),
+        rate(
+            UnusedField,
+            ".shared",
+            "`key` or `shared`",
+            "name: a, key: [{path: true}], limit: {requests: 9, per: 1s}, shared: ¦{}",
+        ),
+        rate(UnusedField, ".shared", "write it as `limit:", "name: a, window: {requests: 9, per: 1s}, shared: ¦{}"),
+        rate(
+            UnusedField,
+            ".shared",
+            "`warmUp` or `shared`",
+            "name: a, limit: {requests: 9, per: 1s, warmUp: {period: 9s}}, shared: ¦{}",
+        ),
+        rate(OutOfRange, ".limit.requests", "at least as many", "name: a, limit: {requests: ¦59, per: 1m}, shared: {}"),
+        rate(
+            UnknownValue,
+            ".shared.fallback",
+            "share",
+            "name: a, limit: {requests: 9, per: 1s}, shared: {fallback: ¦none}",
+        ),
         rate(UnusedField, ".keys", "add `key`", "name: a, keys: ¦100, limit: {requests: 1, per: 1s}"),
         rate(
             OutOfRange,

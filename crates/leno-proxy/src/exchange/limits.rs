@@ -71,6 +71,7 @@ impl Exchange<'_> {
                 _ => None,
             };
             let taken = limit.limiter.take(key, now, left);
+            limit.call_for_more();
             Told::add(&mut told, limit, &taken, now);
             match taken {
                 Ok(granted) => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use leno_model::seam::Clock;
 use leno_telemetry::Registry;
 use leno_telemetry::metric::{Exposition, Kind};
-use leno_traffic::rate::Fill;
+use leno_traffic::rate::{Fill, Gate, Part, Standing};
 use serde_json::{Value, json};
 
 use super::{Limit, RateLimits};
@@ -28,10 +28,26 @@ pub fn describe(table: &Table, now: Duration) -> Value {
             "service": service, "limit": name, "at": side, "form": terms.form, "when": terms.when, "key": terms.key,
             "max": fill.most, "used": fill.used, "passed": fill.passed, "waited": fill.waited, "refused": fill.refused,
             "keys": fill.keys.map(|(used, of)| json!({"used": used, "max": of, "crowded": fill.crowded})),
-            "bytes": fill.bytes,
+            "bytes": fill.bytes, "shared": fill.part.map(|part| shared(&part, now)),
         })
     });
     Value::Array(described.collect())
+}
+
+/// What this proxy has of a limit that all count together.
+fn shared(part: &Part, now: Duration) -> Value {
+    json!({
+        "standing": match part.standing {
+            Standing::Begun => "begun",
+            Standing::Allotted => "allotted",
+            Standing::Away => "away",
+        },
+        "rate": match part.gate {
+            Gate::Open => Value::Null,
+            Gate::Counted | Gate::Closed => json!(part.rate_at(now)),
+        },
+        "proxies": part.proxies,
+    })
 }
 
 type Limits<'t> = BTreeMap<(&'t str, &'t str, &'static str), &'t Limit>;
@@ -77,12 +93,39 @@ const FAMILIES: [Family; 6] = [
     }),
 ];
 
+/// The same of a limit that is shared, at a moment.
+type SharedFamily = (&'static str, &'static str, fn(&Part, Duration) -> f64);
+
+const SHARED: [SharedFamily; 3] = [
+    (
+        "leno_rate_limit_allotted",
+        "Requests a second that this proxy may let through of a limit that all count together.",
+        |part, now| part.rate_at(now),
+    ),
+    ("leno_rate_limit_proxies", "Proxies that count a limit together, as the server last said.", |part, _| {
+        part.proxies.into()
+    }),
+    (
+        "leno_rate_limit_away",
+        "1 while no server allots a limit that all count together, and its fallback holds.",
+        |part, _| f64::from(u8::from(part.standing == Standing::Away)),
+    ),
+];
+
 fn write(out: &mut Exposition, table: &Table, now: Duration) {
     let fills: Vec<_> = all(table).into_iter().map(|(names, limit)| (names, limit.limiter.fill(now))).collect();
     for (name, help, kind, value) in FAMILIES {
         out.family(name, help, kind);
         for ((service, limit, side), fill) in &fills {
             out.sample(name, &[("service", service), ("limit", limit), ("at", side)], value(fill));
+        }
+    }
+    for (name, help, value) in SHARED {
+        out.family(name, help, Kind::Gauge);
+        for ((service, limit, side), fill) in &fills {
+            if let Some(part) = &fill.part {
+                out.sample(name, &[("service", service), ("limit", limit), ("at", side)], value(part, now));
+            }
         }
     }
     let keyed = || fills.iter().filter_map(|(names, fill)| Some((names, fill, fill.keys?)));

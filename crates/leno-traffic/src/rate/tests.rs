@@ -14,7 +14,7 @@ fn limiter(form: RateForm) -> Limiter {
 
 fn terms(form: RateForm, keys: u32) -> RateLimit {
     let key = if keys > 0 { vec![KeySource::Path] } else { Vec::new() };
-    RateLimit { name: "test".into(), when: Vec::new(), key, keys, form, tell: RateTell::Nothing }
+    RateLimit { name: "test".into(), when: Vec::new(), key, keys, form, shared: None, tell: RateTell::Nothing }
 }
 
 fn bucket(requests: u32, per: Duration, burst: u32) -> RateForm {

@@ -118,5 +118,13 @@ fn in_force(written: &Written) -> RateLimit {
         (_, _, _, Some(open)) => RateForm::Concurrency(open.requests.get()),
         _ => panic!("{written:?} counts in no way"),
     };
-    RateLimit { name: "x".into(), when: Vec::new(), key: Vec::new(), keys: 0, form, tell: RateTell::Nothing }
+    RateLimit {
+        name: "x".into(),
+        when: Vec::new(),
+        key: Vec::new(),
+        keys: 0,
+        form,
+        shared: None,
+        tell: RateTell::Nothing,
+    }
 }

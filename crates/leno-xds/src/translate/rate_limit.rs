@@ -85,6 +85,7 @@ pub(super) fn read(route: &Route, own: &str) -> Result<RateLimits, TranslateErro
         key: Vec::new(),
         keys: 0,
         form: RateForm::Bucket { rate: Rate { requests, per }, burst: bucket.max_tokens, warm_up: None },
+        shared: None,
         tell: match XRateLimitHeaders::try_from(message.enable_x_ratelimit_headers) {
             Ok(XRateLimitHeaders::DraftVersion03) => RateTell::XRateLimit,
             Ok(XRateLimitHeaders::Off) | Err(_) => RateTell::Nothing,
@@ -105,7 +106,10 @@ fn identity<'m>(prefix: &'m str, own: &str) -> (String, &'m str) {
 /// The bucket of a limit that is one, for all requests alike.
 fn bucket(limit: &RateLimit) -> Option<(Rate, u32)> {
     match limit.form {
-        RateForm::Bucket { rate, burst, warm_up: None } if limit.key.is_empty() && limit.when.is_empty() => {
+        // What proxies count together no Envoy can hold alone.
+        RateForm::Bucket { rate, burst, warm_up: None }
+            if limit.key.is_empty() && limit.when.is_empty() && limit.shared.is_none() =>
+        {
             (rate.requests > 0 && burst > 0 && !rate.per.is_zero()).then_some((rate, burst))
         }
         _ => None,

@@ -162,8 +162,16 @@ fn rate_limits() -> impl Strategy<Value = RateLimits> {
         Just(KeySource::SourceAddress),
     ];
     let tell = prop_oneof![Just(RateTell::Nothing), Just(RateTell::RateLimit), Just(RateTell::XRateLimit)];
-    let limit = (text(), vec(matching(), 0..2), vec(source, 0..3), 0..100u32, form, tell)
-        .prop_map(|(name, when, key, keys, form, tell)| RateLimit { name, when, key, keys, form, tell });
+    let fallback = prop_oneof![
+        Just(RateFallback::Share),
+        Just(RateFallback::Local),
+        Just(RateFallback::Allow),
+        Just(RateFallback::Deny)
+    ];
+    let shared = (proptest::bool::ANY, fallback).prop_map(|(per_proxy, fallback)| RateShared { per_proxy, fallback });
+    let limit = (text(), vec(matching(), 0..2), vec(source, 0..3), 0..100u32, form, option::of(shared), tell).prop_map(
+        |(name, when, key, keys, form, shared, tell)| RateLimit { name, when, key, keys, form, shared, tell },
+    );
     vec(limit, 0..3)
         .prop_map(|limits| match limits.is_empty() {
             true => RateLimits::default(),
@@ -797,7 +805,7 @@ fn whoever_does_not_know_a_policy_of_ours_takes_least_request() {
 fn limit(name: &str, requests: u32, ms: u64, key: Vec<KeySource>) -> RateLimit {
     let rate = Rate { requests, per: Duration::from_millis(ms) };
     let form = RateForm::Bucket { rate, burst: 7, warm_up: None };
-    RateLimit { name: name.into(), when: Vec::new(), key, keys: 0, form, tell: RateTell::XRateLimit }
+    RateLimit { name: name.into(), when: Vec::new(), key, keys: 0, form, shared: None, tell: RateTell::XRateLimit }
 }
 
 fn rule_with(limits: Vec<RateLimit>) -> Rule {
@@ -833,6 +841,8 @@ fn the_lowest_bucket_for_all_requests_stands_on_a_route_under_envoys_name() {
     let fast = bucket_of(&rule_with(vec![limit("fast", 3, 20, vec![])])).unwrap().token_bucket.unwrap();
     assert_eq!(fast.tokens_per_fill, Some(9), "Envoy fills every 50 ms at most");
     assert_eq!(bucket_of(&rule_with(vec![limit("each", 10, 1_000, vec![KeySource::Path])])), None);
+    let shared = Some(RateShared { per_proxy: false, fallback: RateFallback::Share });
+    assert_eq!(bucket_of(&rule_with(vec![RateLimit { shared, ..limit("all", 10, 1_000, vec![]) }])), None);
 }
 
 #[test]

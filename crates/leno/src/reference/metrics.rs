@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use leno_control::allot::Allotments;
+use leno_control::{Control, Options as ControlOptions};
 use leno_dns::address::VirtualAddresses;
 use leno_dns::resolver::{Answer, Names, Resolver, Verdict};
 use leno_dns::upstream::{ResolvConf, Upstream};
@@ -90,6 +92,8 @@ fn guarded() -> Table {
         "overload": { "shedding": { "min": 1, "max": 1, "tolerance": 1, "wait": time } },
         "rate_limits": { "service": "cart.shop", "limits": [{
             "name": "each", "key": ["Path"], "keys": 64, "form": { "Bucket": { "rate": { "requests": 1, "per": time }, "burst": 1 } },
+        }, {
+            "name": "all", "form": { "Bucket": { "rate": { "requests": 1, "per": time }, "burst": 1 } }, "shared": {},
         }] },
     });
     let cluster = json!({
@@ -123,9 +127,16 @@ fn server() -> String {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let store = SqliteStore::open(&folder.path().join("state.db"), clock.clone(), Default::default()).unwrap();
     let store = Arc::new(store);
-    let services = leno_registry::Registry::open(store.clone(), clock, Default::default());
+    let services = leno_registry::Registry::open(store.clone(), clock.clone(), Default::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (services, _driver) = runtime.block_on(services).unwrap();
+    let control = runtime.block_on(Control::open(ControlOptions {
+        store: store.clone(),
+        directory: Arc::new(leno_control::directory::Empty),
+        clock: clock.clone(),
+        subscribers: StatusTable::new(),
+    }));
+    crate::roles::server::measure_limits(&registry, Allotments::new(control.unwrap().0, clock));
     crate::roles::server::measure(&registry, StatusTable::new(), services, Some(store));
     registry.render()
 }

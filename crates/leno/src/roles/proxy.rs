@@ -45,6 +45,7 @@ use crate::args::{AccessLogFormat, AllowDeny, ProxyArgs, ProxyRole};
 use crate::settings::Setting;
 
 mod admin;
+mod allotments;
 mod handover;
 mod listeners;
 mod node;
@@ -296,6 +297,7 @@ async fn start(
     drop(task::spawn("certificates", refresh(certificates.clone(), clock.clone())));
     let builder = Builder::new(edge, SystemRandom.next_u64(), metrics.clone()).with_caller(node::facts_of(&args));
     let builder = builder.with_certificates(certificates.clone(), clock.clone());
+    allotments::keep(&args, &node, builder.shared_limits(), clock.clone());
     let sync_gate = ready.gate("configuration", "no server has answered and nothing is on disk");
     let (subscriptions, events) = subscription(&args, &node, &held).await?;
     let options = subscribe::Options {

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use leno_collector::Collector;
+use leno_control::allot::Allotments;
 use leno_control::source::file::FileSource;
 use leno_control::{Control, Options as ControlOptions};
 use leno_http::grpc::{self, Status};
@@ -66,6 +67,7 @@ const REFUSALS_MAX: usize = 256;
 pub(super) struct Parts {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) control: Control,
+    pub(super) allotments: Allotments,
     pub(super) registry: Registry,
     pub(super) status: StatusTable,
     pub(super) collector: leno_collector::wire::Shared,
@@ -98,7 +100,9 @@ pub async fn run(args: ServerArgs, settings: Vec<Setting>, log_level: LogLevel) 
     .await?;
     let metrics = Arc::new(Metrics::new(1, Default::default()));
     leno_telemetry::process::register(&metrics, env!("CARGO_PKG_VERSION"), clock.wall());
+    let allotments = Allotments::new(control.clone(), clock.clone());
     measure(&metrics, status.clone(), registry.clone(), sqlite.clone());
+    measure_limits(&metrics, allotments.clone());
     let places = Places::new(args.connections.max(true));
     super::measure_places(&metrics, &places);
     let strikes = Arc::default();
@@ -108,6 +112,7 @@ pub async fn run(args: ServerArgs, settings: Vec<Setting>, log_level: LogLevel) 
     let parts = Arc::new(Parts {
         clock: clock.clone(),
         control: control.clone(),
+        allotments,
         registry: registry.clone(),
         status: status.clone(),
         collector: collector.clone(),
@@ -250,6 +255,24 @@ pub fn measure(metrics: &Metrics, status: StatusTable, registry: Registry, sqlit
     });
 }
 
+/// What a server measures of limits that proxies count together.
+pub fn measure_limits(metrics: &Metrics, allotments: Allotments) {
+    metrics.collector(move |out| {
+        use leno_telemetry::metric::Kind;
+        let counts = allotments.counts();
+        let mut write = |name: &str, help: &str, kind: Kind, value: f64| {
+            out.family(name, help, kind);
+            out.sample(name, &[], value);
+        };
+        let (held, help) = (counts.limits as f64, "Limits that proxies count together and that one of them holds.");
+        write("leno_server_shared_limits", help, Kind::Gauge, held);
+        let help = "Proxies that hold such limits, each once for each limit.";
+        write("leno_server_shared_limit_proxies", help, Kind::Gauge, counts.holders as f64);
+        let help = "Times that a proxy asked what it may let through of such a limit.";
+        write("leno_server_shared_limit_asks_total", help, Kind::Counter, counts.asks as f64);
+    });
+}
+
 // === listeners ===
 
 /// The port of proxies: configuration, enrolment, telemetry. Plain, therefore on loopback only.
@@ -290,6 +313,7 @@ async fn serve_grpc(
 fn proxy_services(xds: &Rc<XdsServer>, parts: &Arc<Parts>, peer: SocketAddr) -> grpc::Router {
     let router = xds.routes(grpc::Router::new(), Some(peer.to_string()));
     let origin = leno_registry::Origin::from_peer(peer.ip());
+    let router = parts.allotments.serve(router);
     let router = leno_registry::wire::server::add(router, &parts.registry, origin, told(&parts.control));
     let admit = |_: &grpc::Call, _: &leno_telemetry::Report| -> Result<(), Status> { Ok(()) };
     leno_collector::wire::serve(router, parts.collector.clone(), parts.clock.clone(), admit)

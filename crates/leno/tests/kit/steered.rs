@@ -267,7 +267,8 @@ impl Call {
         self.many(to, host, 1).remove(0)
     }
 
-    async fn once(self, connection: Option<Rc<Connection>>, host: &str) -> Came {
+    /// Calls once over a connection that there is.
+    pub async fn once(self, connection: Option<Rc<Connection>>, host: &str) -> Came {
         let began = Instant::now();
         let answer = async {
             let connection =
