@@ -49,6 +49,9 @@ pub enum ErrorKind {
     /// The other half of the exchange was dropped.
     #[error("exchange was given up")]
     Dropped,
+    /// Its reader takes nothing, and memory is short.
+    #[error("given up because its reader is slow and memory is short")]
+    GivenUp,
     /// What was asked for does not exist in this version of the protocol, or not at this point.
     #[error("{0}")]
     Misuse(&'static str),
@@ -149,6 +152,11 @@ impl Error {
     /// A dial that did not succeed; nothing was sent.
     pub fn connect(source: io::Error) -> Error {
         Error::new(ErrorKind::Io(Part::Connect, source), Side::Upstream).unprocessed()
+    }
+
+    /// An answer that is given up because its reader is slow and memory is short.
+    pub fn given_up() -> Error {
+        Error::new(ErrorKind::GivenUp, Side::Us)
     }
 
     /// What happened.

@@ -25,6 +25,7 @@ pub mod fuzzing;
 pub mod grpc;
 mod h1;
 mod h2;
+pub mod hold;
 pub mod limits;
 pub mod message;
 mod pace;

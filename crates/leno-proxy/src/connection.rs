@@ -58,6 +58,8 @@ pub(crate) struct Http {
     /// Whether it may end as soon as the proxy leaves: HTTP/2 says so at any time (GOAWAY), HTTP/1 only with an answer that
     /// has not begun, and so with the first request that comes after.
     may_leave: Cell<bool>,
+    /// Whether anything was asked on it.
+    asked: Cell<bool>,
 }
 
 /// Ready when a connection shall finish.
@@ -131,9 +133,9 @@ impl HttpConnection {
             None => &worker.server_options,
         };
         let (options, when) = (options.clone(), worker.shared.drain.when_draining());
-        let may_leave = Cell::new(false);
+        let (may_leave, asked) = (Cell::new(false), Cell::new(false));
         let downstream = downstream(&stream).map(|client| (client.ip(), client.port()));
-        let handler = Rc::new(Http { downstream, worker, direction, to, secure, may_leave });
+        let handler = Rc::new(Http { downstream, worker, direction, to, secure, may_leave, asked });
         let leave = Leave { when, http: handler.clone() };
         serve_connection(stream, first, &options, handler, leave)
     }
@@ -146,13 +148,16 @@ impl Future for Leave {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let may_leave = self.http.may_leave.get();
-        self.when.poll_leaving(cx, may_leave)
+        // Besides the connection and this, each stream that is open holds it.
+        let is_idle = self.http.asked.get() && Rc::strong_count(&self.http) <= 2;
+        self.when.poll_leaving(cx, may_leave, is_idle)
     }
 }
 
 impl leno_http::Handler for Http {
     /// Not an async function: the request goes into its exchange at once, and has no place of its own in the future.
     fn handle(&self, mut head: RequestHead, body: Body, reply: Reply) -> impl Future<Output = ()> {
+        self.asked.set(true);
         if head.version == Version::Http2 || self.worker.shared.drain.is_leaving() {
             self.may_leave.set(true);
         }

@@ -214,6 +214,9 @@ impl<'a> Exchange<'a> {
         self.record.to(edge, &cluster.spec.name, &rule.rule.origin.resource);
         let _open = edge.open();
         self.prioritise(cluster, destination.outside);
+        if self.worker.shared.strain.now().refuses_some() {
+            self.bear()?;
+        }
         let LetThrough { turn, held: _held } = self.ask_limits(target, source.as_ref(), rule.rule.request_timeout)?;
         if let Some(wait) = self.hold_up(turn, target.injections.as_deref(), rule.rule.request_timeout) {
             wait.await?;

@@ -96,6 +96,12 @@ pub(crate) enum Failure {
         /// How much the request mattered.
         priority: Priority,
     },
+    /// The proxy is short of memory.
+    #[error("this proxy is short of memory, and a request of priority {} is shed: come again in 1 s", .0.text())]
+    Short(Priority),
+    /// The reader of the answer took nothing while the proxy was short of memory.
+    #[error("the answer was given up: its reader took nothing while memory was short")]
+    GivenUp,
     /// A policy holds the breaker of the cluster open.
     #[error("{0} is not asked: its policy holds its breaker open")]
     BreakerHeldOpen(String),
@@ -210,7 +216,7 @@ impl Failure {
             Self::BreakerOpen { .. } | Self::BreakerHeldOpen(_) => Flag::BreakerOpen,
             Self::Unwanted { .. } => Flag::Unwanted,
             Self::OverLimit(_) => Flag::RateLimited,
-            Self::Shed { .. } => Flag::Overloaded,
+            Self::Shed { .. } | Self::Short(_) | Self::GivenUp => Flag::Overloaded,
             Self::Injected(..) => Flag::FaultAbort,
             Self::HeldBack { .. } => Flag::HeldBack,
             Self::Connect { cause, .. } if cause.is_timeout() || is_timed_out(cause) => Flag::ConnectTimeout,
@@ -239,7 +245,9 @@ impl Failure {
             Self::NotSynced { .. } | Self::NoEndpoint { .. } | Self::Connect { .. } | Self::ResolveFull { .. } => 503,
             Self::Overflow { .. } | Self::ConnectionOverflow { .. } => 503,
             Self::QueueTimeout { .. } | Self::BreakerOpen { .. } | Self::BreakerHeldOpen(_) => 503,
-            Self::HeldBack { .. } | Self::Shed { .. } => 503,
+            Self::HeldBack { .. } | Self::Shed { .. } | Self::Short(_) => 503,
+            // Its answer has begun.
+            Self::GivenUp => 0,
             // As by gRPC's mapping, where the failure of a call came with 200.
             Self::Unwanted { status, .. } => {
                 if *status < 400 {
@@ -272,7 +280,7 @@ impl Failure {
         match self {
             Self::NoHost | Self::BadRequest(_) => Code::Internal,
             Self::Denied(_) => Code::PermissionDenied,
-            Self::OverLimit(_) | Self::Shed { .. } => Code::ResourceExhausted,
+            Self::OverLimit(_) | Self::Shed { .. } | Self::Short(_) => Code::ResourceExhausted,
             Self::Unwanted { grpc_status: Some(status), .. } => Code::from_number(*status),
             Self::Unwanted { status, .. } => Status::from_http(*status).code,
             Self::Injected(_, AbortWith::Grpc(status)) => Code::from_number(*status),
@@ -289,7 +297,7 @@ impl Failure {
     pub(crate) fn tell(&self, fields: &mut Fields) {
         match self {
             Self::OverLimit(over) => over.tell(fields),
-            Self::Shed { .. } => overload::tell(fields),
+            Self::Shed { .. } | Self::Short(_) => overload::tell(fields),
             _ => {}
         }
     }

@@ -41,6 +41,7 @@ pub mod injection;
 mod load_report;
 pub mod lookup;
 pub mod overload;
+pub mod pressure;
 pub mod rate_limit;
 pub mod resilience;
 pub mod snapshot_file;

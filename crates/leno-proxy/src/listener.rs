@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, watch};
 use crate::connection::{self, HttpConnection};
 use crate::inbound;
 use crate::outbound;
+use crate::pressure;
 use crate::proxy_protocol;
 use crate::secure;
 use crate::sockets::Sockets;
@@ -322,6 +323,7 @@ pub async fn run(worker: Rc<Worker>, commanded: Commanded) {
     let mut accepting: HashMap<Key, Vec<AbortOnDrop<()>>> = HashMap::new();
     let mut owners: HashMap<Key, PoolOwner> = HashMap::new();
     let mut sweep = tokio::time::interval(SWEEP);
+    let _relief = task::spawn("relief", pressure::relieve(worker.clone())).abort_on_drop();
     let (mut leave, mut drain) = (worker.shared.drain.clone(), worker.shared.drain.clone());
     // No drain is over while something may still be accepted.
     let mut accepts = Some(drain.guard());
@@ -376,7 +378,7 @@ async fn accept(
     socket: Socket,
 ) {
     may_accept(begun).await;
-    let places = worker.shared.places.clone();
+    let (places, strain) = (worker.shared.places.clone(), worker.shared.strain.clone());
     match socket {
         Socket::Tcp(socket) => {
             let listener = match listen::attach(socket) {
@@ -386,7 +388,9 @@ async fn accept(
             let in_front = worker.shared.in_front.as_ref().filter(|_| purpose.takes_headers());
             let counts = |source| !in_front.is_some_and(|in_front| in_front.includes(source));
             loop {
+                strain.may_accept().await;
                 let accepted = listen::accept_counting(&listener, &places, counts).await;
+                strain.accepted();
                 assign(&worker, &spread, &purpose, accepted.stream);
             }
         }
@@ -402,7 +406,9 @@ async fn accept(
                 Err(error) => return tracing::error!(%error, "listener lost"),
             };
             loop {
+                strain.may_accept().await;
                 let stream = listen::accept_unix_within(&listener, &places).await;
+                strain.accepted();
                 assign(&worker, &spread, &purpose, stream);
             }
         }

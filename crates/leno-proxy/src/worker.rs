@@ -24,6 +24,7 @@ use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::lookup::{Found, Lookup, WAIT_MAX};
 use crate::outside::{self, LookUp, OutsideNames};
+use crate::pressure::Strain;
 use crate::proxy_protocol::InFront;
 use crate::rate_limit::Inbound;
 use crate::table::Destination;
@@ -70,6 +71,8 @@ pub struct Shared {
     pub strikes: Arc<Strikes>,
     /// The places that connections take, upstream ones too.
     pub places: Places,
+    /// How short it is of memory.
+    pub strain: Arc<Strain>,
     /// The proxies in front that say for whom they come, if there are any.
     pub in_front: Option<InFront>,
     /// Time.
@@ -275,6 +278,11 @@ impl Worker {
         if outside.len() < OUTSIDE_MAX {
             outside.insert(authority.clone(), (until, destination.clone()));
         }
+    }
+
+    /// Closes the connections to endpoints on which nothing is asked.
+    pub(crate) fn close_idle(&self) {
+        self.pool.close_idle(|_| true);
     }
 
     /// Closes what idled too long and forgets endpoints that no table leads to. To be called about once a second.

@@ -6,11 +6,13 @@
 //! A role whose successor has taken over its listeners leaves first: what is open ends by itself, and a connection on
 //! which nothing is asked waits for one more request, whose answer says that it is the last. To close it at once, as a
 //! drain does, would cut off the request that is on its way.
+//!
+//! A role that is short of memory may have connections end on which nothing is asked, for a while ([`Drain::end_idle`]).
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -42,6 +44,8 @@ struct Waiting {
     /// Who is woken.
     waker: Waker,
     moved: Pin<Box<OwnedNotified>>,
+    /// The word that the wait began at.
+    seen: u32,
 }
 
 /// Something that is open: the drain waits until it is dropped.
@@ -61,12 +65,17 @@ enum Phase {
     Stopping = 3,
 }
 
+const PHASE: u32 = 0xff;
+const IDLE_ENDS: u32 = 1 << 8;
+const CHANGE: u32 = 1 << 16;
+
 /// What all of them share.
 #[derive(Debug, Default)]
 struct State {
-    /// A [`Phase`], or 0 before the first; it only grows.
-    phase: AtomicU8,
-    /// Told when it has grown.
+    /// A [`Phase`] in its lowest bits, which only grows, or 0 before the first; whether what idles ends; and above, a number
+    /// that changes with either, so that nobody who waits takes one change for another.
+    word: AtomicU32,
+    /// Told when it has changed so that somebody may be ready.
     moved: Arc<Notify>,
     /// Guards that are held.
     open: AtomicUsize,
@@ -139,8 +148,21 @@ impl Drain {
         }
     }
 
+    /// Has connections end on which nothing is asked, and the others with their next answer; or no more.
+    pub fn end_idle(&self, ends: bool) {
+        let bit = if ends { IDLE_ENDS } else { 0 };
+        if self.state.change(|word| word & !IDLE_ENDS | bit) && ends {
+            self.state.moved.notify_waiters();
+        }
+    }
+
+    /// The same drain, for who says that idle connections end.
+    pub fn handle(&self) -> Drain {
+        Drain { state: self.state.clone() }
+    }
+
     fn advance(&self, to: Phase) {
-        if self.state.phase.fetch_max(to as u8, Ordering::AcqRel) < to as u8 {
+        if self.state.change(|word| word & !PHASE | (word & PHASE).max(to as u32)) {
             self.state.moved.notify_waiters();
         }
     }
@@ -156,7 +178,13 @@ impl Default for Drain {
 
 impl State {
     fn has_reached(&self, phase: Phase) -> bool {
-        self.phase.load(Ordering::Acquire) >= phase as u8
+        self.word.load(Ordering::Acquire) & PHASE >= phase as u32
+    }
+
+    /// Whether it was another one before.
+    fn change(&self, to: impl Fn(u32) -> u32) -> bool {
+        let next = |word| Some(to(word)).filter(|next| *next != word).map(|next| next.wrapping_add(CHANGE));
+        self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, next).is_ok()
     }
 }
 
@@ -166,33 +194,40 @@ impl Future for WhenDraining {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll_reaches(cx, Phase::Draining)
+        self.poll_leaving(cx, false, false)
     }
 }
 
 impl WhenDraining {
-    /// As [`Future::poll`]; with `may_leave` it is ready as soon as the role leaves.
-    pub fn poll_leaving(&mut self, cx: &mut Context<'_>, may_leave: bool) -> Poll<()> {
-        self.poll_reaches(cx, if may_leave { Phase::Leaving } else { Phase::Draining })
+    /// As [`Future::poll`]; with `may_leave` it is ready as soon as the role leaves, and with `is_idle` also while what
+    /// idles ends.
+    pub fn poll_leaving(&mut self, cx: &mut Context<'_>, may_leave: bool, is_idle: bool) -> Poll<()> {
+        let phase = if may_leave { Phase::Leaving } else { Phase::Draining };
+        self.poll_reaches(cx, |word| word & PHASE >= phase as u32 || is_idle && word & IDLE_ENDS != 0)
     }
 
-    fn poll_reaches(&mut self, cx: &mut Context<'_>, phase: Phase) -> Poll<()> {
+    fn poll_reaches(&mut self, cx: &mut Context<'_>, reached: impl Fn(u32) -> bool) -> Poll<()> {
         loop {
             if self.waiting.as_ref().is_some_and(|waiting| !waiting.waker.will_wake(cx.waker())) {
                 self.waiting = None;
             }
-            // Before the look at the phase, so that no change of it is missed.
+            // Before the look at the word, so that no change of it is missed.
             let is_new = self.waiting.is_none();
             let waiting = self.waiting.get_or_insert_with(|| Waiting {
                 waker: cx.waker().clone(),
                 moved: Box::pin(self.state.moved.clone().notified_owned()),
+                seen: 0,
             });
-            let reached = self.state.phase.load(Ordering::Acquire);
-            if reached >= phase as u8 {
+            let word = self.state.word.load(Ordering::Acquire);
+            if reached(word) {
                 return Poll::Ready(());
             }
-            // Who waits with this waker need not say so again, unless the wait is over because of an earlier phase.
-            if !is_new && reached == 0 || waiting.moved.as_mut().poll(cx).is_pending() {
+            // Who waits with this waker need not say so again, unless something has changed since.
+            if !is_new && waiting.seen == word {
+                return Poll::Pending;
+            }
+            waiting.seen = word;
+            if waiting.moved.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             self.waiting = None;
@@ -333,8 +368,8 @@ mod tests {
         let guard = watch.guard();
         let work = async {
             watch.leaving().await;
-            let drains = poll_fn(|cx| Poll::Ready(idle.poll_leaving(cx, false).is_ready())).await;
-            poll_fn(|cx| idle.poll_leaving(cx, true)).await;
+            let drains = poll_fn(|cx| Poll::Ready(idle.poll_leaving(cx, false, false).is_ready())).await;
+            poll_fn(|cx| idle.poll_leaving(cx, true, false)).await;
             drop(guard);
             drains
         };
@@ -352,7 +387,27 @@ mod tests {
             tokio::task::yield_now().await;
             drain.start();
         };
-        tokio::join!(ends, crate::task::spawn("test-idle", poll_fn(move |cx| idle.poll_leaving(cx, false))));
+        tokio::join!(ends, crate::task::spawn("test-idle", poll_fn(move |cx| idle.poll_leaving(cx, false, false))));
+    }
+
+    #[tokio::test(flavor = "local")]
+    async fn what_idles_ends_when_asked_to_and_whoever_is_busy_then_still_sees_the_drain() {
+        let drain = Drain::new();
+        let wait = |is_idle| {
+            let (mut when, watch) = (drain.watch().when_draining(), drain.watch());
+            crate::task::spawn("test-connection", async move {
+                poll_fn(|cx| when.poll_leaving(cx, false, is_idle)).await;
+                watch.is_draining()
+            })
+        };
+        let (idle, busy) = (wait(true), wait(false));
+        tokio::task::yield_now().await;
+        drain.end_idle(true);
+        assert_eq!(idle.await, Some(false));
+        drain.end_idle(false);
+        tokio::task::yield_now().await;
+        drain.start();
+        assert_eq!(busy.await, Some(true));
     }
 
     #[tokio::test]

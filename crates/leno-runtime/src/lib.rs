@@ -25,6 +25,8 @@ pub mod signal;
 pub mod clock;
 pub mod random;
 
+pub mod memory;
+
 pub mod serve;
 
 pub mod guard;

@@ -201,6 +201,7 @@ impl Builder {
             limits: Default::default(),
             strikes: Default::default(),
             places: Default::default(),
+            strain: Default::default(),
             in_front: self.in_front.map(|networks| InFront::new(networks, &metrics)),
             clock: Arc::new(SystemClock),
             access: None,

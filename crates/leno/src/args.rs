@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use leno_model::resource::moment::Moment;
 use leno_net::places::PlacesMax;
+use leno_proxy::pressure::{Reaction, Thresholds};
 
 /// leno, a service mesh in one binary: put it beside any program and it gets discovery, balancing, routing, retries,
 /// metrics and central control without a library.
@@ -361,6 +362,29 @@ pub struct ReadingArgs {
     pub limits: Vec<super::settings::Limit>,
 }
 
+/// What a proxy does when it gets short of memory; the same for `proxy` and `run`.
+#[derive(Debug, Clone, Args)]
+pub struct PressureArgs {
+    /// Memory that the proxy may hold, as 256MiB. Default: what its control groups (version 1 or 2) and the machine leave it.
+    #[arg(long, env = "LENO_MEMORY_MAX", value_name = "BYTES", value_parser = super::settings::parse_bytes)]
+    pub memory_max: Option<u64>,
+    /// From what percentage of its memory on the proxy does something about it, or `off`, as `reset-slow=70`. Repeatable;
+    /// `leno proxy --help` lists them.
+    #[arg(long = "memory-reaction", env = "LENO_MEMORY_REACTION", value_delimiter = ',', value_name = "NAME=PERCENT")]
+    pub reactions: Vec<super::settings::ReactionAt>,
+}
+
+// === impl PressureArgs ===
+
+impl PressureArgs {
+    /// From what fill on each is taken.
+    pub fn thresholds(&self) -> Thresholds {
+        let mut thresholds = Thresholds::default();
+        self.reactions.iter().for_each(|at| thresholds.set(at.reaction, at.percent));
+        thresholds
+    }
+}
+
 /// `leno proxy`
 #[derive(Debug, Clone, Args)]
 #[command(after_help = limits_help())]
@@ -413,6 +437,9 @@ pub struct ProxyArgs {
     /// How requests are read.
     #[command(flatten)]
     pub reading: ReadingArgs,
+    /// What is done when memory gets short.
+    #[command(flatten)]
+    pub pressure: PressureArgs,
     /// Proxies in front of a gateway that are believed what `X-Forwarded-For` and `X-Forwarded-Proto` say.
     #[arg(long, env = "LENO_TRUSTED_HOPS", default_value_t = 0, value_name = "N")]
     pub trusted_hops: u8,
@@ -478,8 +505,32 @@ Limits, on by default, each changed by --limit NAME=VALUE. Other defaults beside
     help + "\
 Besides: descriptors of connections, the limit of the process less 512; 1024 connections of one source at a gateway; 512
 TLS handshakes at a time on a worker; retries of what was not processed, 2 within 20 % of requests (3 a second in any
-case), bodies up to 64 KiB; subscriptions, 1024 names, 50 new ones a second, given up after 10 idle minutes."
+case), bodies up to 64 KiB; subscriptions, 1024 names, 50 new ones a second, given up after 10 idle minutes.
+
+When memory gets short, on by default, each changed by --memory-reaction NAME=PERCENT or NAME=off, of what the proxy may hold:
+"
+        + &reactions_help()
 }
+
+fn reactions_help() -> String {
+    let defaults = Thresholds::default();
+    let line = |reaction: Reaction| {
+        let what = match reaction {
+            Reaction::CloseIdle => "connections on which nothing is asked are closed, others after their next answer",
+            Reaction::ResetSlow => "answers whose readers take nothing are given up, the slowest first",
+            Reaction::ReadLess => "what endpoints send ahead over HTTP/2 is read ten times a second at most",
+            Reaction::RefuseSheddable => "requests of priority sheddable are refused",
+            Reaction::RefuseSheddablePlus => "those of sheddable-plus too",
+            Reaction::RefuseCritical => "those of critical too, which all are of which nothing is said",
+            Reaction::RefuseCriticalPlus => "all are",
+            Reaction::StopAccepting => "no connection is accepted",
+        };
+        let percent = defaults.get(reaction).unwrap_or_default();
+        format!("  {name:<22} {percent:<9} {what}; 1 to 100\n", name = reaction.text())
+    };
+    Reaction::ALL.map(line).concat()
+}
+
 /// `leno run`
 #[derive(Debug, Args)]
 #[command(
@@ -501,6 +552,9 @@ pub struct RunArgs {
     /// How requests are read.
     #[command(flatten)]
     pub reading: ReadingArgs,
+    /// What is done when the proxy's memory gets short.
+    #[command(flatten)]
+    pub pressure: PressureArgs,
     /// How long the program may take until it listens.
     #[arg(long, env = "LENO_READY_TIMEOUT", default_value = "60s", value_parser = parse_duration, value_name = "TIME")]
     pub ready_timeout: Duration,

@@ -24,6 +24,7 @@ use clap::{ArgMatches, Command};
 use leno_http::Limits;
 use leno_model::instance::Protocol;
 use leno_net::Address;
+use leno_proxy::pressure::Reaction;
 use serde::Serialize;
 
 /// Files that are read when none is named, the first that is there.
@@ -230,6 +231,63 @@ pub struct Limit {
     value: String,
 }
 
+/// From what percentage of its memory on a proxy does something: `reset-slow=70`, `stop-accepting=off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReactionAt {
+    /// What it does.
+    pub reaction: Reaction,
+    /// From what on; none is never.
+    pub percent: Option<u8>,
+}
+
+/// Reads bytes, with `KiB`, `MiB` or `GiB` if one likes; at least 1MiB.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        unit => return Err(format!("{unit:?} is no unit of memory: use KiB, MiB or GiB")),
+    };
+    let number = Some(digits).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let bytes = number.and_then(|digits| digits.parse::<u64>().ok()?.checked_mul(unit));
+    let bytes = bytes.ok_or_else(|| format!("{text:?} is no number of bytes: write 268435456, 256MiB or 1GiB"))?;
+    if bytes < 1 << 20 { Err(format!("{text:?} is less than any proxy takes: write at least 1MiB")) } else { Ok(bytes) }
+}
+
+// === impl ReactionAt ===
+
+impl FromStr for ReactionAt {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((name, value)) = text.split_once('=') else { return Err("write NAME=PERCENT or NAME=off".to_owned()) };
+        let reaction = Reaction::parse(name.trim())
+            .ok_or_else(|| format!("{:?} is none of {}", name.trim(), Reaction::ALL.map(Reaction::text).join(", ")))?;
+        let percent = match value.trim() {
+            "off" => None,
+            value => Some(
+                value
+                    .parse()
+                    .ok()
+                    .filter(|percent| (1..=100).contains(percent))
+                    .ok_or_else(|| format!("{value:?} is no percentage: write a number from 1 to 100, or off"))?,
+            ),
+        };
+        Ok(Self { reaction, percent })
+    }
+}
+
+impl fmt::Display for ReactionAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.percent {
+            Some(percent) => write!(f, "{}={percent}", self.reaction.text()),
+            None => write!(f, "{}=off", self.reaction.text()),
+        }
+    }
+}
+
 // === impl Limit ===
 
 impl Limit {
@@ -387,6 +445,31 @@ mod tests {
         assert_eq!(unix.application(), Address::Unix("/run/app.sock".into()));
         for wrong in ["", "0", "http", "8080=ftp", "8080=http@nowhere"] {
             assert!(wrong.parse::<ApplicationPort>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_reaction_has_a_percentage_or_is_off_and_says_what_else_may_be_written() {
+        for text in ["reset-slow=70", "stop-accepting=off", "close-idle=100"] {
+            assert_eq!(text.parse::<ReactionAt>().unwrap().to_string(), text);
+        }
+        for (wrong, says) in [
+            ("reset-slow", "NAME=PERCENT"),
+            ("reset=70", "none of close-idle, reset-slow, read-less, refuse-sheddable"),
+            ("reset-slow=0", "from 1 to 100, or off"),
+            ("reset-slow=101", "from 1 to 100, or off"),
+            ("reset-slow=70%", "from 1 to 100, or off"),
+        ] {
+            assert!(wrong.parse::<ReactionAt>().unwrap_err().contains(says), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn memory_is_bytes_with_a_unit() {
+        let read = ["1048576", "64MiB", "1GiB", "2048KiB"].map(|text| parse_bytes(text).unwrap());
+        assert_eq!(read, [1 << 20, 64 << 20, 1 << 30, 2 << 20]);
+        for wrong in ["", "MiB", "64MB", "-1", "1.5GiB", "1KiB", "99999999999999999999", "99999999999999GiB", "ä"] {
+            assert!(parse_bytes(wrong).is_err(), "{wrong}");
         }
     }
 

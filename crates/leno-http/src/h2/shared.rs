@@ -15,6 +15,7 @@ use super::frame;
 use super::receive::{Accepted, Fatal};
 use super::streams::End;
 use crate::buffer;
+use crate::hold::{self, Turn};
 use crate::limits::{Limits, Strikes};
 use crate::timer::{Alarms, Timer};
 
@@ -38,6 +39,8 @@ pub(super) struct Driver {
     /// What the next read asks for: more after a read that filled its buffer.
     read_size: usize,
     keepalive: Option<Keepalive>,
+    /// Of a client: it may have to wait before it reads.
+    turn: Option<Turn>,
     /// Since when there are no streams.
     rest: Timer,
     rests: bool,
@@ -146,8 +149,10 @@ impl Drop for StreamRef {
 impl Driver {
     pub(super) fn new(shared: Rc<Shared>, first: bytes::BytesMut, keepalive: Option<Duration>) -> Driver {
         let keepalive = keepalive.map(|every| Keepalive { every, timer: Timer::default(), awaited: false });
+        let turn = shared.with(|core| core.role == Role::Client).then(Turn::default);
         Driver {
             shared,
+            turn,
             feed: Feed::new(first),
             read_size: buffer::SIZE,
             keepalive,
@@ -200,6 +205,9 @@ impl Driver {
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let feed = &mut self.feed;
         feed.forget_read();
+        if let Some(turn) = &mut self.turn {
+            ready!(hold::poll_may_read(cx, turn));
+        }
         let mut ready = self.shared.stream.poll_read_ready(cx)?;
         loop {
             if ready.is_pending() {

@@ -19,6 +19,7 @@ fn worker() -> Rc<Worker> {
         limits: Default::default(),
         strikes: Default::default(),
         places: Default::default(),
+        strain: Default::default(),
         in_front: None,
         clock: Arc::new(SystemClock),
         access: None,

@@ -7,8 +7,8 @@ use std::pin::{Pin, pin};
 use bytes::Bytes;
 use leno_http::grpc::{self, Code, Status};
 use leno_http::{
-    Body, BodyLength, Error, Fields, Reply, ReplyBody, Response, ResponseHead, Side, Sink, Tunnel, Upgrades, Version,
-    pump_with, tunnel,
+    Body, BodyLength, Error, ErrorKind, Fields, Reply, ReplyBody, Response, ResponseHead, Side, Sink, Tunnel, Upgrades,
+    Version, pump_with, tunnel,
 };
 use leno_telemetry::access::Direction;
 use leno_traffic::Mark;
@@ -19,6 +19,7 @@ use super::{Exchange, Plan};
 use crate::failure::Failure;
 use crate::filter;
 use crate::load_report;
+use crate::pressure::stalled;
 use crate::record::Record;
 use crate::resilience::{Owed, mark_of_grpc};
 use crate::worker::Worker;
@@ -206,23 +207,23 @@ impl Trailed<'_> {
 
 impl Sink for AnswerBody {
     fn data(&mut self, data: Bytes) -> impl Future<Output = Result<(), Error>> {
-        self.sink.data(data)
+        stalled::write(self.sink.data(data))
     }
 
     fn trailers(self, trailers: Fields) -> impl Future<Output = Result<(), Error>> {
-        self.sink.trailers(trailers)
+        stalled::write(self.sink.trailers(trailers))
     }
 
     async fn end(self) -> Result<(), Error> {
         match self.owes_status {
             // Boxed, because it is rare.
-            true => Box::pin(self.sink.trailers(without_status().trailers())).await,
-            false => self.sink.end().await,
+            true => Box::pin(stalled::write(self.sink.trailers(without_status().trailers()))).await,
+            false => stalled::write(self.sink.end()).await,
         }
     }
 
     fn flush(&mut self) -> impl Future<Output = Result<(), Error>> {
-        self.sink.flush()
+        stalled::write(self.sink.flush())
     }
 
     async fn broken(self, error: &Error) {
@@ -276,7 +277,9 @@ fn status_in(fields: &Fields) -> Option<u8> {
 }
 
 fn relay_failure(plan: &Plan<'_>, cause: Error) -> Failure {
-    if cause.side() == Side::Upstream {
+    if matches!(cause.kind(), ErrorKind::GivenUp) {
+        Failure::GivenUp
+    } else if cause.side() == Side::Upstream {
         Failure::Upstream { to: String::new(), cluster: plan.cluster.spec.name.to_string(), cause }
     } else {
         Failure::Downstream(cause)

@@ -24,6 +24,19 @@ impl Exchange<'_> {
         }
     }
 
+    /// Refuses it where memory is short and it does not matter enough.
+    #[cold]
+    pub(super) fn bear(&mut self) -> Result<(), Failure> {
+        if self.direction == Direction::Inbound
+            && let Some(overload) = self.worker.shared.inbound.overload()
+            && let Some(priorities) = &overload.priorities
+        {
+            self.prioritise_by(priorities);
+        }
+        let priority = self.priority();
+        if self.worker.shared.strain.refuses(priority) { Err(Failure::Short(priority)) } else { Ok(()) }
+    }
+
     /// Lets it in to the application, where that may have too much to do; else the gate at which it may wait.
     pub(super) fn enter(&mut self) -> Result<Option<Arc<Overload>>, Failure> {
         if self.direction != Direction::Inbound {

@@ -66,6 +66,7 @@ fn proxy() -> String {
     tables.swap(guarded());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     leno_proxy::measure(&registry, &lookup, &clock);
+    leno_proxy::pressure::measure(&registry, Arc::default());
     drop(leno_proxy::udp::Udp::new(1, &registry));
     drop(leno_proxy::InFront::new(Vec::new(), &registry));
     let edge = |protocol| {

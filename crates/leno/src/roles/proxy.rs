@@ -23,7 +23,8 @@ use leno_proxy::listener;
 use leno_proxy::subscribe::{self, Subscriber};
 use leno_proxy::table::Builder;
 use leno_proxy::udp::Udp;
-use leno_proxy::{Commands, InFront, OutboundDefault, Shared, Worker, lookup, snapshot_file};
+use leno_proxy::{Commands, InFront, OutboundDefault, Shared, Worker, lookup, pressure, snapshot_file};
+use leno_runtime::memory::{HostFiles, Memory};
 use leno_runtime::serve::NamedTasks;
 use leno_runtime::signal::{Shutdown, Signals, Told};
 use leno_runtime::{Drain, Ready, SystemClock, SystemRandom, Workers, task};
@@ -273,6 +274,7 @@ async fn start(
         limits: limits_of(&args),
         strikes,
         places: places.clone(),
+        strain: Arc::default(),
         in_front: in_front(&args, &metrics),
         clock: clock.clone(),
         access: access.clone(),
@@ -292,6 +294,10 @@ async fn start(
     commands.measure(&metrics);
     taking.iter_mut().for_each(|taking| taking.share(&commands));
     let edge = EdgeKey { source, source_version: args.enrol.version.as_deref().map(Into::into), ..EdgeKey::default() };
+    pressure::measure(&metrics, shared.strain.clone());
+    let memory = Memory::new(HostFiles, args.pressure.memory_max);
+    let watched = pressure::watch(shared.strain.clone(), memory, args.pressure.thresholds(), drain.handle());
+    drop(task::spawn("memory", watched));
     let certificates = Holder::new(args.certificates.clone());
     certificates.measure(&metrics);
     drop(task::spawn("certificates", refresh(certificates.clone(), clock.clone())));

@@ -48,6 +48,7 @@ pub(super) fn open(
     let Some(address) = args.admin_listen.address() else { return Ok(()) };
     let (table, endpoints, limits) = (shared.clone(), shared.clone(), shared.clone());
     let (rate_limits, overload, faults) = (shared.clone(), shared.clone(), shared.clone());
+    let strain = shared.strain.clone();
     let (level, levels) = (log_level.clone(), log_level);
     let metrics = metrics.clone();
     let admin = Admin::new(guard(shared, Hosts::loopback()), ready.clone())
@@ -78,6 +79,10 @@ pub(super) fn open(
                 async move { answer }
             },
         )
+        .get("/pressure", "how much memory the proxy holds of what it may, and what it does about it", move |_| {
+            let answer = Answer::json(&leno_proxy::pressure::describe(&strain));
+            async move { answer }
+        })
         .get(
             "/certificates",
             "every certificate and bundle of roots that is referred to, and until when it holds",
