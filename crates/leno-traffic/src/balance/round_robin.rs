@@ -29,12 +29,12 @@ struct Cursor(AtomicU64);
 // === impl RoundRobin ===
 
 impl RoundRobin {
-    /// Lays out the round and starts somewhere in it.
+    /// Lays out the round and starts somewhere: in which round matters too, where not all take each of their turns.
     pub fn new(set: &Set, seed: u64) -> Self {
         let weights: Vec<u64> = set.slots.iter().map(|slot| u64::from(slot.weight)).collect();
         let round = lay_out(&turns(&weights));
-        let start = if round.is_empty() { 0 } else { seed % round.len() as u64 };
-        Self { round, cursor: Cursor(AtomicU64::new(start)) }
+        // Half of all numbers are left until the first comes again.
+        Self { round, cursor: Cursor(AtomicU64::new(seed >> 1)) }
     }
 
     /// The number of the next turn.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use leno_model::snapshot::Priority;
+
 use crate::plan::{END, FROM, MS, Micros, Plan, SECOND, TO};
 
 /// The step in which retries are counted, to see whether they come together; that for everything else.
@@ -21,6 +23,10 @@ pub(crate) struct Account {
     pub(crate) retries: Vec<u32>,
     /// Of each instance, in steps of [`COARSE`].
     pub(crate) by_instance: Vec<Vec<u32>>,
+    /// Of each priority, in the time of the fault but its first second: requests, and those answered well.
+    pub(crate) by_priority: [(u32, u32); Priority::ALL.len()],
+    /// Requests that an instance turned away.
+    pub(crate) shed: u32,
     /// Of each caller, in the time of the fault: requests, and those answered well.
     pub(crate) by_caller: Vec<(u32, u32)>,
     /// Of each caller, while everything fails: since when its breaker was open, and how many requests it let through then.
@@ -46,6 +52,8 @@ impl Account {
             tries: vec![0; steps],
             retries: vec![0; ((END + TAIL) / FINE) as usize],
             by_instance: vec![vec![0; steps]; plan.instances],
+            by_priority: Default::default(),
+            shed: 0,
             by_caller: vec![(0, 0); plan.callers],
             through_open: vec![(None, 0); plan.callers],
             ejected: Vec::new(),
@@ -60,16 +68,22 @@ impl Account {
         self.offered.iter().map(|count| u64::from(*count)).sum()
     }
 
-    pub(crate) fn offer(&mut self, now: Micros, caller: usize) {
+    pub(crate) fn offer(&mut self, now: Micros, caller: usize, priority: Priority) {
         self.offered[step(now)] += 1;
+        if is_judged(now) {
+            self.by_priority[priority as usize].0 += 1;
+        }
         if (FROM..TO).contains(&now) {
             self.by_caller[caller].0 += 1;
         }
     }
 
     /// A request that came then was answered well.
-    pub(crate) fn answer(&mut self, came: Micros, caller: usize) {
+    pub(crate) fn answer(&mut self, came: Micros, caller: usize, priority: Priority) {
         self.good[step(came)] += 1;
+        if is_judged(came) {
+            self.by_priority[priority as usize].1 += 1;
+        }
         if (FROM..TO).contains(&came) {
             self.by_caller[caller].1 += 1;
         }
@@ -90,6 +104,11 @@ impl Account {
     }
 }
 
+/// Whether what comes then is judged by how much it matters: those who shed have to find out first what they can do.
+fn is_judged(came: Micros) -> bool {
+    (FROM + SECOND..TO).contains(&came)
+}
+
 fn step(now: Micros) -> usize {
     ((now / COARSE) as usize).min(((END + TAIL) / COARSE) as usize - 1)
 }
@@ -103,6 +122,7 @@ impl fmt::Display for Account {
             let ejected = self.ejected.iter().filter(|(at, ..)| (from..to).contains(at)).count();
             writeln!(f, "{second:6} {offered:7} {good:6} {tries:6} {ejected:7}")?;
         }
+        writeln!(f, "in the fault, by priority: {:?}; {} turned away", self.by_priority, self.shed)?;
         let opened: u64 = self.opened.iter().sum();
         let (open, out) = (self.breakers_open, self.endpoints_out);
         write!(f, "breakers opened {opened} times; at the end {open} are open, and endpoints are out {out} times")

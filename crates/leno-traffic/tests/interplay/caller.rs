@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use leno_model::seam;
-use leno_model::snapshot::BalancePolicy;
+use leno_model::snapshot::{BalancePolicy, Priority};
+use leno_traffic::admission::{Admission, Let};
 use leno_traffic::backoff::Backoff;
 use leno_traffic::balance::{Ask, Member, Picker};
 use leno_traffic::breaker::{Breaker, Passed};
 use leno_traffic::bulkhead::{Bulkhead, Entered};
 use leno_traffic::ejection::{Conduct, Mark};
 use leno_traffic::load::{Open, Outcome, Standing};
+use leno_traffic::reported::Report;
 use leno_traffic::{RetryBudget, breaker};
 
 use crate::plan::{Bug, Plan};
@@ -23,6 +25,7 @@ pub(crate) struct Caller<'p> {
     members: Vec<Member>,
     conducts: Vec<Conduct>,
     breaker: Option<Breaker>,
+    admission: Option<Admission>,
     pub(crate) requests: Bulkhead,
     retries: Bulkhead,
     budget: RetryBudget,
@@ -58,6 +61,7 @@ impl<'p> Caller<'p> {
             conducts: plan.ejection.iter().flat_map(|terms| members.iter().map(|_| Conduct::new(terms))).collect(),
             members,
             breaker: plan.breaker.as_ref().map(Breaker::new),
+            admission: plan.admission.as_ref().map(Admission::new),
             requests: Bulkhead::new(),
             retries: Bulkhead::new(),
             budget: RetryBudget::new(plan.budget),
@@ -67,6 +71,14 @@ impl<'p> Caller<'p> {
         caller.requests.set(limits.requests.unwrap_or(u32::MAX), limits.queue.map_or(0, |queue| queue.size));
         caller.retries.set(limits.retries.unwrap_or(u32::MAX), 0);
         caller
+    }
+
+    /// Lets a request go, where some are held back; none where it is one of those.
+    pub(crate) fn let_go(&self, priority: Priority, now: Duration, random: u64) -> Option<Option<Let<'_>>> {
+        self.admission
+            .as_ref()
+            .map(|admission| admission.ask(priority, now, random).ok())
+            .map_or(Some(None), |let_go| let_go.map(Some))
     }
 
     pub(crate) fn pass(&self, now: Duration) -> Pass<'_> {
@@ -108,8 +120,23 @@ impl<'p> Caller<'p> {
     }
 
     /// How a try ended. Whether its instance is ejected for it.
-    pub(crate) fn observe(&self, now: Duration, instance: usize, open: Open, mark: Mark, took: Duration) -> bool {
+    pub(crate) fn observe(
+        &self,
+        now: Duration,
+        instance: usize,
+        open: Open,
+        (mark, took): (Mark, Duration),
+        report: Option<Report>,
+    ) -> bool {
         open.finish(now, took, if mark == Mark::Good { Outcome::Answered } else { Outcome::Failed });
+        let load = &self.members[instance].load;
+        match self.plan.policy {
+            BalancePolicy::WeightedResponseTime => load.time(took),
+            BalancePolicy::WeightedRoundRobin => {
+                report.map(|report| load.report(now, report));
+            }
+            _ => {}
+        }
         let (Some(terms), Some(conduct)) = (&self.plan.ejection, self.conducts.get(instance)) else { return false };
         let crowd = || self.picker.crowd();
         conduct.observe(terms, &self.members[instance].load, now, (mark, took), crowd).is_some()

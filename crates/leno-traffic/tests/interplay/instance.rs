@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
-use crate::plan::{How, Micros, Plan};
+use leno_traffic::reported::Report;
+
+use crate::plan::{How, Micros, Plan, SECOND};
 
 /// Waiting for a slot of an instance: more than so many times its slots are refused.
 const QUEUE_FACTOR: usize = 20;
@@ -16,6 +18,8 @@ pub(crate) struct Instance {
     /// It takes so many times as long.
     pub(crate) slowness: u32,
     service: Micros,
+    /// What was done in the last second: when, and how long it took.
+    recent: VecDeque<(Micros, Micros)>,
 }
 
 /// What becomes of a try that arrives.
@@ -41,6 +45,7 @@ impl Instance {
             how: None,
             slowness: 1,
             service: plan.service,
+            recent: VecDeque::new(),
         }
     }
 
@@ -70,6 +75,17 @@ impl Instance {
         let next = self.queue.pop_front()?;
         self.busy.push(next);
         Some((next, self.time(random)))
+    }
+
+    /// Notes what was done, and says how busy it is.
+    pub(crate) fn report(&mut self, now: Micros, took: Micros) -> Report {
+        self.recent.push_back((now, took));
+        while self.recent.front().is_some_and(|(at, _)| now - at > SECOND) {
+            self.recent.pop_front();
+        }
+        let busy: Micros = self.recent.iter().map(|(_, took)| took).sum();
+        let utilization = busy as f32 / (SECOND * u64::from(self.slots)) as f32;
+        Report { rate: self.recent.len() as f32, errors: 0.0, utilization }
     }
 
     /// Half to one and a half times the service time.

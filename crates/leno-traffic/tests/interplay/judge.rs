@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use leno_model::snapshot::Priority;
+
 use crate::account::{Account, COARSE, FINE};
 use crate::plan::{END, FROM, Fault, MS, Micros, Plan, SECOND, TO};
 
@@ -21,6 +23,10 @@ pub(crate) enum Rule {
     Oscillation,
     /// What is well is answered well, before and after.
     Recovery,
+    /// Whoever gets more than it can do does what it can.
+    Goodput,
+    /// Of what matters most nothing is refused that fits.
+    Priority,
     /// In the end nothing is open.
     Leak,
 }
@@ -54,6 +60,7 @@ pub(crate) fn judge(plan: &Plan, account: &Account) -> Vec<Finding> {
     judge.ejections();
     judge.breakers();
     judge.answers();
+    judge.flood();
     judge.leaks();
     judge.findings
 }
@@ -170,6 +177,9 @@ impl Judge<'_> {
         let (all, well) = (weight(&|_| true), weight(&|n| !self.plan.breaks(n)));
         for instance in 0..self.plan.instances {
             for from in (0..END).step_by(COARSE as usize) {
+                if matches!(self.plan.fault, Fault::Flood(_)) && (FROM..SETTLED).contains(&from) {
+                    continue;
+                }
                 let is_fault = (FROM..SETTLED).contains(&from) && !matches!(self.plan.fault, Fault::Nothing);
                 if is_fault && self.plan.breaks(instance) {
                     continue;
@@ -225,15 +235,38 @@ impl Judge<'_> {
     }
 
     fn answers(&mut self) {
-        for (from, to, when) in [(0, FROM - SECOND, "before"), (SETTLED, END, "after")] {
+        // Who holds back what was in vain tries a little more each time.
+        let (settled, least) = match self.plan.admission {
+            Some(_) => (END - SECOND, 0.9),
+            None => (SETTLED, 0.99),
+        };
+        for (from, to, when, least) in [(0, FROM - SECOND, "before", 0.99), (settled, END, "after", least)] {
             let [offered, good] =
                 [&self.account.offered, &self.account.good].map(|of| f64::from(Account::sum(of, from, to)));
-            if good < 0.99 * offered {
+            if good < least * offered {
                 self.find(Rule::Recovery, format!("{when}, {good} of {offered} requests were answered well"));
             }
         }
         if self.account.breakers_open > 0 {
             self.find(Rule::Recovery, format!("{} breakers are open long after", self.account.breakers_open));
+        }
+    }
+
+    fn flood(&mut self) {
+        if !matches!(self.plan.fault, Fault::Flood(_)) {
+            return;
+        }
+        let seconds = (TO - FROM - SECOND) as f64 / SECOND as f64;
+        let good: u32 = self.account.by_priority.iter().map(|(_, good)| good).sum();
+        let able = self.plan.capacity() * seconds;
+        let came: u32 = self.account.by_priority.iter().map(|(came, _)| came).sum();
+        let able = able.min(f64::from(came));
+        if f64::from(good) < 0.8 * able {
+            self.find(Rule::Goodput, format!("{good} requests were answered well, {able:.0} could be"));
+        }
+        let (came, good) = self.account.by_priority[Priority::CriticalPlus as usize];
+        if f64::from(good) < 0.95 * f64::from(came) {
+            self.find(Rule::Priority, format!("{good} of {came} that matter most were answered well"));
         }
     }
 

@@ -2,7 +2,8 @@
 //! each caller with its own.
 //!
 //! ```text
-//! seed ─► plan ─► world: callers (breaker, limits, balancer, ejection, retries, budget, back-off) ⇄ instances ─► account ─► judge
+//! seed ─► plan ─► world: callers (admission, breaker, limits, balancer, ejection, retries, budget) ⇄ gate, instances ─► account
+//!                                                                                                            └──► judge
 //! ```
 //!
 //! A seed says everything: who calls whom, with which policies, what breaks when. Every judgement holds for every seed. A

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use leno_model::snapshot::{BalancePolicy, Balancing, Breaker, Ejection, Limits, Queue};
+use leno_model::snapshot::{
+    Admission, BalancePolicy, Balancing, Breaker, Ejection, Limits, LoadReports, Priority, Queue, Shedding,
+};
 use leno_traffic::budget::BudgetTerms;
 
 use crate::judge::Rule;
@@ -43,6 +45,10 @@ pub(crate) struct Plan {
     pub(crate) breaker: Option<Breaker>,
     pub(crate) ejection: Option<Ejection>,
     pub(crate) limits: Limits,
+    /// What callers do not even send.
+    pub(crate) admission: Option<Admission>,
+    /// What stands before each instance.
+    pub(crate) shedding: Option<Shedding>,
     pub(crate) fault: Fault,
 }
 
@@ -57,6 +63,8 @@ pub(crate) enum Fault {
     /// One zone of three.
     Zone(How),
     All(How),
+    /// So many times as many requests come.
+    Flood(u64),
 }
 
 /// How an instance is that is not well.
@@ -81,6 +89,10 @@ pub(crate) enum Bug {
     ProbeStorm,
     /// Everybody takes the first instance among those with the fewest open requests.
     Stampede,
+    /// What stands before an instance lets everything in.
+    OpenGate,
+    /// What stands before an instance takes all requests for equal.
+    PriorityIgnored,
 }
 
 const ZONES: usize = 3;
@@ -88,7 +100,8 @@ const ZONES: usize = 3;
 // === impl Bug ===
 
 impl Bug {
-    pub(crate) const ALL: [Bug; 4] = [Bug::NoJitter, Bug::BudgetIgnored, Bug::ProbeStorm, Bug::Stampede];
+    pub(crate) const ALL: [Bug; 6] =
+        [Bug::NoJitter, Bug::BudgetIgnored, Bug::ProbeStorm, Bug::Stampede, Bug::OpenGate, Bug::PriorityIgnored];
 
     pub(crate) fn found_by(self) -> Rule {
         match self {
@@ -96,6 +109,8 @@ impl Bug {
             Bug::BudgetIgnored => Rule::RetryStorm,
             Bug::ProbeStorm => Rule::ProbeStorm,
             Bug::Stampede => Rule::Fairness,
+            Bug::OpenGate => Rule::Goodput,
+            Bug::PriorityIgnored => Rule::Priority,
         }
     }
 }
@@ -105,19 +120,24 @@ impl Bug {
 impl Plan {
     pub(crate) fn draw(seed: u64, bug: Option<Bug>) -> Self {
         let mut random = fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let policy = match random.u32(..40) {
+        let policy = match random.u32(..46) {
             0..14 => BalancePolicy::PeakEwma,
             14..19 => BalancePolicy::LeastRequest,
             19..22 => BalancePolicy::BestAvailable,
             22..30 => BalancePolicy::RoundRobin,
             30..36 => BalancePolicy::Random,
-            36..39 => BalancePolicy::RingHash,
+            36..39 => BalancePolicy::WeightedRoundRobin,
+            39..42 => BalancePolicy::WeightedResponseTime,
+            42..45 => BalancePolicy::RingHash,
             _ => BalancePolicy::Maglev,
         };
         // Tables of policies that hash are large, and each caller has one.
         let hashes = matches!(policy, BalancePolicy::RingHash | BalancePolicy::Maglev);
+        let is_flood = random.u32(..6) == 0;
         let (callers, instances) = match hashes {
             true => (8, random.usize(6..12)),
+            // What stands before an instance is to find out more than one or two.
+            false if is_flood => (random.usize(40..240), random.usize(9..16)),
             false => (random.usize(40..240), random.usize(9..80)),
         };
         let heavy = if random.u32(..3) == 0 { 2 } else { 1 };
@@ -127,6 +147,12 @@ impl Plan {
         let busy = RATE as f64 * service as f64 / SECOND as f64;
         let slots = (busy / 0.4 / f64::from(weights.iter().sum::<u32>())).ceil().max(2.0) as u32;
         let try_timeout = service * random.u64(6..12);
+        let fault = if is_flood { Fault::Flood(random.u64(4..7)) } else { fault(&mut random, instances) };
+        let mut limits = limits(&mut random, (busy / callers as f64) as u32);
+        if is_flood {
+            // What reaches the instances is to be what they can do, and not what callers keep to themselves.
+            limits.requests = None;
+        }
         Self {
             seed,
             bug,
@@ -145,9 +171,29 @@ impl Plan {
             deadline: try_timeout * 3,
             breaker: (random.u32(..3) > 0).then(|| breaker(&mut random)),
             ejection: (random.u32(..3) > 0).then(|| ejection(&mut random)),
-            limits: limits(&mut random, (busy / callers as f64) as u32),
-            fault: fault(&mut random, instances),
-            balancing: Balancing { panic_threshold: [0, 50][random.usize(..2)], ..Balancing::default() },
+            limits,
+            admission: (random.u32(..3) == 0).then_some(Admission {
+                factor: 200,
+                window: Duration::from_secs(2),
+                requests_min: random.u32(5..20),
+            }),
+            shedding: (is_flood || random.bool()).then(|| Shedding {
+                min: 2,
+                max: 1_000,
+                tolerance: [25, 25, 50, 100][random.usize(..4)],
+                wait: Duration::from_millis(random.u64(5..20)),
+            }),
+            fault,
+            balancing: Balancing {
+                panic_threshold: [0, 50][random.usize(..2)],
+                load_reports: Some(LoadReports {
+                    blackout: Duration::from_millis(500),
+                    expiration: Duration::from_secs(3),
+                    update: Duration::from_millis(300),
+                    error_penalty: 100,
+                }),
+                ..Balancing::default()
+            },
         }
     }
 
@@ -158,16 +204,31 @@ impl Plan {
             Fault::Slow(_) => instance == 0,
             Fault::Dead(count, _) => instance < count,
             Fault::Zone(_) => instance.is_multiple_of(ZONES),
-            Fault::All(_) => true,
+            Fault::All(_) | Fault::Flood(_) => true,
         }
+    }
+
+    /// How many requests the instances do in a second, all together.
+    pub(crate) fn capacity(&self) -> f64 {
+        f64::from(self.slots * self.weights.iter().sum::<u32>()) * SECOND as f64 / self.service as f64
     }
 
     /// How it is then.
     pub(crate) fn how(&self) -> Option<How> {
         match self.fault {
-            Fault::Nothing | Fault::Slow(_) => None,
+            Fault::Nothing | Fault::Slow(_) | Fault::Flood(_) => None,
             Fault::Dead(_, how) | Fault::Zone(how) | Fault::All(how) => Some(how),
         }
+    }
+}
+
+/// How much a request matters.
+pub(crate) fn priority(random: &mut fastrand::Rng) -> Priority {
+    match random.u32(..100) {
+        0..10 => Priority::CriticalPlus,
+        10..60 => Priority::Critical,
+        60..85 => Priority::SheddablePlus,
+        _ => Priority::Sheddable,
     }
 }
 

@@ -4,18 +4,24 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use leno_model::snapshot::{Priority, Shedding};
+use leno_traffic::Gate;
+use leno_traffic::admission::Let;
 use leno_traffic::breaker::{Passed, State};
 use leno_traffic::bulkhead::{Entered, Waiting};
 use leno_traffic::ejection::Mark;
-use leno_traffic::load::Open;
+use leno_traffic::load::{self, Open};
+use leno_traffic::overload::{In, Shed};
+use leno_traffic::reported::Report;
 
 use crate::account::Account;
 use crate::caller::{Caller, Pass};
 use crate::instance::{Instance, Taken};
-use crate::plan::{END, FROM, Fault, How, MS, Micros, Plan, SECOND, TO};
+use crate::plan::{Bug, END, FROM, Fault, How, MS, Micros, Plan, SECOND, TO, priority};
 
 /// One way between a caller and an instance.
 const WAY: Micros = MS / 5;
@@ -34,6 +40,8 @@ enum Event {
     Done(usize),
     Answer(usize, Outcome),
     TimeOut(usize),
+    /// It has waited for room as long as it may.
+    GaveUp(usize),
     Close,
 }
 
@@ -41,27 +49,35 @@ enum Event {
 enum Outcome {
     Error,
     Broken,
+    Shed,
 }
 
 struct Request<'a> {
     caller: usize,
+    priority: Priority,
     came: Micros,
     retries: u32,
     tried: Vec<usize>,
     /// It passed a breaker that was not closed.
     is_probe: bool,
     passed: Option<Passed<'a>>,
+    let_go: Option<Let<'a>>,
     waiting: Option<Waiting<'a>>,
     entered: Option<Entered<'a>>,
     retrying: Option<Entered<'a>>,
 }
 
-struct Try {
+struct Try<'a> {
     request: usize,
     instance: usize,
     began: Micros,
     /// Until it is over for its caller.
     open: Option<Open>,
+    /// It waits before the instance, or is in, since when.
+    waiting: Option<Waiting<'a>>,
+    inside: Option<(In, Micros)>,
+    /// When the instance began to work on it.
+    worked: Micros,
 }
 
 struct World<'a> {
@@ -71,8 +87,11 @@ struct World<'a> {
     now: Micros,
     callers: &'a [Caller<'a>],
     instances: Vec<Instance>,
+    /// Of each instance, where there are any, and the tries that wait there.
+    gates: &'a [Arc<Gate>],
+    lobbies: Vec<Vec<usize>>,
     requests: Vec<Request<'a>>,
-    tries: Vec<Try>,
+    tries: Vec<Try<'a>>,
     /// Of each caller: requests that wait for its limit.
     queues: Vec<VecDeque<usize>>,
     events: BinaryHeap<Reverse<(Micros, u64, Event)>>,
@@ -85,12 +104,27 @@ struct World<'a> {
 pub(crate) fn run(plan: &Plan) -> Account {
     let mut random = fastrand::Rng::with_seed(plan.seed);
     let callers: Vec<Caller<'_>> = (0..plan.callers).map(|_| Caller::new(plan, random.u64(..))).collect();
+    let mut gate = |terms: Shedding, weight: u32| {
+        let min = match plan.bug {
+            Some(Bug::OpenGate) => terms.max,
+            _ if matches!(plan.fault, Fault::Flood(_)) => plan.slots * weight,
+            // Twice what it does at once, so that chance alone fills no room while all is well.
+            _ => 2 * plan.slots * weight,
+        };
+        Arc::new(Gate::new(Shedding { min, max: terms.max.max(min), ..terms }, random.u64(..)))
+    };
+    let gates: Vec<Arc<Gate>> = match plan.shedding {
+        Some(terms) => plan.weights.iter().map(|weight| gate(terms, *weight)).collect(),
+        None => Vec::new(),
+    };
     let mut world = World {
         plan,
         epoch: Duration::from_secs(random.u64(1..10_000_000)),
         now: 0,
         callers: &callers,
         instances: plan.weights.iter().map(|weight| Instance::new(plan, *weight)).collect(),
+        gates: &gates,
+        lobbies: vec![Vec::new(); plan.instances],
         requests: Vec::new(),
         tries: Vec::new(),
         queues: vec![VecDeque::new(); plan.callers],
@@ -131,6 +165,8 @@ impl<'a> World<'a> {
             Event::Again(request) => self.attempt(request),
             Event::Arrive(number) => self.arrive(number),
             Event::Done(number) => self.done(number),
+            Event::GaveUp(number) => self.gave_up(number),
+            Event::Answer(number, Outcome::Shed) => self.turned_away(number),
             Event::Answer(number, Outcome::Error) => self.answer(number, Mark::Gateway),
             Event::Answer(number, Outcome::Broken) | Event::TimeOut(number) => self.answer(number, Mark::Local),
             Event::Close => {
@@ -153,12 +189,18 @@ impl<'a> World<'a> {
     // === requests ===
 
     fn come(&mut self, number: usize) {
-        let gap = (-self.random.f64().max(1e-9).ln() * self.plan.gap as f64) as Micros;
+        let gap = match self.plan.fault {
+            Fault::Flood(times) if (FROM..TO).contains(&self.now) => self.plan.gap / times,
+            _ => self.plan.gap,
+        };
+        let gap = (-self.random.f64().max(1e-9).ln() * gap as f64) as Micros;
         if self.now + gap < END {
             self.after(gap, Event::Come(number));
         }
-        self.account.offer(self.now, number);
+        let priority = priority(&mut self.random);
+        self.account.offer(self.now, number, priority);
         let caller = &self.callers[number];
+        let Some(let_go) = caller.let_go(priority, self.time(), self.random.u64(..)) else { return };
         let passed = match caller.pass(self.time()) {
             Pass::Free => None,
             Pass::Passed(passed) => Some(passed),
@@ -167,11 +209,13 @@ impl<'a> World<'a> {
         let request = self.requests.len();
         self.requests.push(Request {
             caller: number,
+            priority,
             came: self.now,
             retries: 0,
             tried: Vec::new(),
             is_probe: caller.stands() != State::Closed,
             passed,
+            let_go,
             waiting: None,
             entered: None,
             retrying: None,
@@ -250,9 +294,12 @@ impl<'a> World<'a> {
         if let Some(passed) = request.passed.take() {
             passed.settle(now, mark, Duration::from_micros(self.now - request.came));
         }
+        if let Some(let_go) = request.let_go.take() {
+            let_go.settle(now, mark == Mark::Good);
+        }
         (request.entered, request.retrying) = (None, None);
         if mark == Mark::Good {
-            self.account.answer(request.came, number);
+            self.account.answer(request.came, number, request.priority);
         }
         self.let_in(number);
     }
@@ -268,7 +315,8 @@ impl<'a> World<'a> {
         };
         self.account.attempt(self.now, instance, retries > 0);
         let a_try = self.tries.len();
-        self.tries.push(Try { request, instance, began: self.now, open: Some(open) });
+        let began = self.now;
+        self.tries.push(Try { request, instance, began, open: Some(open), waiting: None, inside: None, worked: 0 });
         let way = WAY + self.random.u64(..WAY);
         self.after(way, Event::Arrive(a_try));
         self.after(self.plan.try_timeout, Event::TimeOut(a_try));
@@ -278,6 +326,64 @@ impl<'a> World<'a> {
         if self.tries[number].open.is_none() {
             return;
         }
+        let Some(gate) = self.gates.get(self.tries[number].instance) else { return self.work(number) };
+        let (now, priority) = (self.time(), self.priority(number));
+        match gate.enter(priority, now) {
+            Ok(Some(inside)) => {
+                self.tries[number].inside = Some((inside, self.now));
+                self.work(number);
+            }
+            Ok(None) => match gate.wait(priority, now) {
+                Ok((waiting, most)) => {
+                    self.tries[number].waiting = Some(waiting);
+                    self.lobbies[self.tries[number].instance].push(number);
+                    self.after(most.as_micros() as Micros, Event::GaveUp(number));
+                }
+                Err(Shed) => self.shed(number),
+            },
+            Err(Shed) => self.shed(number),
+        }
+    }
+
+    /// How much it matters, as the gate sees it.
+    fn priority(&self, number: usize) -> Priority {
+        match self.plan.bug {
+            Some(Bug::PriorityIgnored) => Priority::default(),
+            _ => self.requests[self.tries[number].request].priority,
+        }
+    }
+
+    fn shed(&mut self, number: usize) {
+        self.account.shed += 1;
+        self.after(WAY, Event::Answer(number, Outcome::Shed));
+    }
+
+    fn gave_up(&mut self, number: usize) {
+        if self.tries[number].waiting.take().is_some() {
+            let (now, priority) = (self.time(), self.priority(number));
+            let Shed = self.gates[self.tries[number].instance].gave_up(priority, now);
+            self.shed(number);
+        }
+    }
+
+    /// Those who wait before an instance and are in now.
+    fn let_inside(&mut self, instance: usize) {
+        let lobby = std::mem::take(&mut self.lobbies[instance]);
+        for number in lobby {
+            let Some(waiting) = &mut self.tries[number].waiting else { continue };
+            match Pin::new(waiting).poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(entered) => {
+                    self.tries[number].waiting = None;
+                    self.tries[number].inside = Some((self.gates[instance].admitted(entered), self.now));
+                    self.work(number);
+                }
+                Poll::Pending => self.lobbies[instance].push(number),
+            }
+        }
+    }
+
+    fn work(&mut self, number: usize) {
+        self.tries[number].worked = self.now;
         let instance = &mut self.instances[self.tries[number].instance];
         match instance.take(number as u64, &mut self.random) {
             Taken::Working(time) => self.after(time, Event::Done(number)),
@@ -293,23 +399,58 @@ impl<'a> World<'a> {
             // It died in between.
             return;
         }
+        let report = instance.report(self.now, self.now - self.tries[number].worked);
         if let Some((next, time)) = instance.done(number as u64, &mut self.random) {
+            self.tries[next as usize].worked = self.now;
             self.after(time, Event::Done(next as usize));
         }
-        self.answer(number, Mark::Good);
+        let now = self.time();
+        if let Some((inside, since)) = &self.tries[number].inside {
+            inside.gate().answered(now, Duration::from_micros(self.now - since));
+        }
+        self.answer_with(number, Mark::Good, Some(report));
     }
 
-    /// A try is over for its caller.
-    fn answer(&mut self, number: usize, mark: Mark) {
+    /// An instance has too much to do, which is no fault of it, and no reason to ask once more.
+    fn turned_away(&mut self, number: usize) {
         let now = self.time();
         let a_try = &mut self.tries[number];
         let Some(open) = a_try.open.take() else { return };
+        open.finish(now, Duration::from_micros(self.now - a_try.began), load::Outcome::Failed);
+        let request = a_try.request;
+        let ending = &mut self.requests[request];
+        if ending.passed.take().is_some() && ending.is_probe {
+            // It says nothing, so that another one may try.
+            let (_, through) = &mut self.account.through_open[ending.caller];
+            *through = through.saturating_sub(1);
+        }
+        if let Some(let_go) = ending.let_go.take() {
+            let_go.settle(now, false);
+        }
+        self.end(request, Mark::Gateway);
+    }
+
+    fn answer(&mut self, number: usize, mark: Mark) {
+        self.answer_with(number, mark, None);
+    }
+
+    /// A try is over for its caller, and with that before the instance.
+    fn answer_with(&mut self, number: usize, mark: Mark, report: Option<Report>) {
+        let now = self.time();
+        let a_try = &mut self.tries[number];
+        let Some(open) = a_try.open.take() else { return };
+        let was_there = a_try.waiting.take().is_some() | a_try.inside.take().is_some();
         let (number, instance, took) = (a_try.request, a_try.instance, Duration::from_micros(self.now - a_try.began));
         let request = &mut self.requests[number];
         let caller = &self.callers[request.caller];
-        if caller.observe(now, instance, open, mark, took) {
+        if caller.observe(now, instance, open, (mark, took), report) {
             self.account.ejected.push((self.now, request.caller, instance));
         }
+        if was_there {
+            self.let_inside(instance);
+        }
+        let request = &mut self.requests[number];
+        let caller = &self.callers[request.caller];
         if mark == Mark::Good {
             return self.end(number, mark);
         }
