@@ -8,7 +8,9 @@
 //!            ◄─ link ──       ◄─ link ──
 //! ```
 //!
-//! What is looked at and asserted on the pages stands in `crates/leno-dashboard/tests/browser.py`. The browser is up before the demo starts, as a person's is, and
+//! Beside it `policies.py` has a mesh of its own, in which a breaker opens and closes while its page is looked at.
+//!
+//! What is looked at and asserted on the pages stands in `crates/leno-dashboard/tests/browser.py` and `policies.py`. The browser is up before the demo starts, as a person's is, and
 //! the demo's start is the zero of time. Afterwards the demo gets what Ctrl-C sends, and nothing of it may be left: no process, no file. Screenshots stay in
 //! `target/screenshots/`.
 
@@ -44,7 +46,7 @@ pub(crate) fn run() -> Result<Counts> {
     let mut visit = Program::start(&mut visit)?;
     visit.until("ready")?;
 
-    let mut demo = Command::new(leno);
+    let mut demo = Command::new(&leno);
     demo.args(["demo", "--http-listen", "127.0.0.1:0"]).env("TMPDIR", temporary.path());
     let mut demo = Program::start(&mut demo)?;
     let link = demo.until("/login?code=")?;
@@ -72,6 +74,12 @@ pub(crate) fn run() -> Result<Counts> {
     counts.add(match end_demo(demo, temporary.path())? {
         None => Counts::passed("nothing of the demo is left"),
         Some(left) => Counts::failed(left),
+    });
+    let mut policies = Command::new(browser_python()?);
+    policies.arg(root().join("crates/leno-dashboard/tests/policies.py")).arg(&leno).arg(&screenshots);
+    counts.add(match Program::start(policies.env("TMPDIR", temporary.path()))?.end(None)? {
+        true => Counts::passed("the policies of a service, while they are at work"),
+        false => Counts::failed("the page of a service does not show its policies: see above".to_owned()),
     });
     Ok(counts)
 }

@@ -11,6 +11,7 @@ use leno_telemetry::edge::{EdgeKey, EdgeSnapshot};
 use leno_telemetry::report::{Process, Report};
 
 use crate::Limits;
+use crate::policy::Policies;
 use crate::store::{SLOT, Series5s, SeriesKey, Tally, slot_of};
 
 /// Takes reports, keeps tallies, answers queries.
@@ -23,6 +24,8 @@ pub struct Collector {
     started: Option<Duration>,
     swept: u64,
     ignored: u64,
+    /// States of policies of all proxies.
+    pub(crate) policies: usize,
 }
 
 /// What became of a report.
@@ -55,8 +58,15 @@ pub(crate) struct Proxy {
     /// By the proxy's clock, for `cpu`.
     wall_ms: u64,
     pub(crate) edges: HashMap<EdgeKey, EdgeSnapshot>,
+    pub(crate) policies: Policies,
 }
 
+/// Time between two reports of a proxy, for few proxies.
+pub const EVERY: Duration = Duration::from_secs(1);
+/// Time between two reports at most.
+pub const EVERY_MAX: Duration = Duration::from_secs(30);
+/// Reports a second that a server asks for at most.
+const REPORTS_A_SECOND: u32 = 1_000;
 /// Bytes of a text that a proxy says about itself.
 const TEXT_MAX: usize = 256;
 
@@ -66,7 +76,7 @@ impl Collector {
     /// An empty one.
     pub fn new(limits: Limits) -> Self {
         let (proxies, series) = (HashMap::new(), Series5s::default());
-        Self { limits, proxies, series, started: None, swept: 0, ignored: 0 }
+        Self { limits, proxies, series, started: None, swept: 0, ignored: 0, policies: 0 }
     }
 
     /// Takes a report that arrived at `now`.
@@ -96,6 +106,7 @@ impl Collector {
         let counts = proxy.complete || report.sequence <= 1;
         proxy.complete = counts || report.full;
         proxy.update(now, report);
+        self.take_policies(&mut proxy, report);
         for edge in &report.edges {
             let Some(key) = edge.key() else {
                 self.ignored += 1;
@@ -106,6 +117,14 @@ impl Collector {
         let taken = if proxy.complete { Taken::Counted } else { Taken::Incomplete };
         self.proxies.insert(report.proxy.clone(), proxy);
         taken
+    }
+
+    /// Takes how policies stand, as many as there is room for.
+    fn take_policies(&mut self, proxy: &mut Proxy, report: &Report) {
+        let others = self.policies - proxy.policies.len();
+        let (kept, refused) = proxy.policies.take(report, self.limits.policies.saturating_sub(others));
+        self.policies = others + kept;
+        self.ignored += refused;
     }
 
     /// Takes one edge of a report. `counts` says that what is not known of it yet is new.
@@ -151,6 +170,7 @@ impl Collector {
     /// Forgets a proxy and what was open through it.
     fn forget(&mut self, id: &str) {
         let Some(proxy) = self.proxies.remove(id) else { return };
+        self.policies -= proxy.policies.len();
         for (key, seen) in &proxy.edges {
             if let Some(series) = self.series.existing(&SeriesKey::from(key)) {
                 let (requests, connections) = open(seen);
@@ -163,6 +183,12 @@ impl Collector {
     /// Reports and edges that were not taken: doubled, malformed or beyond a limit.
     pub fn ignored(&self) -> u64 {
         self.ignored
+    }
+
+    /// How often a proxy is to report, so that all together are not too many.
+    pub fn report_every(&self) -> Duration {
+        let proxies = u32::try_from(self.proxies.len()).unwrap_or(u32::MAX);
+        (EVERY * (proxies / REPORTS_A_SECOND + 1)).min(EVERY_MAX)
     }
 
     /// How many proxies are known.
@@ -209,6 +235,7 @@ impl Proxy {
             seen: Duration::ZERO,
             wall_ms: 0,
             edges: HashMap::new(),
+            policies: Policies::default(),
         }
     }
 

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Modules in reading order: [`ingest`] takes reports and finds restarts, [`store`] keeps tallies, [`query`] adds them up,
-//! [`wire`] carries reports from proxies to the server.
+//! [`policy`] keeps how policies stand, [`wire`] carries reports from proxies to the server.
 //!
 //! All but [`wire`] is pure: time comes in with each call, nothing waits, locks or does IO. Invariants: a report that arrives twice,
 //! late or after a restart of either side never counts anything twice; memory is bounded by [`Limits`] whatever
@@ -23,9 +23,12 @@ pub mod store;
 
 pub mod query;
 
+pub mod policy;
+
 pub mod wire;
 
 pub use ingest::{Collector, Taken};
+pub use policy::{PolicyCounts, PolicyView, ServicePolicies};
 pub use query::{EdgeView, Latency, Outcomes, Point, ProxyView, ServiceView, VersionView};
 
 use std::time::Duration;
@@ -39,6 +42,8 @@ pub struct Limits {
     pub edges_per_proxy: usize,
     /// Proxies. Default 50,000.
     pub proxies: usize,
+    /// States of policies, of all proxies. Default 50,000, which cost at most 50 MB; most proxies have a few.
+    pub policies: usize,
     /// How long tallies are kept. Default 1 h.
     pub keep: Duration,
     /// How long a proxy that reports no more is shown. Default 10 min.
@@ -51,6 +56,7 @@ impl Default for Limits {
             edges: 5_000,
             edges_per_proxy: 2_000,
             proxies: 50_000,
+            policies: 50_000,
             keep: Duration::from_secs(3_600),
             proxy_shown: Duration::from_secs(600),
         }

@@ -12,16 +12,10 @@ use leno_model::seam::Clock;
 use leno_telemetry::Registry;
 use leno_telemetry::report::{Report, Reporter};
 
-use crate::ingest::{Collector, Taken};
+use crate::ingest::{Collector, EVERY, EVERY_MAX, Taken};
 
 /// The path of the call.
 pub const REPORT: &str = "/leno.mesh.v1.Telemetry/Report";
-/// Time between two reports of a proxy, for few proxies.
-pub const EVERY: Duration = Duration::from_secs(1);
-/// Time between two reports at most.
-pub const EVERY_MAX: Duration = Duration::from_secs(30);
-/// Reports a second that a server asks for at most.
-const REPORTS_A_SECOND: u32 = 1_000;
 
 /// The server's answer to a report.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -48,8 +42,7 @@ pub fn serve(
         admit(&call, &report)?;
         let mut collector = collector.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = collector.ingest(clock.monotonic(), &report);
-        let proxies = u32::try_from(collector.proxies_known()).unwrap_or(u32::MAX);
-        let every = (EVERY * (proxies / REPORTS_A_SECOND + 1)).min(EVERY_MAX);
+        let every = collector.report_every();
         Ok(ReportReply { full: taken == Taken::Incomplete, every_ms: every.as_millis() as u32 })
     })
 }

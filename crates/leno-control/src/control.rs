@@ -4,6 +4,7 @@
 //! faster. What it wrote is in force here before it is answered; other servers learn of it by their watch of the store.
 //! The state is behind a mutex that is never held across an await.
 
+mod concerning;
 mod follow;
 mod plan;
 
@@ -29,6 +30,7 @@ use leno_xds::provide::{Dirty, Provide, Resource};
 use leno_xds::status::StatusTable;
 use tokio::sync::watch;
 
+pub use self::concerning::{Concerning, Turned};
 pub use self::follow::Driver;
 use self::plan::Plan;
 use crate::allot;

@@ -37,6 +37,6 @@ mod error;
 
 pub mod api;
 
-pub use control::{Applied, Apply, Changed, Control, Delete, Driver, Options, Rollback};
+pub use control::{Applied, Apply, Changed, Concerning, Control, Delete, Driver, Options, Rollback, Turned};
 pub use directory::Directory;
 pub use error::Error;

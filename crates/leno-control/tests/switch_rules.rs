@@ -4,6 +4,9 @@
 
 mod mesh;
 
+use std::sync::Arc;
+
+use leno_control::merge::Entry;
 use leno_control::{Apply, Error};
 use leno_model::fault::FaultClass;
 use leno_model::resource::kind::{Kind, ResourceKey};
@@ -101,6 +104,38 @@ async fn a_switch_degrades_what_it_names_until_it_is_off() {
         mesh.turn(name, "on: false").await;
         assert_eq!(mesh.degraded(), [""; 0]);
     }
+}
+
+#[tokio::test]
+async fn a_service_is_told_of_the_policies_switches_and_lanes_that_concern_it() {
+    let mesh = Mesh::new().await;
+    mesh.apply(SHOP).await.unwrap();
+    for (name, targets) in [
+        ("rule", "{name: inside, sectionName: list}"),
+        ("edge", "{name: outside}"),
+        ("service", "{kind: Service, name: cart}"),
+    ] {
+        mesh.apply(&switch(name, targets)).await.unwrap();
+    }
+    for (kind, spec) in [
+        ("TrafficPolicy", "{targetRefs: [{name: cart}], limits: {requests: 5}}"),
+        ("Lane", "{tag: {header: x-lane, value: a}, versions: [{name: cart, version: v2}]}"),
+    ] {
+        let resource =
+            format!("apiVersion: leno.mesh/v1\nkind: {kind}\nmetadata: {{name: a, namespace: shop}}\nspec: {spec}\n");
+        mesh.apply(&resource).await.unwrap();
+    }
+    mesh.turn("service", "on: true").await;
+    let concerning = mesh.control.concerning(&"cart.shop".parse().unwrap());
+    let told = |entry: &Arc<Entry>| entry.resource.key.to_string();
+    assert_eq!(concerning.policies.iter().map(told).collect::<Vec<_>>(), ["trafficpolicy/shop/a"]);
+    assert_eq!(concerning.lanes.iter().map(told).collect::<Vec<_>>(), ["lane/shop/a"]);
+    let switches = concerning.switches.iter();
+    let switches: Vec<_> = switches.map(|of| (told(&of.switch), of.is_on, of.state.is_some())).collect();
+    let [on, off] = [("switch/shop/service".into(), true, true), ("switch/shop/rule".into(), false, false)];
+    assert_eq!(switches, [off, on], "a route at a gateway is the gateway's");
+    let other = mesh.control.concerning(&"pay.shop".parse().unwrap());
+    assert_eq!((other.policies.len(), other.switches.len(), other.lanes.len()), (0, 0, 0));
 }
 
 #[tokio::test]

@@ -1,11 +1,12 @@
 // Services: a table of all, and a page for each.
 
 import { useEffect, useState } from './vendor/hooks.js';
-import { address, byService, history, live, read, route, windowSeconds } from './state.js';
+import { address, byService, history, live, policies, read, route, windowSeconds } from './state.js';
 import { Badge, Errors, Figure, Filter, Service, Spark, Table, Versions, html, matches } from './parts.js';
 import { bytes, connections, health, load, millis, number, percent, rate, split } from './format.js';
 import { Chart } from './chart.js';
 import { EdgeTable } from './map.js';
+import { Policies, Trouble } from './policies.js';
 
 /** How often the curves of a page are asked for. */
 const EVERY = 5000;
@@ -26,6 +27,7 @@ function List() {
     { title: 'p95', right: true, value: (row) => row.latency.p95, cell: (row) => millis(row.latency.p95) },
     { title: 'p99', right: true, value: (row) => row.latency.p99, cell: (row) => millis(row.latency.p99) },
     { title: 'Instances', right: true, hint: 'taking traffic, of those registered', value: (row) => up(row), cell: (row) => html`<${Up} row=${row} />` },
+    { title: 'Policies', hint: 'what is not at rest', value: (row) => trouble(row), cell: (row) => html`<${Trouble} counts=${row.policies} />` },
     { title: 'Versions', cell: (row) => html`<${Versions} versions=${row.versions} />` },
   ];
   return html`<section aria-label="Services">
@@ -35,6 +37,9 @@ function List() {
       empty=${filter ? 'No service has such a name.' : 'No service is registered and none was called.'} />
   </section>`;
 }
+
+/** The more keeps requests away, the more. */
+const trouble = ({ policies: of }) => (of ? of.open * 1000 + of.ejected * 10 + of.limiting + of.faults + Number(of.shedding) * 100 : 0);
 
 function Up({ row }) {
   if (row.instances.length === 0) return html`<span class="muted">–</span>`;
@@ -71,6 +76,7 @@ function Detail({ id }) {
       <${Chart} title="Latency" points=${points} format=${millis} curves=${[
         { name: 'p99', kind: 'c3', value: (point) => point.latency.p99 }, { name: 'p95', kind: 'c1', value: (point) => point.latency.p95 }, { name: 'p50', kind: 'c0', value: (point) => point.latency.p50 }]} />
     </div>`}
+    <${Policies} id=${id} />
     ${row.outcomes.length > 0 && html`<h2>What goes wrong</h2><${OutcomeTable} rows=${row.outcomes} />`}
     ${row.versions.length > 0 && html`<h2>Versions</h2><${VersionTable} rows=${row.versions} />`}
     <h2>Instances</h2><${InstanceTable} rows=${row.instances} />
@@ -133,7 +139,9 @@ const InstanceTable = ({ rows }) => html`<${Table} caption="Instances" rows=${ro
 ]} />`;
 
 function State({ row }) {
-  if (row.takes_traffic) return html`<${Badge} kind="ok">${row.status === 'up' ? 'up' : row.status}<//>`;
+  const ejected = policies.value?.rows.find((policy) => policy.kind === 'ejection' && policy.name === row.id);
+  const out = ejected && html` <${Badge} kind="bad" title="callers leave it out because of how it answered">out at ${ejected.proxies} caller${ejected.proxies > 1 ? 's' : ''}<//>`;
+  if (row.takes_traffic) return html`<${Badge} kind="ok">${row.status === 'up' ? 'up' : row.status}<//>${out}`;
   const kind = row.status === 'draining' || row.status === 'starting' ? 'warn' : 'bad';
   return html`<${Badge} kind=${kind}>${row.status === 'up' ? 'out' : row.status}<//> <small>${row.reason}</small>`;
 }

@@ -1,6 +1,6 @@
 // What all screens share: the live document, the connection that brings it, the address, the reader's choices.
 
-import { computed, signal } from './vendor/signals.js';
+import { computed, effect, signal } from './vendor/signals.js';
 
 export const WINDOWS = [[30, '30 s'], [60, '1 min'], [300, '5 min'], [900, '15 min'], [3600, '1 h']];
 /** Points that are kept for the small curves in tables. */
@@ -10,6 +10,8 @@ const SILENCE = 5000;
 
 /** The last document; null before the first. */
 export const live = signal(null);
+/** How the policies of the service stand whose page is seen; null before they are known. */
+export const policies = signal(null);
 /** `connecting`, `live`, `lost` or `denied`. */
 export const link = signal('connecting');
 export const windowSeconds = signal(remembered('window', 60));
@@ -21,13 +23,20 @@ export const history = new Map();
 
 export const byService = computed(() => new Map((live.value?.services ?? []).map((row) => [row.service, row])));
 
+/** The service whose page is seen. */
+const seen = computed(() => (route.value.screen === 'services' ? route.value.argument : null));
+
 let source = null;
 let silence = 0;
 
 export function start() {
   addEventListener('hashchange', () => { route.value = parse(location.hash); });
   applyTheme();
-  connect();
+  // Runs at once, and whenever the page of another service is seen.
+  effect(() => {
+    if (policies.peek()?.service !== seen.value) policies.value = null;
+    connect();
+  });
 }
 
 export function setWindow(seconds) {
@@ -62,8 +71,13 @@ export async function read(path, abort) {
 function connect() {
   source?.close();
   clearTimeout(silence);
-  const opened = new EventSource(`/api/v1/live?window=${windowSeconds.value}`);
+  const service = seen.peek();
+  const opened = new EventSource(`/api/v1/live?window=${windowSeconds.peek()}${service && isName(service) ? `&service=${encodeURIComponent(service)}` : ''}`);
   source = opened;
+  opened.addEventListener('policies', (event) => {
+    const document = JSON.parse(event.data);
+    if (document) policies.value = document;
+  });
   opened.onmessage = (event) => {
     const document = JSON.parse(event.data);
     if (!document) return;
@@ -83,6 +97,9 @@ function connect() {
     }
   };
 }
+
+/** Whether this can be a service: an address may be anything. */
+const isName = (text) => /^[a-z0-9-]+\.[a-z0-9-]+$/.test(text);
 
 function keep(document) {
   for (const row of document.services) {

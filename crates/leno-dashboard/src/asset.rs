@@ -47,6 +47,7 @@ const ASSETS: &[Asset] = &[
     asset!("chart.js", SCRIPT),
     asset!("map.js", SCRIPT),
     asset!("services.js", SCRIPT),
+    asset!("policies.js", SCRIPT),
     asset!("proxies.js", SCRIPT),
     asset!("changes.js", SCRIPT),
     asset!("vendor/preact.js", SCRIPT),

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! browser ─ GET /dashboard/…          ─► asset   files embedded at build time, with a strict content security policy
-//!         ─ GET /api/v1/live (SSE)    ─► live    one document a second, made once for all browsers
-//!         ─ GET /api/v1/dashboard/…   ─► api     a service's series, the list of changes, one change with its diff
+//!         ─ GET /api/v1/live (SSE)    ─► live    one document a second, made once for all browsers; on the page of a service
+//!                                                its policies too
+//!         ─ GET /api/v1/dashboard/…   ─► api     a service's series and policies, the list of changes, one change with its diff
 //!                                         │
 //!                                         └─ View: what the server knows (the binary connects it to its parts)
 //! ```

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leno_collector::query::Traffic;
-use leno_collector::{Collector, EdgeView, Point, ServiceView, VersionView};
+use leno_collector::{Collector, EdgeView, Point, PolicyCounts, ServicePolicies, ServiceView, VersionView};
 use leno_model::name::ServiceName;
 use serde::Serialize;
 
@@ -26,6 +26,9 @@ pub trait View: Send + Sync + 'static {
 
     /// The traffic of a service over the last `window`, oldest first.
     fn series(&self, service: &ServiceName, window: Duration, step: Duration) -> Vec<Point>;
+
+    /// How the policies of a service stand. Called at most once a second for each service that somebody looks at.
+    fn policies(&self, service: &ServiceName) -> Policies;
 
     /// The newest revisions below `before`, newest first, at most `limit` of them.
     fn changes(&self, before: Option<u64>, limit: usize) -> Answer<'_, Vec<ChangeRow>>;
@@ -97,6 +100,67 @@ pub struct ServiceRow {
     pub callees: Vec<String>,
     /// Its instances, sorted by id.
     pub instances: Vec<InstanceRow>,
+    /// What of its policies is not at rest; none where all are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policies: Option<PolicyCounts>,
+}
+
+/// How the policies of a service stand, and what is in force for it.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Policies {
+    /// `cart.shop`.
+    pub service: String,
+    /// The server's wall time, RFC 3339.
+    pub time: String,
+    /// How policies stand at proxies.
+    #[serde(flatten)]
+    pub stand: ServicePolicies,
+    /// Resources that say so, the one in force of each kind first: `trafficpolicy/shop/cart`.
+    pub resources: Vec<String>,
+    /// Switches that name the service or a route of it.
+    pub switches: Vec<SwitchRow>,
+    /// Lanes that one of its versions is in.
+    pub lanes: Vec<LaneRow>,
+}
+
+/// A switch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SwitchRow {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Whether it is on.
+    pub on: bool,
+    /// What it degrades: `service shop/cart`.
+    pub targets: Vec<String>,
+    /// Who turned it; none where nobody ever has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// When, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    /// From when what was turned holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Until when it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+}
+
+/// A lane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LaneRow {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// What its requests have: `x-lane: checkout-2`.
+    pub tag: String,
+    /// The version of the service that is in it.
+    pub version: String,
+    /// Versions of other services that are in it: `payment v2`.
+    pub others: Vec<String>,
 }
 
 /// A registered instance.
@@ -280,6 +344,10 @@ impl Live {
     pub fn assemble(collector: &Collector, now: Duration, window: Duration, known: Known) -> Self {
         let mut counts = Counts::default();
         let mut services = services(collector.services(now, window), known.instances, &mut counts);
+        let mut stand = collector.policy_counts(now);
+        for row in &mut services {
+            row.policies = row.service.parse().ok().and_then(|service: ServiceName| stand.remove(&service));
+        }
         let mut proxies = proxies(collector, now, known.syncs, &mut counts);
         let mut edges = collector.edges(now, window);
         if edges.len() > ROWS_MAX {
@@ -373,6 +441,7 @@ impl ServiceRow {
             callers: Vec::new(),
             callees: Vec::new(),
             instances: Vec::new(),
+            policies: None,
         }
     }
 }
@@ -386,6 +455,7 @@ impl From<ServiceView> for ServiceRow {
             callers: view.callers,
             callees: view.callees,
             instances: Vec::new(),
+            policies: None,
         }
     }
 }
@@ -414,6 +484,10 @@ impl<T: View + ?Sized> View for Arc<T> {
 
     fn series(&self, service: &ServiceName, window: Duration, step: Duration) -> Vec<Point> {
         (**self).series(service, window, step)
+    }
+
+    fn policies(&self, service: &ServiceName) -> Policies {
+        (**self).policies(service)
     }
 
     fn changes(&self, before: Option<u64>, limit: usize) -> Answer<'_, Vec<ChangeRow>> {

@@ -71,6 +71,11 @@ class Watched:
             self.problems.append(problem)
 
 
+def launch(playwright):
+    chromium = os.environ.get("CHROMIUM", "/usr/bin/chromium-headless-shell")
+    return playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
+
+
 def visit(watched, base, screen, folder, name):
     page = watched.page
     page.goto(f"{base}#/{screen}")
@@ -160,8 +165,7 @@ def main(url, folder, options):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
-        chromium = os.environ.get("CHROMIUM", "/usr/bin/chromium-headless-shell")
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        browser = launch(playwright)
         if url == "-":
             print("ready", flush=True)
             url = sys.stdin.readline().strip()

@@ -14,8 +14,10 @@ use leno_route::Router;
 
 use crate::rate_limit::compile;
 
+mod report;
 mod show;
 
+pub(crate) use report::report;
 pub use show::{describe, measure};
 
 const MILLION: u128 = 1_000_000;

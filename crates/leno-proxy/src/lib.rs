@@ -43,6 +43,7 @@ pub mod lookup;
 pub mod overload;
 pub mod pressure;
 pub mod rate_limit;
+pub mod report;
 pub mod resilience;
 pub mod snapshot_file;
 pub mod subscribe;

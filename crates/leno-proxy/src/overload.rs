@@ -20,8 +20,10 @@ use leno_traffic::overload::In;
 
 use crate::rate_limit::compile;
 
+mod report;
 mod show;
 
+pub(crate) use report::report;
 pub use show::{describe, measure};
 
 /// How much a request matters.

@@ -22,9 +22,11 @@ use leno_traffic::rate::{Granted, Refused};
 
 use crate::overload::Overload;
 
+mod report;
 mod shared;
 mod show;
 
+pub(crate) use report::report;
 pub use shared::{Asked, Holder, SharedLimit, SharedLimits};
 pub use show::{describe, measure};
 

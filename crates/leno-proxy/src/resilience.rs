@@ -23,8 +23,10 @@ use crate::cluster::{Cluster, Endpoint, EndpointKey};
 use crate::failure::Failure;
 use crate::load_report;
 
+mod report;
 mod show;
 
+pub(crate) use report::report;
 pub use show::measure;
 pub(crate) use show::{describe, describe_endpoint};
 

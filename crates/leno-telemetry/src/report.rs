@@ -17,6 +17,10 @@ use crate::flag::Flag;
 use crate::metric::{HistogramSnapshot, Registry};
 use crate::process::ProcessStats;
 
+mod policy;
+
+pub use policy::{POLICIES_MAX, PolicyCount, PolicyState};
+
 /// Who reports.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Origin {
@@ -40,6 +44,7 @@ pub struct Reporter {
     origin: Origin,
     sequence: u64,
     sent: HashMap<EdgeKey, u64>,
+    policies: Option<policy::Source>,
 }
 
 /// One report.
@@ -81,6 +86,12 @@ pub struct Report {
     /// Series and edges beyond the proxy's limits.
     #[prost(uint64, tag = "12")]
     pub overflowed: u64,
+    /// How policies stand that are in use or not at rest; all of them, in every report.
+    #[prost(message, repeated, tag = "13")]
+    pub policies: Vec<PolicyState>,
+    /// Those that are more than a report holds.
+    #[prost(uint64, tag = "14")]
+    pub policies_left_out: u64,
 }
 
 /// What a process costs.
@@ -192,7 +203,13 @@ pub fn build(registry: &Registry, origin: &Origin, wall: Timestamp) -> Report {
 impl Reporter {
     /// A reporter whose first report holds all edges.
     pub fn new(origin: Origin) -> Self {
-        Self { origin, sequence: 0, sent: HashMap::new() }
+        Self { origin, sequence: 0, sent: HashMap::new(), policies: None }
+    }
+
+    /// With how policies stand, as `states` says when a report is made.
+    #[must_use]
+    pub fn with_policies(self, states: impl Fn() -> Vec<PolicyState> + 'static) -> Self {
+        Self { policies: Some(policy::Source(Box::new(states))), ..self }
     }
 
     /// Says that the receiver may know nothing: the next report holds all edges.
@@ -213,6 +230,8 @@ impl Reporter {
             }
             self.sent.insert(edge.key().clone(), total);
         }
+        let states = self.policies.as_ref().map(|source| source.0()).unwrap_or_default();
+        let (policies, policies_left_out) = policy::cut(states);
         Report {
             proxy: self.origin.proxy.clone(),
             incarnation: self.origin.incarnation,
@@ -226,6 +245,8 @@ impl Reporter {
             process: Some(ProcessStats::sample().into()),
             edges,
             overflowed: registry.overflowed(),
+            policies,
+            policies_left_out,
         }
     }
 }

@@ -19,7 +19,7 @@
 //! is out while others ask counts towards the greatest share, and one of several may always be out; the last one never, but
 //! where workers that do not see each other eject two at the same moment.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use leno_model::snapshot::Ejection;
@@ -68,6 +68,8 @@ pub struct Conduct {
     back: AtomicU64,
     /// When it was ejected, in milliseconds.
     out_since: AtomicU64,
+    /// Why: 1 more than a [`Cause`]; 0 where it never was.
+    cause: AtomicU8,
     window: Window,
 }
 
@@ -90,6 +92,7 @@ impl Conduct {
             ejections: AtomicU32::new(0),
             back: AtomicU64::new(0),
             out_since: AtomicU64::new(0),
+            cause: AtomicU8::new(0),
             window: Window::new(terms.window, BUCKETS),
         }
     }
@@ -124,6 +127,12 @@ impl Conduct {
     /// When it was ejected last, and how many ejections are not forgiven.
     pub fn ejected(&self) -> (Duration, u32) {
         (Duration::from_millis(self.out_since.load(Relaxed)), self.ejections.load(Relaxed))
+    }
+
+    /// Why it was ejected last, if it ever was.
+    pub fn cause(&self) -> Option<Cause> {
+        let cause = [Cause::Consecutive, Cause::FailureRatio, Cause::SlowRatio, Cause::Probe];
+        cause.into_iter().find(|cause| *cause as u8 + 1 == self.cause.load(Relaxed))
     }
 
     /// Counts, and finds a reason.
@@ -181,6 +190,7 @@ impl Conduct {
         }
         self.ejections.store(times, Relaxed);
         self.out_since.store(now_ms, Relaxed);
+        self.cause.store(cause as u8 + 1, Relaxed);
         self.forget();
         Some(cause)
     }

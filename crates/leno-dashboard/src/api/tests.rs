@@ -7,7 +7,7 @@ use serde_json::Value;
 use tower_service::Service as _;
 
 use super::*;
-use crate::view::{Answer, Change, ChangeRow, InstanceRow, Known, Live, Rejection, SyncRow, SyncState};
+use crate::view::{Answer, Change, ChangeRow, InstanceRow, Known, Live, Policies, Rejection, SyncRow, SyncState};
 
 /// One service with an instance whose metadata is hostile, one proxy that refused something, two revisions.
 struct Shop;
@@ -35,6 +35,14 @@ impl View for Shop {
     fn series(&self, _: &ServiceName, window: Duration, step: Duration) -> Vec<Point> {
         let steps = window.as_secs() / step.as_secs();
         (0..steps).map(|n| Point { age: n, rate: 1.0, errors: 0.0, latency: Default::default() }).collect()
+    }
+
+    fn policies(&self, service: &ServiceName) -> Policies {
+        Policies {
+            service: service.to_string(),
+            resources: vec!["trafficpolicy/shop/cart".into()],
+            ..Policies::default()
+        }
     }
 
     fn changes(&self, before: Option<u64>, limit: usize) -> Answer<'_, Vec<ChangeRow>> {
@@ -122,6 +130,21 @@ async fn the_live_stream_sends_one_document_as_one_event() {
         (&document["counts"]["not_synced"], &document["counts"]["rejected"]),
         (&Value::from(1), &Value::from(1))
     );
+}
+
+#[tokio::test]
+async fn whoever_looks_at_a_service_gets_its_policies_behind_each_document() {
+    let response = get("/api/v1/live?service=cart.shop").await;
+    let frame = response.into_body().frame().await.unwrap().unwrap().into_data().unwrap();
+    let text = std::str::from_utf8(&frame).unwrap();
+    let (_, behind) = text.split_once("\n\nevent: policies\ndata: ").unwrap();
+    let policies: Value = serde_json::from_str(behind.strip_suffix("\n\n").unwrap()).unwrap();
+    let (status, asked) = json("/api/v1/dashboard/services/cart.shop/policies").await;
+    assert_eq!((status, &policies), (StatusCode::OK, &asked));
+    assert_eq!((&policies["service"], &policies["rows"]), (&"cart.shop".into(), &Value::Array(Vec::new())));
+    for path in ["/api/v1/live?service=%0A", "/api/v1/dashboard/services/a%20b/policies"] {
+        assert_eq!(get(path).await.status(), StatusCode::BAD_REQUEST, "{path}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -36,14 +36,14 @@ pub fn describe(table: &Table) -> Value {
 }
 
 /// Those of each service once.
-fn all(table: &Table) -> BTreeMap<Box<str>, Arc<Injections>> {
+pub(super) fn all(table: &Table) -> BTreeMap<Box<str>, Arc<Injections>> {
     let targets = table.destinations().flat_map(|destination| destination.targets());
     let injections = targets.filter_map(|target| target.injections.as_ref());
     injections.map(|injections| (injections.service.clone(), injections.clone())).collect()
 }
 
 impl Counts {
-    fn injected(&self) -> [(&'static str, u64); 3] {
+    pub(super) fn injected(&self) -> [(&'static str, u64); 3] {
         [("delay", &self.delayed), ("abort", &self.aborted), ("bandwidth", &self.slowed)]
             .map(|(kind, count)| (kind, count.load(Relaxed)))
     }

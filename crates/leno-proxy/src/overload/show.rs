@@ -30,7 +30,7 @@ pub fn describe(table: &Table) -> Value {
     Value::Array(described.collect())
 }
 
-fn all(table: &Table) -> BTreeMap<&str, &Overload> {
+pub(super) fn all(table: &Table) -> BTreeMap<&str, &Overload> {
     let overloads = table.destinations().filter_map(|destination| destination.overload.as_deref());
     overloads.map(|overload| (&*overload.service, overload)).collect()
 }

@@ -37,11 +37,7 @@ pub fn describe(table: &Table, now: Duration) -> Value {
 /// What this proxy has of a limit that all count together.
 fn shared(part: &Part, now: Duration) -> Value {
     json!({
-        "standing": match part.standing {
-            Standing::Begun => "begun",
-            Standing::Allotted => "allotted",
-            Standing::Away => "away",
-        },
+        "standing": standing(part),
         "rate": match part.gate {
             Gate::Open => Value::Null,
             Gate::Counted | Gate::Closed => json!(part.rate_at(now)),
@@ -50,10 +46,19 @@ fn shared(part: &Part, now: Duration) -> Value {
     })
 }
 
-type Limits<'t> = BTreeMap<(&'t str, &'t str, &'static str), &'t Limit>;
+/// Where it stands with the server, in a word.
+pub(super) fn standing(part: &Part) -> &'static str {
+    match part.standing {
+        Standing::Begun => "begun",
+        Standing::Allotted => "allotted",
+        Standing::Away => "away",
+    }
+}
+
+pub(super) type Limits<'t> = BTreeMap<(&'t str, &'t str, &'static str), &'t Limit>;
 
 /// Each limit once, by its service, its name and where it is held.
-fn all(table: &Table) -> Limits<'_> {
+pub(super) fn all(table: &Table) -> Limits<'_> {
     let mut all = Limits::new();
     for (side, limits) in table.destinations().flat_map(|destination| held(destination)) {
         all.extend(limits.limits.iter().map(|limit| ((&*limits.service, &*limit.terms.name, side), limit)));

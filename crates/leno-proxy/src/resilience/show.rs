@@ -85,15 +85,17 @@ fn stood_in(cluster: &Cluster) -> impl Iterator<Item = (&'static str, u64)> {
 /// How an endpoint of a cluster stands, where that is watched.
 pub(crate) fn describe_endpoint(cluster: &Cluster, at: usize, now: Duration) -> Option<Value> {
     let watch = cluster.resilience.ejection.as_ref()?;
-    let (since, times) = watch.conducts.get(at)?.ejected();
+    let conduct = watch.conducts.get(at)?;
+    let ((since, times), why) = (conduct.ejected(), conduct.cause().map(cause));
     let ms = |time: Duration| time.as_millis() as u64;
     let since = ms(now.saturating_sub(since));
     Some(match cluster.endpoints.get(at)?.state.load.standing() {
         Standing::In => json!({ "state": "in", "times": times }),
         Standing::Out(until) => {
-            json!({ "state": "ejected", "times": times, "sinceMs": since, "leftMs": ms(until.saturating_sub(now)) })
+            let left = ms(until.saturating_sub(now));
+            json!({ "state": "ejected", "cause": why, "times": times, "sinceMs": since, "leftMs": left })
         }
-        Standing::Probing => json!({ "state": "probing", "times": times, "sinceMs": since }),
+        Standing::Probing => json!({ "state": "probing", "cause": why, "times": times, "sinceMs": since }),
     })
 }
 
@@ -107,7 +109,7 @@ pub(super) fn cause(cause: Cause) -> &'static str {
     }
 }
 
-fn state_text(state: State) -> &'static str {
+pub(super) fn state_text(state: State) -> &'static str {
     match state {
         State::Closed => "closed",
         State::Open => "open",

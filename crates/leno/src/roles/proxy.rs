@@ -330,7 +330,7 @@ async fn start(
 
     let ports = open_listeners(&args, &node, &commands, &metrics).await?;
     let enrolment = enrol(&args, &node, ports, &ready).await;
-    report(&args, &node, &metrics, clock.clone());
+    report(&args, &node, &shared);
     let supervised = match supervision {
         Some(supervision) => Some(supervision.serve(&args, &node, &commands, &shared).await?),
         None => None,
@@ -542,10 +542,11 @@ async fn sweep(metrics: Arc<Registry>, clock: Arc<dyn Clock>) {
 }
 
 /// Tells the server what is counted, so that it can show numbers.
-fn report(args: &ProxyArgs, node: &NodeInfo, metrics: &Arc<Registry>, clock: Arc<dyn Clock>) {
+fn report(args: &ProxyArgs, node: &NodeInfo, shared: &Arc<Shared>) {
     if args.resources.is_some() {
         return;
     }
+    let (metrics, clock) = (shared.metrics.clone(), shared.clock.clone());
     let origin = Origin {
         proxy: node.id.clone(),
         incarnation: clock.wall().0,
@@ -555,9 +556,10 @@ fn report(args: &ProxyArgs, node: &NodeInfo, metrics: &Arc<Registry>, clock: Arc
         role: if args.role == ProxyRole::Gateway { "gateway".to_owned() } else { "sidecar".to_owned() },
     };
     let servers: Vec<Address> = args.enrol.servers.iter().filter_map(|server| server_address(server).ok()).collect();
-    let metrics = metrics.clone();
+    let (lookup, time) = (shared.lookup.clone(), clock.clone());
+    let policies = move || leno_proxy::report::policies(&lookup.table(), time.monotonic());
     drop(task::spawn("report", async move {
-        let mut reporter = Reporter::new(origin);
+        let mut reporter = Reporter::new(origin).with_policies(policies);
         let mut attempt = 0;
         loop {
             if let Some(client) = control_plane::connect(&servers, attempt).await {

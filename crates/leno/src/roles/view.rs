@@ -4,11 +4,15 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use leno_collector::Point;
+use leno_control::Turned;
+use leno_control::merge::Entry;
 use leno_control::revision::Revision;
 use leno_dashboard::view::{
-    Answer, Change, ChangeRow, InstanceRow, Known, Live, PortRow, Rejection, SyncRow, SyncState, View, ViewError,
+    Answer, Change, ChangeRow, InstanceRow, Known, LaneRow, Live, Policies, PortRow, Rejection, SwitchRow, SyncRow,
+    SyncState, View, ViewError,
 };
 use leno_model::name::ServiceName;
+use leno_model::resource::Spec;
 use leno_model::seam::Timestamp;
 use leno_registry::{Registered, Routable};
 use leno_runtime::DrainWatch;
@@ -50,6 +54,21 @@ impl View for MeshView {
     fn series(&self, service: &ServiceName, window: Duration, step: Duration) -> Vec<Point> {
         let collector = self.0.collector.lock().unwrap_or_else(PoisonError::into_inner);
         collector.service_series(self.0.clock.monotonic(), service, window, step)
+    }
+
+    fn policies(&self, service: &ServiceName) -> Policies {
+        let parts = &self.0;
+        let concerning = parts.control.concerning(service);
+        let now = parts.clock.monotonic();
+        let collector = parts.collector.lock().unwrap_or_else(PoisonError::into_inner);
+        Policies {
+            service: service.to_string(),
+            time: parts.clock.wall().rfc3339(),
+            stand: collector.policies_of(now, service),
+            resources: concerning.policies.iter().map(|entry| entry.resource.key.to_string()).collect(),
+            switches: concerning.switches.iter().filter_map(switch).collect(),
+            lanes: concerning.lanes.iter().filter_map(|entry| lane(entry, service)).collect(),
+        }
     }
 
     fn changes(&self, before: Option<u64>, limit: usize) -> Answer<'_, Vec<ChangeRow>> {
@@ -100,6 +119,46 @@ fn instance(registered: &Registered) -> InstanceRow {
         source: instance.source.to_string(),
         metadata: instance.metadata.clone(),
     }
+}
+
+fn switch(turned: &Turned) -> Option<SwitchRow> {
+    let key = &turned.switch.resource.key;
+    let Spec::Switch(spec) = &turned.switch.resource.spec else { return None };
+    let written = turned.state.as_ref().and_then(|state| match &state.resource.spec {
+        Spec::SwitchState(spec) => Some(spec),
+        _ => None,
+    });
+    let targets = spec.target_refs.iter().map(|target| {
+        let named = target.key(&key.namespace);
+        let section = target.section_name.as_ref().map(|section| format!(" ({section})")).unwrap_or_default();
+        format!("{} {}/{}{section}", named.kind.lower(), named.namespace, named.name)
+    });
+    Some(SwitchRow {
+        name: key.name.to_string(),
+        namespace: key.namespace.to_string(),
+        on: turned.is_on,
+        targets: targets.collect(),
+        by: turned.state.as_ref().map(|state| state.author.to_string()),
+        at: turned.state.as_ref().map(|state| state.updated.rfc3339()),
+        from: written.and_then(|state| state.from).map(|moment| moment.to_string()),
+        until: written.and_then(|state| state.until).map(|moment| moment.to_string()),
+    })
+}
+
+fn lane(entry: &Entry, service: &ServiceName) -> Option<LaneRow> {
+    let Spec::Lane(spec) = &entry.resource.spec else { return None };
+    let (own, others): (Vec<_>, Vec<_>) = spec.versions.iter().partition(|of| *of.name == *service.name);
+    let tag = match (&spec.tag.header, &spec.tag.baggage) {
+        (Some(header), _) => format!("{header}: {}", spec.tag.value),
+        (None, baggage) => format!("baggage: {}={}", baggage.as_deref().unwrap_or_default(), spec.tag.value),
+    };
+    Some(LaneRow {
+        name: entry.resource.key.name.to_string(),
+        namespace: entry.resource.key.namespace.to_string(),
+        tag,
+        version: own.first().map(|of| of.version.clone()).unwrap_or_default(),
+        others: others.iter().map(|of| format!("{} {}", of.name, of.version)).collect(),
+    })
 }
 
 fn reason(routable: Routable) -> String {

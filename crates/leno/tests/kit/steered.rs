@@ -19,7 +19,7 @@ use leno_runtime::task;
 
 use super::application::{self, ANY_PORT};
 use super::free_address;
-use super::mesh::{Mesh, Process, get_path, wait_until};
+use super::mesh::{Api, Mesh, Process, get_path, wait_until};
 
 const BODY_MAX: usize = 64 * 1024;
 /// A call without an answer after this time has failed.
@@ -194,6 +194,11 @@ impl Front {
     /// Asks for a path of the service by GET.
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
         get_path(self.outbound, "cart", path)
+    }
+
+    /// The way to the server's API.
+    pub fn api(&self) -> Api {
+        self.mesh.api()
     }
 
     /// Calls so many times at once.
