@@ -99,6 +99,9 @@ pub(crate) enum Failure {
     /// The proxy is short of memory.
     #[error("this proxy is short of memory, and a request of priority {} is shed: come again in 1 s", .0.text())]
     Short(Priority),
+    /// The proxy has more to do than it can.
+    #[error("this proxy has more to do than it can, and a request of priority {} is shed: come again in 1 s", .0.text())]
+    Busy(Priority),
     /// The reader of the answer took nothing while the proxy was short of memory.
     #[error("the answer was given up: its reader took nothing while memory was short")]
     GivenUp,
@@ -216,7 +219,7 @@ impl Failure {
             Self::BreakerOpen { .. } | Self::BreakerHeldOpen(_) => Flag::BreakerOpen,
             Self::Unwanted { .. } => Flag::Unwanted,
             Self::OverLimit(_) => Flag::RateLimited,
-            Self::Shed { .. } | Self::Short(_) | Self::GivenUp => Flag::Overloaded,
+            Self::Shed { .. } | Self::Short(_) | Self::Busy(_) | Self::GivenUp => Flag::Overloaded,
             Self::Injected(..) => Flag::FaultAbort,
             Self::HeldBack { .. } => Flag::HeldBack,
             Self::Connect { cause, .. } if cause.is_timeout() || is_timed_out(cause) => Flag::ConnectTimeout,
@@ -245,7 +248,7 @@ impl Failure {
             Self::NotSynced { .. } | Self::NoEndpoint { .. } | Self::Connect { .. } | Self::ResolveFull { .. } => 503,
             Self::Overflow { .. } | Self::ConnectionOverflow { .. } => 503,
             Self::QueueTimeout { .. } | Self::BreakerOpen { .. } | Self::BreakerHeldOpen(_) => 503,
-            Self::HeldBack { .. } | Self::Shed { .. } | Self::Short(_) => 503,
+            Self::HeldBack { .. } | Self::Shed { .. } | Self::Short(_) | Self::Busy(_) => 503,
             // Its answer has begun.
             Self::GivenUp => 0,
             // As by gRPC's mapping, where the failure of a call came with 200.
@@ -280,7 +283,7 @@ impl Failure {
         match self {
             Self::NoHost | Self::BadRequest(_) => Code::Internal,
             Self::Denied(_) => Code::PermissionDenied,
-            Self::OverLimit(_) | Self::Shed { .. } | Self::Short(_) => Code::ResourceExhausted,
+            Self::OverLimit(_) | Self::Shed { .. } | Self::Short(_) | Self::Busy(_) => Code::ResourceExhausted,
             Self::Unwanted { grpc_status: Some(status), .. } => Code::from_number(*status),
             Self::Unwanted { status, .. } => Status::from_http(*status).code,
             Self::Injected(_, AbortWith::Grpc(status)) => Code::from_number(*status),
@@ -297,7 +300,7 @@ impl Failure {
     pub(crate) fn tell(&self, fields: &mut Fields) {
         match self {
             Self::OverLimit(over) => over.tell(fields),
-            Self::Shed { .. } | Self::Short(_) => overload::tell(fields),
+            Self::Shed { .. } | Self::Short(_) | Self::Busy(_) => overload::tell(fields),
             _ => {}
         }
     }

@@ -1,4 +1,5 @@
-//! What the proxy does when it gets short of memory, so that it bends and does not break.
+//! What the proxy does when it gets short of memory, and when it has more to do than it can, so that it bends and does not
+//! break.
 //!
 //! ```text
 //! control thread: memory ─► reactions ─► Pressure (one word) ─┬─► workers: idle connections end, slow readers are given up
@@ -27,15 +28,17 @@ use leno_http::hold;
 use leno_model::snapshot::Priority;
 use leno_runtime::memory::Seen;
 use leno_traffic::Pressure;
+use leno_traffic::busy::{Busy, Cut};
 use tokio::sync::Notify;
 use tokio::sync::watch as signal;
 use tokio::time::Instant;
 
 use crate::worker::Worker;
 
+pub use leno_traffic::busy::Bounds;
 pub use leno_traffic::pressure::{Reaction, Thresholds};
 pub use show::{describe, measure};
-pub use watch::watch;
+pub use watch::{watch, watch_busy};
 
 /// How often a worker does something while there is pressure.
 const EVERY: Duration = Duration::from_millis(100);
@@ -64,6 +67,10 @@ pub struct Strain {
     accepted: AtomicU64,
     seen: Mutex<Option<Seen>>,
     refused: [AtomicU64; Priority::ALL.len()],
+    /// What is left out because there is too much to do.
+    cut: AtomicU32,
+    busy: Mutex<Busy>,
+    left_out: [AtomicU64; Priority::ALL.len()],
     reset: AtomicU64,
     pauses: AtomicU64,
 }
@@ -82,6 +89,9 @@ impl Default for Strain {
             accepted: AtomicU64::default(),
             seen: Mutex::default(),
             refused: Default::default(),
+            cut: AtomicU32::default(),
+            busy: Mutex::default(),
+            left_out: Default::default(),
             reset: AtomicU64::default(),
             pauses: AtomicU64::default(),
         }
@@ -97,9 +107,41 @@ impl Strain {
     /// Says what is done from now on, and what was seen.
     pub(crate) fn say(&self, pressure: Pressure, seen: Option<Seen>) {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
-        if self.word.swap(pressure.word(), Relaxed) != pressure.word() {
+        let is_new = self.change(|now| pressure.busy(now.is_busy()));
+        if is_new {
             self.changed.send_replace(());
         }
+    }
+
+    /// Says what is left out from now on because there is too much to do, and what was seen.
+    pub(crate) fn say_busy(&self, cut: Cut, busy: Busy) {
+        *self.busy.lock().unwrap_or_else(PoisonError::into_inner) = busy;
+        self.cut.store(cut.word(), Relaxed);
+        self.change(|now| now.busy(!cut.is_none()));
+    }
+
+    /// Whether it was another one before.
+    fn change(&self, to: impl Fn(Pressure) -> Pressure) -> bool {
+        let next = |word| {
+            let next = to(Pressure::of_word(word)).word();
+            (next != word).then_some(next)
+        };
+        self.word.fetch_update(Relaxed, Relaxed, next).is_ok()
+    }
+
+    /// What is left out because there is too much to do.
+    fn cut(&self) -> Cut {
+        Cut::of_word(self.cut.load(Relaxed))
+    }
+
+    /// Whether a request of this priority is left out because there is too much to do; counted if it is.
+    pub(crate) fn leaves_out(&self, priority: Priority, random_bits: u64) -> bool {
+        let of_thousand = self.cut().of(priority);
+        let is_left_out = u64::from(of_thousand) > random_bits % 1000;
+        if is_left_out {
+            self.left_out[priority as usize].fetch_add(1, Relaxed);
+        }
+        is_left_out
     }
 
     /// Whether a request of this priority is refused; counted if it is.

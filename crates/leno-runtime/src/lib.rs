@@ -25,7 +25,9 @@ pub mod signal;
 pub mod clock;
 pub mod random;
 
+mod groups;
 pub mod memory;
+pub mod processors;
 
 pub mod serve;
 

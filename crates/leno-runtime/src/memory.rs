@@ -14,12 +14,10 @@
 //!
 //! Files come in through [`Files`], whatever is in them: a line that is no line is left out, a number that is none is none.
 
-mod groups;
-
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use groups::{Group, Use};
+use crate::groups::{self, Group, Use};
 
 /// So much of a file is read; no file of these that is of use is larger.
 const READ_MAX: u64 = 1024 * 1024;
@@ -137,7 +135,7 @@ impl<F: Files> Memory<F> {
         let text = self.files.read(Path::new("/proc/self/cgroup")).unwrap_or_default();
         if text != self.groups.0 {
             let mounts = self.files.read(Path::new("/proc/self/mountinfo")).unwrap_or_default();
-            let found = groups::find(&text, &mounts);
+            let found = groups::find("memory", &text, &mounts);
             self.groups = (text, found);
         }
     }

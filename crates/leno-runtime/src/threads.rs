@@ -37,6 +37,8 @@ pub struct WorkerEnded {
     pub panic: Option<String>,
 }
 
+/// How the names of workers begin.
+pub const WORKER_PREFIX: &str = "leno-worker-";
 /// Threads that a runtime may start for blocking calls (name look-ups, files).
 const BLOCKING_THREADS_MAX: usize = 8;
 const BLOCKING_THREAD_IDLE: Duration = Duration::from_secs(10);
@@ -63,7 +65,7 @@ impl Workers {
         let mut threads = Vec::with_capacity(count);
         for worker in (0..count).map(WorkerIndex) {
             let (build, tell) = (make(worker), tell.clone());
-            let name = format!("leno-worker-{}", worker.0);
+            let name = format!("{WORKER_PREFIX}{}", worker.0);
             threads.push(thread::Builder::new().name(name.clone()).spawn(move || {
                 let panic = run_worker(&name, build).err();
                 // Each worker says this once, and there is room for all.

@@ -38,6 +38,8 @@ struct Heart {
     /// When the ping that is not answered yet was sent, in milliseconds; 0 when none is.
     pinged: AtomicU64,
     reported: AtomicBool,
+    /// How long the last turn took in which somebody looked, in microseconds.
+    turn: AtomicU64,
 }
 
 static WATCHED: Mutex<Vec<Weak<Heart>>> = Mutex::new(Vec::new());
@@ -49,6 +51,15 @@ pub fn stalls() -> u64 {
     STALLS.load(Ordering::Relaxed)
 }
 
+/// How late threads are whose names begin so: how long the latest takes for one turn, in which everything has its turn that
+/// has something to do. Looked at four times a second.
+pub fn lateness(of: &str) -> Duration {
+    let watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
+    let late = watched.iter().filter_map(Weak::upgrade).filter(|heart| heart.name.starts_with(of));
+    let now = now_ms();
+    late.map(|heart| heart.lateness(now)).max().unwrap_or_default()
+}
+
 /// Watches the calling thread until the pulse is dropped.
 pub(crate) fn register(name: &str) -> Pulse {
     let heart = Arc::new(Heart {
@@ -58,6 +69,7 @@ pub(crate) fn register(name: &str) -> Pulse {
         ping: Notify::new(),
         pinged: AtomicU64::new(0),
         reported: AtomicBool::new(false),
+        turn: AtomicU64::new(0),
     });
     let mut watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
     watched.retain(|heart| heart.strong_count() > 0);
@@ -100,7 +112,9 @@ impl Heart {
     fn look(&self, now: u64) {
         let pinged = self.pinged.load(Ordering::Acquire);
         if pinged == 0 {
-            if !self.parked.load(Ordering::Acquire) {
+            if self.parked.load(Ordering::Acquire) {
+                self.turn.store(0, Ordering::Relaxed);
+            } else {
                 self.pinged.store(now, Ordering::Release);
                 self.ping.notify_one();
             }
@@ -112,6 +126,14 @@ impl Heart {
             STALLS.fetch_add(1, Ordering::Relaxed);
             tracing::error!(thread = self.name, silent_ms = silent, "thread stalled");
         }
+    }
+
+    fn lateness(&self, now: u64) -> Duration {
+        let silent = match self.pinged.load(Ordering::Acquire) {
+            0 => 0,
+            pinged => now.saturating_sub(pinged),
+        };
+        Duration::from_micros(self.turn.load(Ordering::Relaxed)).max(Duration::from_millis(silent))
     }
 
     fn answer(&self) {
@@ -143,6 +165,10 @@ impl Pulse {
             loop {
                 heart.ping.notified().await;
                 heart.answer();
+                // Woken from elsewhere, this has come before others; now it stands behind all of them.
+                let began = SystemClock.monotonic();
+                tokio::task::yield_now().await;
+                heart.turn.store((SystemClock.monotonic() - began).as_micros() as u64, Ordering::Relaxed);
             }
         });
         let result = pin!(future).await;
@@ -179,6 +205,31 @@ mod tests {
         let heart = heart("parked");
         heart.look(1000);
         assert_eq!(heart.pinged.load(Ordering::Acquire), 0);
+    }
+
+    #[test]
+    fn a_thread_is_as_late_as_all_take_together_that_have_something_to_do() {
+        let pulse = register("late-one");
+        let runtime = tokio::runtime::LocalRuntime::new().unwrap();
+        runtime.block_on(pulse.beat_while(async {
+            let busy = (0..50).map(|_| {
+                tokio::task::spawn_local(async {
+                    let began = SystemClock.monotonic();
+                    while lateness("late-") < Duration::from_millis(25) {
+                        assert!(SystemClock.monotonic() - began < Duration::from_secs(20));
+                        thread::sleep(Duration::from_millis(1));
+                        tokio::task::yield_now().await;
+                    }
+                })
+            });
+            let busy: Vec<_> = busy.collect();
+            while busy.iter().any(|task| !task.is_finished()) {
+                pulse.0.look(1000);
+                tokio::task::yield_now().await;
+            }
+        }));
+        pulse.0.look(2000);
+        assert_eq!(lateness("nobody"), Duration::ZERO);
     }
 
     #[test]

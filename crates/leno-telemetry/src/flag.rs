@@ -95,7 +95,7 @@ flags! {
     RateLimited = "RL", "rate_limited";
     /// The destination would not have done the request.
     HeldBack = "UO", "held_back";
-    /// The instance has more to do than it can, or a proxy is short of memory, and the request mattered less than others.
+    /// The instance has more to do than it can, or a proxy has, or is short of memory, and the request mattered less than others.
     Overloaded = "OM", "overloaded";
     /// The request was answered on purpose as if it had failed.
     FaultAbort = "FI", "fault_abort";

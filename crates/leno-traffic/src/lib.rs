@@ -19,6 +19,7 @@ pub mod balance;
 pub mod breaker;
 pub mod budget;
 pub mod bulkhead;
+pub mod busy;
 pub mod ejection;
 pub mod hash;
 pub mod load;

@@ -20,6 +20,8 @@ const REFUSES: u32 = Reaction::RefuseSheddable.bit()
     | Reaction::RefuseCritical.bit()
     | Reaction::RefuseCriticalPlus.bit();
 const SHARE_AT: u32 = 16;
+/// Some requests are left out because there is too much to do.
+const BUSY: u32 = 1 << 15;
 
 /// What is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,9 +124,19 @@ impl Pressure {
         Self(word)
     }
 
-    /// Whether nothing is done.
+    /// Whether nothing is done about being short of anything.
     pub fn is_calm(self) -> bool {
-        self.0 == 0
+        self.0 & !BUSY == 0
+    }
+
+    /// The same, where some requests are left out because there is too much to do, or none.
+    pub fn busy(self, is_busy: bool) -> Self {
+        Self(self.0 & !BUSY | if is_busy { BUSY } else { 0 })
+    }
+
+    /// Whether some requests are.
+    pub fn is_busy(self) -> bool {
+        self.0 & BUSY != 0
     }
 
     /// Whether this is done.
@@ -132,9 +144,9 @@ impl Pressure {
         self.0 & reaction.bit() != 0
     }
 
-    /// Whether any request is refused.
+    /// Whether any request is refused, for whatever reason.
     pub fn refuses_some(self) -> bool {
-        self.0 & REFUSES != 0
+        self.0 & (REFUSES | BUSY) != 0
     }
 
     /// The share of those who read slowly that is given up at a time, in permille.

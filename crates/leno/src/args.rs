@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use leno_model::resource::moment::Moment;
 use leno_net::places::PlacesMax;
-use leno_proxy::pressure::{Reaction, Thresholds};
+use leno_proxy::pressure::{Bounds, Reaction, Thresholds};
 
 /// leno, a service mesh in one binary: put it beside any program and it gets discovery, balancing, routing, retries,
 /// metrics and central control without a library.
@@ -362,7 +362,7 @@ pub struct ReadingArgs {
     pub limits: Vec<super::settings::Limit>,
 }
 
-/// What a proxy does when it gets short of memory; the same for `proxy` and `run`.
+/// What a proxy does when it gets short of memory, or has more to do than it can; the same for `proxy` and `run`.
 #[derive(Debug, Clone, Args)]
 pub struct PressureArgs {
     /// Memory that the proxy may hold, as 256MiB. Default: what its control groups (version 1 or 2) and the machine leave it.
@@ -372,6 +372,19 @@ pub struct PressureArgs {
     /// `leno proxy --help` lists them.
     #[arg(long = "memory-reaction", env = "LENO_MEMORY_REACTION", value_delimiter = ',', value_name = "NAME=PERCENT")]
     pub reactions: Vec<super::settings::ReactionAt>,
+    /// How late a worker may be, as 100ms, before requests are refused, those first that matter least. 1ms to 10s. Default: any.
+    #[arg(long, env = "LENO_LATE_MAX", value_name = "TIME", value_parser = parse_lateness)]
+    pub late_max: Option<Duration>,
+    /// How much of its processors may be used, in percent, before requests are refused, those first that matter least: of the
+    /// quota of its control groups (version 1 or 2), and of the machine. 1 to 99. Default: all.
+    #[arg(long, env = "LENO_CPU_MAX", value_name = "PERCENT", value_parser = clap::value_parser!(u16).range(1..=99))]
+    pub cpu_max: Option<u16>,
+}
+
+fn parse_lateness(text: &str) -> Result<Duration, String> {
+    let most = parse_duration(text)?;
+    let range = Duration::from_millis(1)..=Duration::from_secs(10);
+    if range.contains(&most) { Ok(most) } else { Err(format!("{text:?} is not from 1ms to 10s")) }
 }
 
 // === impl PressureArgs ===
@@ -382,6 +395,11 @@ impl PressureArgs {
         let mut thresholds = Thresholds::default();
         self.reactions.iter().for_each(|at| thresholds.set(at.reaction, at.percent));
         thresholds
+    }
+
+    /// From what on there is too much to do.
+    pub fn bounds(&self) -> Bounds {
+        Bounds { late: self.late_max, cpu: self.cpu_max.map(|percent| percent * 10) }
     }
 }
 

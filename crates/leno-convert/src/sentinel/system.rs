@@ -1,5 +1,6 @@
-//! System rules: what an application takes in all. Rates and threads are limits of its service; load, CPU and response time
-//! have no counterpart: `overload` finds out by itself what an instance can do.
+//! System rules: what an application takes in all. Rates and threads are limits of its service; how busy processors may be
+//! is a setting of the proxy; load and response time have no counterpart: `overload` finds out by itself what an instance can
+//! do.
 
 use leno_model::fault::Fault;
 use serde_json::json;
@@ -26,6 +27,13 @@ pub(super) fn convert(rule: &Rule<'_>, options: &Options, policies: &mut Policie
         let limit = match *name {
             "qps" if value >= 1.0 => json!({ "window": { "requests": value.floor() as i64, "per": "1s" } }),
             "maxThread" if value >= 1.0 => json!({ "concurrency": { "requests": value.floor() as i64 } }),
+            "highestCpuUsage" => {
+                let why = "a system rule by `highestCpuUsage`: how busy processors may be is a setting of each proxy";
+                let percent = (value * 100.0).round().clamp(1.0, 99.0) as u8;
+                let fix = format!("start the proxies beside the service with `--cpu-max {percent}`");
+                policies.lose_of(&target.service, field.lost(why, fix));
+                continue;
+            }
             _ => {
                 let why = format!("a system rule by `{name}`: leno sheds by how long answers take");
                 let fix = "write `overload: {}`, which finds out what an instance can do";

@@ -24,7 +24,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Refuses it where memory is short and it does not matter enough.
+    /// Refuses it where memory is short, or there is too much to do, and it does not matter enough.
     #[cold]
     pub(super) fn bear(&mut self) -> Result<(), Failure> {
         if self.direction == Direction::Inbound
@@ -34,7 +34,14 @@ impl Exchange<'_> {
             self.prioritise_by(priorities);
         }
         let priority = self.priority();
-        if self.worker.shared.strain.refuses(priority) { Err(Failure::Short(priority)) } else { Ok(()) }
+        let strain = &self.worker.shared.strain;
+        if strain.refuses(priority) {
+            Err(Failure::Short(priority))
+        } else if strain.leaves_out(priority, self.worker.random_bits()) {
+            Err(Failure::Busy(priority))
+        } else {
+            Ok(())
+        }
     }
 
     /// Lets it in to the application, where that may have too much to do; else the gate at which it may wait.

@@ -9,6 +9,7 @@ use leno_runtime::memory::Seen;
 use leno_telemetry::Registry;
 use leno_telemetry::metric::{Exposition, Kind};
 use leno_traffic::Reaction;
+use leno_traffic::busy::Busy;
 use serde_json::{Value, json};
 
 use super::Strain;
@@ -28,7 +29,17 @@ pub fn describe(strain: &Strain) -> Value {
             "bound": seen.bound.to_string(),
         })
     });
+    let (cut, busy) = (strain.cut(), strain.busy());
+    let left_out: BTreeMap<&str, Value> = left_out(strain)
+        .map(|(priority, count)| {
+            (priority.text(), json!({ "percent": f64::from(cut.of(priority)) / 10.0, "count": count }))
+        })
+        .collect();
     json!({
+        "busy": {
+            "lateMs": busy.late.as_secs_f64() * 1000.0, "cpuPercent": busy.cpu.map(|cpu| f64::from(cpu) / 10.0),
+            "leftOut": left_out,
+        },
         "memory": memory, "reactions": reactions, "refused": refused,
         "reset": strain.reset.load(Relaxed), "acceptPauses": strain.pauses.load(Relaxed),
     })
@@ -39,7 +50,37 @@ fn refused(strain: &Strain) -> impl Iterator<Item = (&'static str, u64)> {
     Priority::ALL.into_iter().map(Priority::text).zip(counts)
 }
 
+fn left_out(strain: &Strain) -> impl Iterator<Item = (Priority, u64)> {
+    let counts = strain.left_out.iter().map(|count| count.load(Relaxed));
+    Priority::ALL.into_iter().zip(counts)
+}
+
+fn write_busy(out: &mut Exposition, strain: &Strain) {
+    let (busy, cut) = (strain.busy(), strain.cut());
+    let name = "leno_busy_late_seconds";
+    out.family(name, "How late the latest worker is, where --late-max bounds it.", Kind::Gauge);
+    out.sample(name, &[], busy.late.as_secs_f64());
+    let name = "leno_busy_processor_ratio";
+    out.family(name, "How much of the processors that it may use is used, where --cpu-max bounds it.", Kind::Gauge);
+    out.sample(name, &[], f64::from(busy.cpu.unwrap_or(0)) / 1000.0);
+    let name = "leno_busy_left_out_ratio";
+    out.family(
+        name,
+        "Which part of the requests of a priority is refused because there is too much to do.",
+        Kind::Gauge,
+    );
+    for priority in Priority::ALL {
+        out.sample(name, &[("priority", priority.text())], f64::from(cut.of(priority)) / 1000.0);
+    }
+    let name = "leno_busy_refused_total";
+    out.family(name, "Requests that were refused because there was too much to do, by priority.", Kind::Counter);
+    for (priority, count) in left_out(strain) {
+        out.sample(name, &[("priority", priority.text())], count as f64);
+    }
+}
+
 fn write(out: &mut Exposition, strain: &Strain) {
+    write_busy(out, strain);
     let (held, most) = strain.seen().map_or((0, 0), |seen| (seen.held, seen.most));
     for (name, help, value) in [
         ("leno_memory_held_bytes", "What the process holds of memory, without files that can be dropped.", held),
@@ -72,6 +113,10 @@ fn write(out: &mut Exposition, strain: &Strain) {
 }
 
 impl Strain {
+    fn busy(&self) -> Busy {
+        *self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn seen(&self) -> Option<Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use leno_runtime::Drain;
 use leno_runtime::memory::{Files, Memory, Seen};
+use leno_runtime::processors::Processors;
+use leno_traffic::busy::{Bounds, Busy, Cut, Cutting};
 use leno_traffic::pressure::{Reactions, Thresholds};
 use leno_traffic::{Pressure, Reaction};
 use tokio::time::Instant;
@@ -18,6 +20,8 @@ const CALM: Duration = Duration::from_millis(250);
 /// How often where half is held, and where little is left.
 const ALERT: Duration = Duration::from_millis(20);
 const ALARM: Duration = Duration::from_millis(5);
+/// How often is looked at how busy it is.
+const BUSY: Duration = Duration::from_millis(250);
 /// By then what may be kept for a reader has come.
 const FILLS: Duration = Duration::from_millis(100);
 /// Who asks for a look gets it at most so often.
@@ -47,6 +51,31 @@ pub async fn watch(strain: Arc<Strain>, mut memory: Memory<impl Files>, threshol
             _ => ALARM,
         };
         let _ = tokio::time::timeout(wait - APART, strain.look.notified()).await;
+    }
+}
+
+/// Looks at how busy this process is as long as it lives, and says what is left out.
+pub async fn watch_busy(
+    strain: Arc<Strain>,
+    mut processors: Processors<impl Files>,
+    lateness: impl Fn() -> Duration,
+    bounds: Bounds,
+) {
+    let mut cutting = Cutting::new(bounds);
+    let (began, mut before) = (Instant::now(), Cut::default());
+    loop {
+        let cpu = bounds.cpu.and_then(|_| processors.look(began.elapsed()));
+        let busy = Busy { late: lateness(), cpu };
+        let cut = cutting.step(busy);
+        let (late_ms, cpu) = (busy.late.as_millis() as u64, cpu.unwrap_or(0));
+        match (before.is_none(), cut.is_none()) {
+            (true, false) => tracing::warn!(late_ms, cpu_permille = cpu, "there is more to do than can be done"),
+            (false, true) => tracing::info!(late_ms, cpu_permille = cpu, "everything is done again"),
+            _ => {}
+        }
+        before = cut;
+        strain.say_busy(cut, busy);
+        tokio::time::sleep(BUSY).await;
     }
 }
 

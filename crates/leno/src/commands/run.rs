@@ -221,6 +221,8 @@ fn proxy_arguments(args: &RunArgs, log_level: &str) -> Vec<OsString> {
     add("--bare-lf", spelt(args.reading.bare_lf.to_possible_value()));
     args.reading.limits.iter().for_each(|limit| add("--limit", limit.to_string()));
     args.pressure.memory_max.iter().for_each(|bytes| add("--memory-max", bytes.to_string()));
+    args.pressure.late_max.iter().for_each(|most| add("--late-max", format!("{}ms", most.as_millis())));
+    args.pressure.cpu_max.iter().for_each(|most| add("--cpu-max", most.to_string()));
     args.pressure.reactions.iter().for_each(|reaction| add("--memory-reaction", reaction.to_string()));
     add("--weight", args.enrol.weight.to_string());
     add("--admin-listen", args.admin_listen.to_string());

@@ -25,9 +25,11 @@ use leno_proxy::table::Builder;
 use leno_proxy::udp::Udp;
 use leno_proxy::{Commands, InFront, OutboundDefault, Shared, Worker, lookup, pressure, snapshot_file};
 use leno_runtime::memory::{HostFiles, Memory};
+use leno_runtime::processors::Processors;
 use leno_runtime::serve::NamedTasks;
 use leno_runtime::signal::{Shutdown, Signals, Told};
-use leno_runtime::{Drain, Ready, SystemClock, SystemRandom, Workers, task};
+use leno_runtime::threads::WORKER_PREFIX;
+use leno_runtime::{Drain, Ready, SystemClock, SystemRandom, Workers, task, watchdog};
 use leno_telemetry::access::{AccessLog, Format};
 use leno_telemetry::edge::Peer;
 use leno_telemetry::lines::{LineQueue, Target};
@@ -298,6 +300,12 @@ async fn start(
     let memory = Memory::new(HostFiles, args.pressure.memory_max);
     let watched = pressure::watch(shared.strain.clone(), memory, args.pressure.thresholds(), drain.handle());
     drop(task::spawn("memory", watched));
+    let bounds = args.pressure.bounds();
+    if !bounds.is_none() {
+        let lateness = || watchdog::lateness(WORKER_PREFIX);
+        let watched = pressure::watch_busy(shared.strain.clone(), Processors::new(HostFiles), lateness, bounds);
+        drop(task::spawn("busy", watched));
+    }
     let certificates = Holder::new(args.certificates.clone());
     certificates.measure(&metrics);
     drop(task::spawn("certificates", refresh(certificates.clone(), clock.clone())));

@@ -1,12 +1,12 @@
-//! Control groups: which ones a process is in, and how much memory each may have and has.
+//! Control groups: which ones a process is in, and how much memory and time of processors each may have and has.
 //!
-//! Pure but for [`Group::look`]: text in, what it says out. `/proc/self/cgroup` names a group of each hierarchy, and
-//! `mountinfo` where hierarchies are mounted and from which group on (cgroups(7), proc(5)). The memory controller is of
+//! Pure but for the questions to a [`Group`]: text in, what it says out. `/proc/self/cgroup` names a group of each hierarchy, and
+//! `mountinfo` where hierarchies are mounted and from which group on (cgroups(7), proc(5)). A controller is of
 //! version 1 where a line names it, else of version 2.
 
 use std::path::{Component, Path, PathBuf};
 
-use super::Files;
+use crate::memory::Files;
 
 /// Deeper ones are not looked at.
 const GROUPS_MAX: usize = 32;
@@ -15,16 +15,16 @@ const NO_LIMIT: u64 = 1 << 60;
 
 /// A group that may have a limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Group {
+pub(crate) struct Group {
     version: Version,
     directory: PathBuf,
 }
 
 /// How much a group may have and has, without what can be had back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Use {
-    pub(super) limit: u64,
-    pub(super) used: u64,
+pub(crate) struct Use {
+    pub(crate) limit: u64,
+    pub(crate) used: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,10 +40,10 @@ struct Mount {
     at: PathBuf,
 }
 
-/// The groups of a process, its own one first, then each one above it that can be seen.
-pub(super) fn find(cgroup: &str, mountinfo: &str) -> Vec<Group> {
-    let Some((version, group)) = of_memory(cgroup) else { return Vec::new() };
-    let Some(mount) = mountinfo.lines().find_map(|line| mount_of(line, version)) else { return Vec::new() };
+/// The groups of a process for a controller, its own one first, then each one above it that can be seen.
+pub(crate) fn find(controller: &str, cgroup: &str, mountinfo: &str) -> Vec<Group> {
+    let Some((version, group)) = of_controller(controller, cgroup) else { return Vec::new() };
+    let Some(mount) = mountinfo.lines().find_map(|line| mount_of(line, version, controller)) else { return Vec::new() };
     let is_plain = group.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
     // A group outside what is mounted (`/../x`, or another root) has no directory here: what is seen of it is the root.
     let below = group.strip_prefix(&mount.root).ok().filter(|_| is_plain).unwrap_or(Path::new(""));
@@ -52,8 +52,8 @@ pub(super) fn find(cgroup: &str, mountinfo: &str) -> Vec<Group> {
     directories.map(|directory| Group { version, directory: directory.to_owned() }).collect()
 }
 
-/// The hierarchy that has the memory controller, and the group in it.
-fn of_memory(cgroup: &str) -> Option<(Version, PathBuf)> {
+/// The hierarchy that has a controller, and the group in it.
+fn of_controller(controller: &str, cgroup: &str) -> Option<(Version, PathBuf)> {
     let lines = || {
         cgroup.lines().filter_map(|line| {
             let mut parts = line.splitn(3, ':');
@@ -61,7 +61,7 @@ fn of_memory(cgroup: &str) -> Option<(Version, PathBuf)> {
         })
     };
     let absolute = |path: &str| Some(PathBuf::from(path)).filter(|path| path.is_absolute());
-    let one = lines().find(|(_, controllers, _)| controllers.split(',').any(|controller| controller == "memory"));
+    let one = lines().find(|(_, controllers, _)| controllers.split(',').any(|named| named == controller));
     if let Some((_, _, path)) = one {
         return Some((Version::One, absolute(path)?));
     }
@@ -70,13 +70,13 @@ fn of_memory(cgroup: &str) -> Option<(Version, PathBuf)> {
 }
 
 /// The mount that a line of `mountinfo` tells of, if it is of the hierarchy.
-fn mount_of(line: &str, version: Version) -> Option<Mount> {
+fn mount_of(line: &str, version: Version, controller: &str) -> Option<Mount> {
     let (before, after) = line.split_once(" - ")?;
     let (mut before, mut after) = (before.split(' '), after.split(' '));
     let (root, at) = (before.nth(3)?, before.next()?);
     let (kind, options) = (after.next()?, after.nth(1)?);
     let fits = match version {
-        Version::One => kind == "cgroup" && options.split(',').any(|option| option == "memory"),
+        Version::One => kind == "cgroup" && options.split(',').any(|option| option == controller),
         Version::Two => kind == "cgroup2",
     };
     let mount = Mount { root: unescaped(root), at: unescaped(at) };
@@ -113,12 +113,12 @@ fn octal(digits: &[u8]) -> Option<u8> {
 // === impl Group ===
 
 impl Group {
-    pub(super) fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
 
     /// What it may have and has; none where it has no limit.
-    pub(super) fn look(&self, files: &impl Files) -> Option<Use> {
+    pub(crate) fn look(&self, files: &impl Files) -> Option<Use> {
         let number = |name: &str| number(&files.read(&self.directory.join(name)).ok()?);
         let (limit, used, [inactive, active, mapped]) = match self.version {
             Version::One => {
@@ -140,8 +140,31 @@ impl Group {
         Some(Use { limit, used: used.saturating_sub(files) })
     }
 
+    /// How many processors it may use, if there is a quota.
+    pub(crate) fn processor_quota(&self, files: &impl Files) -> Option<f64> {
+        let text = |name: &str| files.read(&self.directory.join(name)).ok();
+        let (quota, period) = match self.version {
+            Version::One => (number(&text("cpu.cfs_quota_us")?)?, number(&text("cpu.cfs_period_us")?)?),
+            Version::Two => {
+                let text = text("cpu.max")?;
+                let (quota, period) = text.trim().split_once(' ')?;
+                (number(quota)?, number(period)?)
+            }
+        };
+        (quota > 0 && period > 0).then(|| quota as f64 / period as f64)
+    }
+
+    /// How much time of processors it has used, in nanoseconds.
+    pub(crate) fn processor_used(&self, files: &impl Files) -> Option<u64> {
+        let text = |name: &str| files.read(&self.directory.join(name)).ok();
+        match self.version {
+            Version::One => number(&text("cpuacct.usage")?),
+            Version::Two => value_of(&text("cpu.stat")?, "usage_usec")?.checked_mul(1000),
+        }
+    }
+
     /// Whether a single process is in it, which then is who asks.
-    pub(super) fn is_of_one(&self, files: &impl Files) -> bool {
+    pub(crate) fn is_of_one(&self, files: &impl Files) -> bool {
         let processes = files.read(&self.directory.join("cgroup.procs"));
         processes.is_ok_and(|text| text.lines().filter(|line| !line.is_empty()).count() == 1)
     }
