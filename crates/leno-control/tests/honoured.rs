@@ -134,6 +134,8 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("breaker.forced=open", "", "breaker: {forced: open}"),
     ("breaker", "", "breaker: {preset: hystrix}"),
     ("fallback", "", "fallback: {reply: {status: 200}}"),
+    ("cache", "", "cache: {}"),
+    ("collapse", "", "collapse: {}"),
     ("retry.on", "retry: {on: [unavailable]}", "retry: {on: [unavailable, connect-failure, cancelled]}"),
     ("retry.methods", "retry: {on: [5xx]}", "retry: {on: [5xx], methods: [GET, POST]}"),
     ("retry.maxRetryAfter", "retry: {on: [5xx]}", "retry: {on: [5xx], maxRetryAfter: 5s}"),

@@ -58,9 +58,10 @@ struct Settings<'n> {
 pub(crate) fn convert(root: &Node, options: &Options, policies: &mut Policies) {
     let (commands, pools) = (root.kid("command"), root.kid("threadpool"));
     if let Some(collapsers) = root.kid("collapser") {
-        policies.lose(
-            collapsers.lost("leno does not put requests together yet", "leave the collapsers in the application"),
-        );
+        policies.lose(collapsers.lost(
+            "requests that differ are not made into one",
+            "leave the collapsers in the application; `collapse` has those share one that are the same",
+        ));
     }
     let groups = [commands, pools].into_iter().flatten().flat_map(|group| &group.kids);
     let mut keys: BTreeSet<&str> = groups.map(|(key, _)| key.as_str()).collect();
@@ -142,7 +143,11 @@ fn convert_one(
             "what it answers stands in code",
             "write it as `fallback` of the TrafficPolicy, a `reply` or another `service`",
         ),
-        (&["requestCache"], "leno does not cache yet", "leave it in the application"),
+        (
+            &["requestCache"],
+            "it is kept within one request of the application",
+            "leave it there, or have `cache` keep what answers say may be kept",
+        ),
     ] {
         let node = command.get(path).filter(|node| node.kid("enabled").is_none_or(|enabled| enabled.text() != "false"));
         if let Some(node) = node {

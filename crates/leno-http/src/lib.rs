@@ -16,6 +16,7 @@
 
 pub mod body;
 mod buffer;
+pub mod caching;
 pub mod client;
 pub mod error;
 pub mod fields;

@@ -29,7 +29,7 @@ mod retry;
 
 pub use affinity::{Affinity, Cookie, HashKey, HashSource, Session, SubsetKey};
 pub use balancing::{Balancing, Expression, Fallback, Gives, LoadReports, SlowStart, Subsets};
-pub use degradation::{FallbackOn, StandIn};
+pub use degradation::{Answers, Collapse, FallbackOn, StandIn};
 pub use injection::{Abort, AbortWith, Bandwidth, Delay, Injection, Injections};
 pub use overload::{Admission, Overload, Priority, PriorityRule, Shedding};
 pub use rate_limit::{KeySource, Rate, RateFallback, RateForm, RateLimit, RateLimits, RateShared, RateTell, WarmUp};

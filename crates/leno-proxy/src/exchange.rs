@@ -15,12 +15,15 @@
 
 mod admission;
 mod affinity;
+mod ahead;
+mod altered;
 mod answer;
 mod deadline;
 mod forward;
 mod forwarded;
 mod hedge;
 mod injection;
+mod keep;
 mod limits;
 mod overload;
 mod retry;
@@ -39,6 +42,7 @@ use tokio::time::Instant;
 use self::admission::Decided;
 use self::affinity::Bond;
 use self::injection::Slow;
+use self::keep::Keeping;
 use self::limits::LetThrough;
 use self::stand_in::Chosen;
 use crate::cluster::Cluster;
@@ -88,6 +92,8 @@ struct Rare {
     slow: Option<Slow>,
     /// Where it goes, where something may stand in for the answer.
     chosen: Option<Chosen>,
+    /// Its answer may be kept or shared.
+    keeping: Option<Keeping>,
 }
 
 /// Where a request goes, and on which terms.
@@ -198,9 +204,6 @@ impl<'a> Exchange<'a> {
         let Some(cluster) = &target.cluster else {
             return Err(Failure::Unresolved(rule.rule.origin.resource.to_string()));
         };
-        if cluster.spec.resilience.stand_in.is_some() {
-            self.remember(rule, matched, target, cors.as_ref());
-        }
         let from_source;
         let edge = match &source {
             Some(source) => {
@@ -213,6 +216,12 @@ impl<'a> Exchange<'a> {
         };
         self.record.to(edge, &cluster.spec.name, &rule.rule.origin.resource);
         let _open = edge.open();
+        // Boxed, because it is rare.
+        if cluster.resilience.is_degraded()
+            && Box::pin(self.begin_degraded(rule, matched, target, cluster, cors.as_ref())).await?
+        {
+            return Ok(());
+        }
         self.prioritise(cluster, destination.outside);
         if self.worker.shared.strain.now().refuses_some() {
             self.bear()?;

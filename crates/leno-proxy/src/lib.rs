@@ -34,6 +34,7 @@ pub mod udp;
 mod upstream;
 pub mod worker;
 
+pub mod answers;
 pub mod balancing;
 pub mod cluster;
 pub mod held;

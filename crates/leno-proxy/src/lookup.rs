@@ -63,6 +63,7 @@ pub fn measure(metrics: &Registry, lookup: &Lookup, clock: &Arc<dyn Clock>) {
     crate::rate_limit::measure(metrics, lookup.clone(), clock.clone());
     crate::overload::measure(metrics, lookup.clone());
     crate::injection::measure(metrics, lookup.clone());
+    crate::answers::measure(metrics, lookup.clone());
 }
 
 // === impl Lookup ===

@@ -18,6 +18,7 @@ use leno_traffic::ejection::Cause;
 use leno_traffic::load::Standing;
 use leno_traffic::{Admission, Breaker, Bulkhead, Conduct, Mark};
 
+use crate::answers::Answers;
 use crate::balancing::Newcomers;
 use crate::cluster::{Cluster, Endpoint, EndpointKey};
 use crate::failure::Failure;
@@ -52,6 +53,7 @@ pub struct State {
     /// Likewise.
     breaker: Mutex<Option<Arc<Breaker>>>,
     admission: Mutex<Option<Arc<Admission>>>,
+    answers: Mutex<Option<Arc<Answers>>>,
 }
 
 /// What a policy allows, and what there is of it.
@@ -62,6 +64,9 @@ pub(crate) struct Resilience {
     breaker: Option<Arc<Breaker>>,
     breaker_forced: Option<ForcedState>,
     admission: Option<Arc<Admission>>,
+    answers: Option<Arc<Answers>>,
+    /// There is more to be done than to ask.
+    is_degraded: bool,
     state: Arc<State>,
 }
 
@@ -69,6 +74,7 @@ pub(crate) struct Resilience {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum StoodIn {
     Service,
+    LastGood,
     Reply,
     /// It was to, and nothing did.
     Nothing,
@@ -100,12 +106,13 @@ pub(crate) struct Owed {
 // === impl StoodIn ===
 
 impl StoodIn {
-    pub(crate) const ALL: [Self; 3] = [Self::Service, Self::Reply, Self::Nothing];
+    pub(crate) const ALL: [Self; 4] = [Self::Service, Self::LastGood, Self::Reply, Self::Nothing];
 
     /// In a word.
     pub(crate) fn text(self) -> &'static str {
         match self {
             Self::Service => "service",
+            Self::LastGood => "last_good",
             Self::Reply => "reply",
             Self::Nothing => "nothing",
         }
@@ -123,7 +130,9 @@ impl Resilience {
         let ejection = spec.ejection.map(|terms| Watch { terms, conducts: state.conducts(&terms, endpoints) });
         let breaker = state.breaker(spec.breaker.as_ref());
         let admission = state.admission(spec.admission.as_ref());
-        Self { limits, ejection, breaker, breaker_forced: spec.breaker_forced, admission, state }
+        let answers = state.answers(spec.answers.as_deref());
+        let is_degraded = answers.is_some() || spec.stand_in.is_some();
+        Self { limits, ejection, breaker, breaker_forced: spec.breaker_forced, admission, answers, is_degraded, state }
     }
 
     /// Lets a request go, where some are held back.
@@ -136,6 +145,16 @@ impl Resilience {
         let (priority, now, random) = of();
         let held_back = |HeldBack(share)| Failure::HeldBack { cluster: cluster.spec.name.to_string(), share };
         admission.ask(priority, now, random).map(Some).map_err(held_back)
+    }
+
+    /// Whether there is more to be done than to ask.
+    pub(crate) fn is_degraded(&self) -> bool {
+        self.is_degraded
+    }
+
+    /// The answers that are kept or shared, if any are.
+    pub(crate) fn answers(&self) -> Option<&Arc<Answers>> {
+        self.answers.as_ref()
     }
 
     /// Counts what stood in for an answer.
@@ -316,6 +335,13 @@ impl State {
     }
 
     /// What is known for these terms: the same as before, if they are.
+    fn answers(&self, terms: Option<&snapshot::Answers>) -> Option<Arc<Answers>> {
+        let mut known = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = known.take().filter(|answers| Some(&answers.terms) == terms);
+        *known = same.or_else(|| terms.map(|terms| Arc::new(Answers::new(terms.clone()))));
+        known.clone()
+    }
+
     fn admission(&self, terms: Option<&snapshot::Admission>) -> Option<Arc<Admission>> {
         let mut known = self.admission.lock().unwrap_or_else(PoisonError::into_inner);
         let same = known.take().filter(|admission| Some(admission.terms()) == terms);

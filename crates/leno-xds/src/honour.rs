@@ -120,6 +120,8 @@ pub const ROWS: &[Row] = &[
     row("breaker.forced", Some("open"), Whole, Whole),
     row("breaker", None, NO_BREAKER, NO_BREAKER),
     row("fallback", None, NO_FALLBACK, NO_FALLBACK),
+    row("cache", None, Not("it keeps no answers"), Not("it keeps no answers")),
+    row("collapse", None, Not("each request is sent"), Not("each request is sent")),
     // === again ===
     row("retry.on", None, Whole, OWN_RETRIES),
     row(

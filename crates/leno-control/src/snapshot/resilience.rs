@@ -7,7 +7,7 @@ use leno_model::resource::resilience::{self, BreakerPreset};
 use leno_model::resource::traffic_policy::TrafficPolicySpec;
 use leno_model::snapshot::{Breaker, Ejection, Limits, Queue, Resilience};
 
-use super::{overload, retry};
+use super::{degradation, overload, retry};
 
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 /// As in Envoy.
@@ -31,6 +31,7 @@ pub(super) fn of(spec: &TrafficPolicySpec) -> Resilience {
         admission: spec.admission.as_ref().map(overload::admission),
         // Where it leads is for those who know of services.
         stand_in: None,
+        answers: degradation::answers(spec).map(Box::new),
     }
 }
 

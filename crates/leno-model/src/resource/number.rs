@@ -106,6 +106,14 @@ ranged! {
     Times(u32) 100..=1000, "percentage"
 }
 ranged! {
+    /// MiB, 1 to 4,096.
+    Mebibytes(u32) 1..=4096, "number of MiB"
+}
+ranged! {
+    /// KiB, 1 to 65,536.
+    Kibibytes(u32) 1..=65_536, "number of KiB"
+}
+ranged! {
     /// How many probes decide, 1 to 1,000.
     Probes(u32) 1..=1000, "number of probes"
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::degradation::Fallback;
+use super::degradation::{Cache, Collapse, Fallback};
 use super::duration::GatewayDuration;
 use super::load_balancer::LoadBalancer;
 use super::overload::{Admission, Overload, PriorityRule};
@@ -72,4 +72,10 @@ pub struct TrafficPolicySpec {
     /// What callers hear where the service gives no answer that is any good. Default: that it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
+    /// Whether answers are kept and given again. Default: they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
+    /// Whether requests that ask for the same at once share one. Default: they do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collapse: Option<Collapse>,
 }

@@ -1,5 +1,7 @@
 //! What is answered where a cluster does not.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{DirectReply, Name, RetryOn};
@@ -17,9 +19,40 @@ pub struct StandIn {
     /// The cluster that is asked once instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<Name>,
+    /// How long beyond its time what it answered before may be given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_good: Option<Duration>,
     /// What is answered where that does not help, or there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply: Option<DirectReply>,
+}
+
+/// Which answers are kept or shared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answers {
+    /// They are given again as long as they are good.
+    pub cache: bool,
+    /// How long beyond their time they are kept, for when nothing better comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_good: Option<Duration>,
+    /// Bytes of all that is kept.
+    pub bytes_max: u64,
+    /// Bytes of one body.
+    pub body_max: u64,
+    /// Keys under which something is kept.
+    pub entries_max: u32,
+    /// Those that ask for the same at once share one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collapse: Option<Collapse>,
+}
+
+/// Requests that share one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collapse {
+    /// How many wait for one answer.
+    pub waiting_max: u32,
+    /// How long one waits.
+    pub wait_max: Duration,
 }
 
 /// Why a service gave no answer that is any good.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Admission, PriorityRule, RetryBudget, StandIn};
+use super::{Admission, Answers, PriorityRule, RetryBudget, StandIn};
 
 /// What keeps trouble with a cluster from spreading; nothing by default.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -33,6 +33,9 @@ pub struct Resilience {
     /// What is answered where it does not. Default nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stand_in: Option<Box<StandIn>>,
+    /// Which of its answers are kept or shared. Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<Box<Answers>>,
 }
 
 /// How much of a cluster one proxy uses at once; without limit by default.

@@ -1,9 +1,12 @@
 //! What stands in for answers: there is something, it is of use, and it leads to no circle.
 
+use std::time::Duration;
+
+use super::traffic_policy::range;
 use super::{Check, reference, reply, retry, route};
 use crate::fault::FaultClass;
 use crate::name::ServiceName;
-use crate::resource::degradation::Fallback;
+use crate::resource::degradation::{Cache, Fallback};
 use crate::resource::kind::{Kind, ResourceKey};
 use crate::resource::reference::BackendView;
 use crate::resource::traffic_policy::TrafficPolicySpec;
@@ -15,13 +18,29 @@ const STEPS_MAX: usize = 32;
 pub(super) fn check(check: &mut Check<'_, '_>, spec: &TrafficPolicySpec) {
     if let Some(fallback) = &spec.fallback {
         self::fallback(check, spec, fallback);
+        if let Some(last) = &fallback.last_good {
+            let (second, day) = (Duration::from_secs(1), Duration::from_secs(86_400));
+            range(check, "spec.fallback.lastGood.maxAge", Some(last.max_age), second, day);
+        }
+    }
+    if let Some(collapse) = &spec.collapse {
+        let (least, most) = (Duration::from_millis(10), Duration::from_secs(60));
+        range(check, "spec.collapse.maxWait", collapse.max_wait, least, most);
+    }
+    if let Some(Cache { max_mib: Some(all), max_body_kib: Some(body), .. }) = &spec.cache
+        && body.get() > all.get() * 1024 / 8
+    {
+        let message =
+            format!("{body} KiB are more than an eighth of {all} MiB: no answer of that length would be kept");
+        let fix = format!("write {} or less, or raise `maxMib`", all.get() * 1024 / 8);
+        check.error(FaultClass::OutOfRange, "spec.cache.maxBodyKib", message, fix);
     }
 }
 
 fn fallback(check: &mut Check<'_, '_>, spec: &TrafficPolicySpec, fallback: &Fallback) {
     const AT: &str = "spec.fallback";
-    if fallback.service.is_none() && fallback.reply.is_none() {
-        let fix = "add `reply` or `service`";
+    if fallback.service.is_none() && fallback.last_good.is_none() && fallback.reply.is_none() {
+        let fix = "add `reply`, `lastGood` or `service`";
         check.error(FaultClass::MissingField, AT, "nothing stands in for an answer", fix);
     }
     if let Some(on) = &fallback.on {

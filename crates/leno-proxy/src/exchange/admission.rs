@@ -221,7 +221,8 @@ impl Exchange<'_> {
         self.answer(head, body, self.is_grpc.then_some(code)).await;
     }
 
-    async fn answer(&mut self, head: ResponseHead, body: Bytes, grpc_status: Option<Code>) {
+    /// Answers with this.
+    pub(super) async fn answer(&mut self, head: ResponseHead, body: Bytes, grpc_status: Option<Code>) {
         self.record.status(head.status, grpc_status.map(|code| code as u8));
         let Some(reply) = self.reply.take() else { return };
         if let Err(error) = reply.respond(head, body).await {

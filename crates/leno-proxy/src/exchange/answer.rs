@@ -66,7 +66,10 @@ struct Reporting<'p> {
 
 impl Exchange<'_> {
     /// Sends the head of the answer on.
-    pub(super) fn begin_answer(&mut self, plan: &Plan<'_>, response: Response) -> Begun {
+    pub(super) fn begin_answer(&mut self, plan: &Plan<'_>, mut response: Response) -> Begun {
+        if self.rare.is_some() {
+            self.heed(plan, &mut response);
+        }
         let Response { mut head, body, tunnel, .. } = response;
         self.record.status(head.status, self.grpc_status(&head.fields));
         let Some(reply) = self.reply.take() else { return Begun::Failed };
@@ -102,8 +105,8 @@ impl Exchange<'_> {
 
     /// Sends the body of the answer on, while the rest of the request is still going up.
     pub(super) async fn relay(&mut self, plan: &Plan<'_>, mut body: Body, sink: AnswerBody, upload: Option<Upload>) {
-        if let Some(slow) = self.take_slow() {
-            body = slow.over(body);
+        if self.rare.is_some() {
+            body = self.altered(body);
         }
         let (worker, is_gateway) = (self.worker, self.direction == Direction::Gateway);
         let reporting = |endpoint| Box::new(Reporting { plan, worker, endpoint });

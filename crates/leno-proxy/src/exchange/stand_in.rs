@@ -14,6 +14,7 @@ use leno_telemetry::Flag;
 use leno_telemetry::flag::REASON_FIELD;
 
 use super::{Exchange, Plan};
+use crate::answers::Given;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::filter;
@@ -37,8 +38,24 @@ pub(super) struct Chosen {
 }
 
 impl Exchange<'_> {
+    /// Begins a request whose answer may be kept, shared or replaced; whether it is answered already.
+    pub(super) async fn begin_degraded(
+        &mut self,
+        rule: RuleRef<'_>,
+        matched: Matched,
+        target: &Target,
+        cluster: &Cluster,
+        cors: Option<&CorsFields>,
+    ) -> Result<bool, Failure> {
+        self.remember(rule, matched, target, cors);
+        match cluster.resilience.answers() {
+            Some(answers) => self.look_up(answers, rule, target, cors).await,
+            None => Ok(false),
+        }
+    }
+
     /// Remembers where the request goes, for what may stand in for its answer.
-    pub(super) fn remember(&mut self, rule: RuleRef<'_>, matched: Matched, target: &Target, cors: Option<&CorsFields>) {
+    fn remember(&mut self, rule: RuleRef<'_>, matched: Matched, target: &Target, cors: Option<&CorsFields>) {
         let target = rule.targets.iter().position(|one| std::ptr::eq(one, target)).unwrap_or_default();
         self.rare().chosen = Some(Chosen { matched, target, cors: cors.cloned(), is_changed: false });
     }
@@ -60,8 +77,10 @@ impl Exchange<'_> {
         self.rare.as_ref()?;
         // What another service answers is passed on, unless there is a reply that is better.
         let may = |terms: &StandIn| self.may_stand_in() || plan.stands_in && terms.reply.is_some();
-        let terms = plan.target.stand_in().map(|(_, terms)| terms).filter(|terms| may(terms))?;
-        let named = self.names(terms, response);
+        let terms = plan.target.stand_in().map(|(_, terms)| terms).filter(|terms| may(terms));
+        let is_last_good = || !plan.stands_in && self.may_be_last_good(response.head.status);
+        let named = terms.and_then(|terms| self.names(terms, response));
+        let named = named.or_else(|| is_last_good().then_some(FallbackOn::Failed));
         if named.is_none() {
             self.payload.settle();
         }
@@ -75,6 +94,7 @@ impl Exchange<'_> {
         let Some(chosen) = self.rare.as_mut().and_then(|rare| rare.chosen.take()) else {
             return self.refuse(failure).await;
         };
+        self.go_alone();
         match self.stand_in(destination, &chosen, failure).await {
             Ok(()) => self.record.finish(),
             Err(failure) => self.refuse(failure).await,
@@ -86,12 +106,15 @@ impl Exchange<'_> {
             return Err(failure);
         };
         let Some(target) = rule.targets.get(chosen.target) else { return Err(failure) };
-        let Some((cluster, terms)) = target.stand_in() else { return Err(failure) };
-        if !self.is_for(terms, &failure) || self.reply.is_none() {
+        let Some(cluster) = target.cluster.as_deref() else { return Err(failure) };
+        let terms = target.stand_in().map(|(_, terms)| terms).filter(|terms| self.is_for(terms, &failure));
+        let most = terms.and_then(|terms| terms.last_good);
+        if self.reply.is_none() || terms.is_none() && self.last_good(&failure, most).is_none() {
             return Err(failure);
         }
+        self.ask_without_conditions();
         (self.owed, self.reporter) = (None, None);
-        if let Some(other) = &target.instead
+        if let Some(other) = target.instead.as_ref().filter(|_| terms.is_some())
             && self.payload.is_there()
         {
             self.record.failed(failure.flag(), || format!("{failure}; {} was asked instead", other.spec.name));
@@ -104,7 +127,13 @@ impl Exchange<'_> {
                 Err(other) => tracing::debug!(error = %other, "fallback gave no answer"),
             }
         }
-        match &terms.reply {
+        if let Some((kept, answers)) = self.last_good(&failure, most).filter(|_| self.reply.is_some()) {
+            self.record.failed(failure.flag(), || format!("{failure}; answered as it was before"));
+            cluster.resilience.stood_in(StoodIn::LastGood);
+            self.give(&kept, rule, target, chosen.cors.as_ref(), &answers, Given::LastGood).await;
+            return Ok(());
+        }
+        match terms.and_then(|terms| terms.reply.as_ref()) {
             Some(reply) if self.reply.is_some() => {
                 self.record.failed(failure.flag(), || format!("{failure}; answered by the reply of its fallback"));
                 cluster.resilience.stood_in(StoodIn::Reply);
@@ -159,7 +188,9 @@ impl Exchange<'_> {
     fn is_for(&self, terms: &StandIn, failure: &Failure) -> bool {
         let why = match failure {
             Failure::OverLimit(_) | Failure::HeldBack { .. } | Failure::QueueTimeout { .. } => FallbackOn::Refused,
-            Failure::Overflow { .. } | Failure::ConnectionOverflow { .. } => FallbackOn::Refused,
+            Failure::Overflow { .. } | Failure::ConnectionOverflow { .. } | Failure::Short(_) | Failure::Busy(_) => {
+                FallbackOn::Refused
+            }
             Failure::BreakerOpen { .. } | Failure::BreakerHeldOpen(_) | Failure::NoEndpoint { .. } => FallbackOn::Open,
             Failure::Unwanted { why, .. } => *why,
             other if self.names_failure_of(terms, other) => FallbackOn::Failed,

@@ -16,6 +16,7 @@ use leno_traffic::load::Standing;
 use serde_json::{Map, Value, json};
 
 use super::{CAUSES, StoodIn};
+use crate::answers;
 use crate::cluster::{Cluster, by_name};
 use crate::lookup::Lookup;
 use crate::table::Table;
@@ -73,6 +74,9 @@ pub(crate) fn describe(cluster: &Cluster, now: Duration) -> Value {
     if cluster.spec.resilience.stand_in.is_some() {
         let answers: BTreeMap<&str, u64> = stood_in(cluster).collect();
         described.insert("fallback".to_owned(), json!(answers));
+    }
+    if let Some(kept) = resilience.answers() {
+        described.insert("cache".to_owned(), answers::describe(kept));
     }
     Value::Object(described)
 }

@@ -227,12 +227,22 @@ fn direct_reply() -> impl Strategy<Value = DirectReply> {
 fn stand_in() -> impl Strategy<Value = Option<Box<StandIn>>> {
     let on = vec(prop::sample::select(FallbackOn::ALL.to_vec()), 0..3);
     let failures = vec(prop::sample::select(RetryOn::ALL.to_vec()), 0..3);
-    let terms = (on, failures, vec(any::<u16>(), 0..2), option::of(text()), option::of(direct_reply()));
-    option::of(
-        terms.prop_map(|(on, failures, codes, cluster, reply)| {
-            Box::new(StandIn { on, failures, codes, cluster, reply })
-        }),
-    )
+    let what = (option::of(text()), option::of(weird_duration()), option::of(direct_reply()));
+    let terms = (on, failures, vec(any::<u16>(), 0..2), what);
+    option::of(terms.prop_map(|(on, failures, codes, (cluster, last_good, reply))| {
+        Box::new(StandIn { on, failures, codes, cluster, last_good, reply })
+    }))
+}
+
+fn answers() -> impl Strategy<Value = Option<Box<Answers>>> {
+    let collapse =
+        (any::<u32>(), weird_duration()).prop_map(|(waiting_max, wait_max)| Collapse { waiting_max, wait_max });
+    let collapse = option::of(collapse);
+    let numbers = (any::<u64>(), any::<u64>(), any::<u32>());
+    let terms = (any::<bool>(), option::of(weird_duration()), numbers, collapse);
+    option::of(terms.prop_map(|(cache, last_good, (bytes_max, body_max, entries_max), collapse)| {
+        Box::new(Answers { cache, last_good, bytes_max, body_max, entries_max, collapse })
+    }))
 }
 
 fn matching() -> impl Strategy<Value = Match> {
@@ -378,11 +388,23 @@ fn resilience() -> impl Strategy<Value = Resilience> {
         option::of(breaker()),
         forced,
         option::of(retry_budget()),
-        (priorities(), admission(), stand_in()),
+        (priorities(), admission(), stand_in(), answers()),
     )
-        .prop_map(|(limits, ejection, breaker, breaker_forced, retry_budget, (priorities, admission, stand_in))| {
-            Resilience { limits, ejection, breaker, breaker_forced, retry_budget, priorities, admission, stand_in }
-        })
+        .prop_map(
+            |(limits, ejection, breaker, breaker_forced, retry_budget, (priorities, admission, stand_in, answers))| {
+                Resilience {
+                    limits,
+                    ejection,
+                    breaker,
+                    breaker_forced,
+                    retry_budget,
+                    priorities,
+                    admission,
+                    stand_in,
+                    answers,
+                }
+            },
+        )
         .boxed()
 }
 

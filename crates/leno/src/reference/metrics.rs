@@ -101,7 +101,8 @@ fn guarded() -> Table {
         "name": "cart", "service": "cart.shop", "port": 80, "protocol": "tcp", "balance": "weightedRoundRobin",
         "connect_timeout": time, "idle_timeout": time, "balancing": { "panic_threshold": 50 },
         "resilience": {
-            "stand_in": { "on": [], "failures": [] }, "limits": { "requests": 1 }, "admission": { "factor": 200, "window": time, "requests_min": 1 },
+            "stand_in": { "on": [], "failures": [] },
+            "answers": { "cache": true, "bytes_max": 1024, "body_max": 1024, "entries_max": 1 }, "limits": { "requests": 1 }, "admission": { "factor": 200, "window": time, "requests_min": 1 },
             "ejection": { "slow_after": time, "window": time, "requests_min": 1, "base_time": time, "time_max": time, "share_max": 1 },
             "breaker": { "slow_after": time, "window": time, "buckets": 1, "requests_min": 1, "open": time, "probes": 1 },
         },

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -54,6 +55,8 @@ pub struct Told {
     pub trailers: Vec<(&'static str, String)>,
     /// After so long.
     pub hold: Duration,
+    /// Once this is so.
+    pub gate: Option<Arc<AtomicBool>>,
 }
 
 /// A request.
@@ -152,6 +155,9 @@ impl Handler for Answering {
         if !told.hold.is_zero() {
             tokio::time::sleep(told.hold).await;
         }
+        while told.gate.as_ref().is_some_and(|gate| !gate.load(SeqCst)) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         leaving.is_answered = true;
         // Nobody may be there any more to hear it.
         let _ = told.answer(reply, grpc::is_grpc(&head.fields)).await;
@@ -198,6 +204,10 @@ impl Told {
 
     pub fn after(self, hold: Duration) -> Self {
         Self { hold, ..self }
+    }
+
+    pub fn behind(self, gate: &Arc<AtomicBool>) -> Self {
+        Self { gate: Some(gate.clone()), ..self }
     }
 
     pub fn with(mut self, name: &'static str, value: &str) -> Self {
