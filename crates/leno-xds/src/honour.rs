@@ -154,7 +154,7 @@ pub const ROWS: &[Row] = &[
         "rateLimits",
         None,
         Nearly(
-            "of those `at: caller` it keeps the lowest `limit` that is for all requests; those of the service are held beside its instances",
+            "of those `at: caller` it keeps the lowest `limit` that is for all requests and not `shared`; those of the service are held beside its instances",
         ),
         Not("of those `at: caller` it holds none; those of the service are held beside its instances"),
     ),
@@ -269,7 +269,9 @@ fn rate_limit(entry: &Value, proxy: ProxyKind) -> Honour {
         return Beside;
     }
     let narrows = |field: &str| entry.get(field).is_some_and(|value| !value.is_null());
-    let is_plain = narrows("limit") && !narrows("matches") && !narrows("key") && entry["limit"]["warmUp"].is_null();
+    let is_plain = narrows("limit")
+        && !["matches", "key", "shared"].into_iter().any(narrows)
+        && entry["limit"]["warmUp"].is_null();
     match (proxy, is_plain) {
         (ProxyKind::Envoy, true) => Nearly("of several it keeps the lowest, and counts for each route apart"),
         _ => Not("it sends as much as it likes"),
@@ -336,10 +338,12 @@ mod tests {
             { "name": "a", "limit": { "requests": 1, "per": "1s" } },
             { "name": "b", "at": "caller", "limit": { "requests": 1, "per": "1s" } },
             { "name": "c", "at": "caller", "window": { "requests": 1, "per": "1s" } },
+            { "name": "d", "at": "caller", "limit": { "requests": 1, "per": "1s" }, "shared": {} },
         ] });
         let gaps = gaps(Kind::TrafficPolicy, &spec, ProxyKind::Envoy);
-        assert_eq!(gaps.iter().map(|gap| &*gap.path).collect::<Vec<_>>(), ["spec.rateLimits[1]", "spec.rateLimits[2]"]);
-        assert!(matches!(gaps[0].honour, Nearly(_)) && matches!(gaps[1].honour, Not(_)));
+        let paths: Vec<&str> = gaps.iter().map(|gap| &*gap.path).collect();
+        assert_eq!(paths, ["spec.rateLimits[1]", "spec.rateLimits[2]", "spec.rateLimits[3]"]);
+        assert!(matches!(gaps[0].honour, Nearly(_)) && gaps[1..].iter().all(|gap| matches!(gap.honour, Not(_))));
     }
 
     #[test]
