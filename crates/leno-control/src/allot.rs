@@ -15,12 +15,15 @@
 //! }
 //! ```
 //!
+//! Quotas go the same way: what a proxy is given of one is counted on disk before it is answered.
+//!
 //! Bounds: [`ASKS_MAX`] limits in a message, [`PROXY_MAX`] bytes of a proxy's name, and those of [`Ledger`]. Who says that it
 //! wants more than it does gets its equal part at most, as long as others want theirs.
 
 pub mod messages;
 
 mod client;
+mod quota;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,9 +36,11 @@ use leno_model::snapshot::Rate;
 use leno_traffic::allot::{Ask, Ledger, Seen, Terms};
 
 use self::messages::{AllotRequest, AllotResponse, Allotment};
+use self::quota::Quotas;
 use crate::Control;
 
 pub use client::{Client, Part, Question};
+pub use quota::routes;
 
 /// The most limits in one message.
 pub const ASKS_MAX: usize = 1_024;
@@ -53,6 +58,7 @@ pub type Limit = (ServiceName, Arc<str>);
 pub struct Allotments {
     control: Control,
     clock: Arc<dyn Clock>,
+    quotas: Quotas,
     state: Arc<Mutex<State>>,
 }
 
@@ -80,14 +86,15 @@ impl Allotments {
     pub fn new(control: Control, clock: Arc<dyn Clock>) -> Self {
         let now = clock.monotonic();
         let state = State { ledger: Ledger::new(now), swept: now, asks: 0 };
-        Self { control, clock, state: Arc::new(Mutex::new(state)) }
+        let quotas = Quotas::new(control.store().clone());
+        Self { control, clock, quotas, state: Arc::new(Mutex::new(state)) }
     }
 
     /// Adds the service to what a connection serves.
     #[must_use]
     pub fn serve(&self, router: Router) -> Router {
         let all = self.clone();
-        router.unary(ALLOT, async move |_, request| all.allot(&request))
+        router.unary(ALLOT, async move |_, request| all.allot(&request).await)
     }
 
     /// What it has to do.
@@ -103,7 +110,7 @@ impl Allotments {
         self.state().ledger.seen(now).map(|seen| (seen.limit.clone(), seen)).collect()
     }
 
-    fn allot(&self, request: &AllotRequest) -> Result<AllotResponse, Status> {
+    async fn allot(&self, request: &AllotRequest) -> Result<AllotResponse, Status> {
         if request.proxy.is_empty() || request.proxy.len() > PROXY_MAX {
             let message =
                 format!("proxy: {} bytes (give the name of the proxy, 1 to {PROXY_MAX})", request.proxy.len());
@@ -124,8 +131,14 @@ impl Allotments {
         let now = self.clock.monotonic();
         // A process that takes over from another is not the one that held something.
         let proxy = format!("{}#{}", request.proxy, request.incarnation);
+        let mut allotments = Vec::with_capacity(request.asks.len());
+        for ask in &request.asks {
+            allotments.push(match self.quota(ask).await {
+                Some(granted) => granted,
+                None => self.one(now, &proxy, ask),
+            });
+        }
         let mut state = self.state();
-        let allotments = request.asks.iter().map(|ask| self.one(&mut state, now, &proxy, ask)).collect();
         state.asks += request.asks.len() as u64;
         if now >= state.swept + SWEEP_EVERY {
             state.ledger.sweep(now);
@@ -135,8 +148,19 @@ impl Allotments {
         Ok(AllotResponse { allotments, every_ms: u32::try_from(every).unwrap_or(u32::MAX) })
     }
 
-    fn one(&self, state: &mut State, now: Duration, proxy: &str, ask: &messages::Ask) -> Allotment {
-        let refused = |why: String| Allotment { refused: why, ..Allotment::default() };
+    /// Some of a quota, if that is what is asked for.
+    async fn quota(&self, ask: &messages::Ask) -> Option<Allotment> {
+        let service: ServiceName = ask.service.parse().ok()?;
+        let (requests, per) = self.control.quota(&service, &ask.limit)?;
+        let wanted = Ask { wanted: ask.wanted, holding: ask.holding };
+        let limit = (service, ask.limit.as_str().into());
+        Some(match self.quotas.give(&limit, requests, per, wanted, self.clock.wall()).await {
+            Ok(given) => given,
+            Err(error) => refused(format!("the quota cannot be counted: {error} (see the server's log and disk)")),
+        })
+    }
+
+    fn one(&self, now: Duration, proxy: &str, ask: &messages::Ask) -> Allotment {
         let Ok(service) = ask.service.parse::<ServiceName>() else {
             return refused(format!("service: {:?} is no name of a service (write `cart.shop`)", ask.service));
         };
@@ -145,13 +169,13 @@ impl Allotments {
             return refused(format!("{service} has no limit {:?} that proxies count together ({fix})", ask.limit));
         };
         let wanted = Ask { wanted: ask.wanted, holding: ask.holding };
-        match state.ledger.ask(now, &(service, ask.limit.as_str().into()), terms, proxy, wanted) {
+        match self.state().ledger.ask(now, &(service, ask.limit.as_str().into()), terms, proxy, wanted) {
             Ok(allotment) => Allotment {
                 rate: allotment.rate,
                 burst: allotment.burst,
                 valid_ms: u32::try_from(allotment.valid.as_millis()).unwrap_or(u32::MAX),
                 proxies: allotment.proxies,
-                refused: String::new(),
+                ..Allotment::default()
             },
             Err(full) => refused(format!("{full} (share fewer limits, or with fewer proxies)")),
         }
@@ -161,6 +185,10 @@ impl Allotments {
         // Each part is whole between two questions.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn refused(why: String) -> Allotment {
+    Allotment { refused: why, ..Allotment::default() }
 }
 
 /// The numbers of a limit.

@@ -36,7 +36,7 @@ use leno_runtime::guard::{PeerAddress, Routes};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use self::answer::{Answer, Refused};
+pub(crate) use self::answer::{Answer, Refused};
 use crate::source::API_SET;
 use crate::{Apply, Control, Delete, Rollback};
 
@@ -127,7 +127,7 @@ struct RollbackBody {
     summary: Option<String>,
 }
 
-type Handled = Result<Answer, Refused>;
+pub(crate) type Handled = Result<Answer, Refused>;
 type Asked<T> = Result<Query<T>, QueryRejection>;
 
 async fn list(State(control): State<Control>, query: Asked<ListQuery>) -> Handled {

@@ -17,7 +17,7 @@ use leno_model::fault::{self, Fault};
 use leno_model::identity::Principal;
 use leno_model::name::ServiceName;
 use leno_model::resource::kind::ResourceKey;
-use leno_model::resource::rate_limit::LimitThreshold;
+use leno_model::resource::rate_limit::{LimitThreshold, QuotaPeriod};
 use leno_model::seam::Clock;
 use leno_model::snapshot::{Name, Rate};
 use leno_model::validate::validate;
@@ -267,6 +267,19 @@ impl Control {
         let (shared, bucket) = (limit.shared.as_ref()?, limit.limit.as_ref()?);
         let rate = Rate { requests: bucket.requests.get(), per: bucket.per.0 };
         Some(allot::terms(rate, limit.burst(bucket), shared.threshold == LimitThreshold::PerProxy))
+    }
+
+    /// What a quota of a service says, if there is one of this name.
+    pub(crate) fn quota(&self, service: &ServiceName, name: &str) -> Option<(u32, QuotaPeriod)> {
+        let state = self.state();
+        let (_, policy) = state.merged.policies_of(service).into_iter().next()?;
+        let limit = policy.rate_limits.iter().find(|limit| limit.name == name)?;
+        limit.quota.as_ref().map(|quota| (quota.requests.get(), quota.per))
+    }
+
+    /// Where everything is kept.
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.inner.store
     }
 
     /// Every resource in force, and the number of the newest revision.

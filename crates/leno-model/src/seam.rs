@@ -32,6 +32,11 @@ pub trait Random {
 // === impl Timestamp ===
 
 impl Timestamp {
+    /// Year, month and day in UTC.
+    pub fn date(self) -> (i64, i64, i64) {
+        civil_from_days((self.0 / 86_400_000) as i64)
+    }
+
     /// As RFC 3339 in UTC with milliseconds: `2026-11-21T01:40:11.000Z`.
     pub fn rfc3339(self) -> String {
         let (days, ms) = (self.0 / 86_400_000, self.0 % 86_400_000);

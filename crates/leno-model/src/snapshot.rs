@@ -32,7 +32,9 @@ pub use balancing::{Balancing, Expression, Fallback, Gives, LoadReports, SlowSta
 pub use degradation::{Answers, Collapse, FallbackOn, StandIn};
 pub use injection::{Abort, AbortWith, Bandwidth, Delay, Injection, Injections};
 pub use overload::{Admission, Overload, Priority, PriorityRule, Shedding};
-pub use rate_limit::{KeySource, Rate, RateFallback, RateForm, RateLimit, RateLimits, RateShared, RateTell, WarmUp};
+pub use rate_limit::{
+    KeySource, Period, Rate, RateFallback, RateForm, RateLimit, RateLimits, RateShared, RateTell, WarmUp,
+};
 pub use resilience::{Breaker, Ejection, ForcedState, Limits, Queue, Resilience};
 pub use retry::{Hedge, IDEMPOTENT, Retry, RetryBudget, RetryOn, SAFE};
 

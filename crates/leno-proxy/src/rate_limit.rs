@@ -14,7 +14,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwapOption, Guard};
 use leno_http::Fields;
 use leno_model::snapshot::{
-    self, Action, HostPattern, Match, Name, Origin, RateForm, RateTell, RouteConfig, Rule, VirtualHost,
+    self, Action, HostPattern, Match, Name, Origin, Period, RateForm, RateTell, RouteConfig, Rule, VirtualHost,
 };
 use leno_route::Router;
 use leno_traffic::Limiter;
@@ -282,6 +282,9 @@ impl Told {
             RateForm::Bucket { rate, .. } | RateForm::Queue { rate, .. } | RateForm::Window(rate) => {
                 write!(told.policy, "\"{name}\";q={};w={}", rate.requests, seconds(rate.per).max(1))
             }
+            RateForm::Quota { requests, per: Period::Day } => write!(told.policy, "\"{name}\";q={requests};w=86400"),
+            // Months are not equally long.
+            RateForm::Quota { requests, per: Period::Month } => write!(told.policy, "\"{name}\";q={requests}"),
             RateForm::Concurrency(max) => write!(told.policy, "\"{name}\";q={max};qu=\"concurrent-requests\""),
         };
         let _ = write!(told.left, "\"{name}\";r={};t={reset}", left.now);

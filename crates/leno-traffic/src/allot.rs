@@ -23,8 +23,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod holding;
+mod quota;
 
 pub use holding::{Due, Holding, Whole};
+pub use quota::{Count, QuotaHolding};
 
 /// How long an allotment holds, where there are few proxies.
 pub const VALID: Duration = Duration::from_secs(1);
@@ -77,6 +79,24 @@ pub struct Allotment {
     pub valid: Duration,
     /// How many proxies hold the limit.
     pub proxies: u32,
+}
+
+/// What a server answers to what is asked of a limit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Answer {
+    /// A part of its rate.
+    Part(Allotment),
+    /// So many of a quota, in a period that ends so long after the question; and so many are left.
+    Quota {
+        /// How many.
+        requests: u32,
+        /// Which period; later ones have higher numbers.
+        period: u64,
+        /// When that ends.
+        ends_in: Duration,
+        /// How many nobody has been given yet.
+        left: u32,
+    },
 }
 
 /// Too many proxies hold limits.

@@ -5,6 +5,7 @@
 //!                                                 ├ Warm   (either, lower while it is cold)
 //!                                                 ├ Sliding (window)                       ─► Granted{wait} | Refused{after}
 //!                                                 ├ Allotted (this proxy's part of a limit that is shared)
+//!                                                 ├ Quota    (what the server has counted for this proxy)
 //!                                                 └ open at once
 //! ```
 //!
@@ -21,6 +22,7 @@ use leno_model::snapshot::{Rate, RateForm, RateLimit, WarmUp};
 mod allotted;
 mod bucket;
 mod keyed;
+mod quota;
 mod sliding;
 mod warm;
 
@@ -28,6 +30,8 @@ use self::allotted::Allotted;
 pub use self::allotted::{Gate, Part, Standing};
 use self::bucket::{Bucket, Pace};
 use self::keyed::Keyed;
+pub use self::quota::Grant;
+use self::quota::Quota;
 use self::sliding::Sliding;
 use self::warm::Warm;
 
@@ -55,6 +59,7 @@ enum State {
     Warm(Pace, Warm),
     Sliding(Sliding),
     Allotted(Box<Allotted>),
+    Quota(Box<Quota>),
     Open { open: AtomicU32, max: u32 },
 }
 
@@ -131,6 +136,7 @@ impl Limiter {
             RateForm::Bucket { rate, burst, warm_up } => (bucket(rate, burst, warm_up), burst, Duration::ZERO),
             RateForm::Queue { rate, timeout, warm_up } => (bucket(rate, 1, warm_up), 1, timeout),
             RateForm::Window(rate) => (State::Sliding(Sliding::new(rate)), rate.requests, Duration::ZERO),
+            RateForm::Quota { requests, .. } => (State::Quota(Box::default()), requests, Duration::ZERO),
             RateForm::Concurrency(max) => (State::Open { open: AtomicU32::new(0), max }, max, Duration::ZERO),
         };
         let count = || AtomicU64::new(0);
@@ -155,6 +161,7 @@ impl Limiter {
             State::Warm(pace, warm) => warm.take(pace, now, patience),
             State::Sliding(sliding) => sliding.take(now),
             State::Allotted(allotted) => allotted.take(now),
+            State::Quota(quota) => quota.take(now),
             State::Open { open, max } => {
                 let entered = open.fetch_update(Relaxed, Relaxed, |open| (open < *max).then(|| open + 1));
                 let holds = Granted { wait: Duration::ZERO, holds: true, mark: 0 };
@@ -198,6 +205,7 @@ impl Limiter {
             State::Keyed(pace, _) | State::Warm(pace, _) => pace.left(mark, now),
             State::Sliding(sliding) => sliding.left(now),
             State::Allotted(allotted) => allotted.left(mark, now),
+            State::Quota(quota) => quota.left(now, self.most),
             State::Open { open, max } => Left { now: max.saturating_sub(open.load(Relaxed)), reset: Duration::ZERO },
         }
     }
@@ -219,13 +227,35 @@ impl Limiter {
 
     /// Of a limit that is shared: whether little of it is at hand, since the last time that somebody [heard](Self::heard) so.
     pub fn is_hungry(&self) -> bool {
-        matches!(&self.state, State::Allotted(allotted) if allotted.is_hungry())
+        match &self.state {
+            State::Allotted(allotted) => allotted.is_hungry(),
+            State::Quota(quota) => quota.is_hungry(),
+            _ => false,
+        }
     }
 
     /// Somebody knows that it is hungry.
     pub fn heard(&self) {
-        if let State::Allotted(allotted) = &self.state {
-            allotted.heard();
+        match &self.state {
+            State::Allotted(allotted) => allotted.heard(),
+            State::Quota(quota) => quota.heard(),
+            _ => {}
+        }
+    }
+
+    /// Of a quota: this proxy may let through so many more in this period, which ends at that moment; and all together have so
+    /// many left.
+    pub fn grant(&self, grant: &Grant) {
+        if let State::Quota(quota) = &self.state {
+            quota.grant(grant);
+        }
+    }
+
+    /// Of a quota: how many this proxy has at hand.
+    pub fn at_hand(&self, now: Duration) -> u32 {
+        match &self.state {
+            State::Quota(quota) => quota.at_hand(now),
+            _ => 0,
         }
     }
 
@@ -254,6 +284,10 @@ impl Limiter {
                 bytes += size_of::<Allotted>() + allotted.bytes();
                 part = Some(allotted.part());
                 allotted.left(allotted.mark(), now).now
+            }
+            State::Quota(quota) => {
+                bytes += size_of::<Quota>();
+                quota.left(now, self.most).now
             }
             State::Open { open, max } => max.saturating_sub(open.load(Relaxed)),
         };

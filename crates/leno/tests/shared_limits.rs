@@ -15,7 +15,7 @@ use bytes::Bytes;
 use kit::application::{self, ANY_PORT};
 use kit::figures;
 use kit::free_address;
-use kit::mesh::{Mesh, Process, get_path, wait_until};
+use kit::mesh::{Mesh, Process, exchange_whole, get_path, wait_until};
 use kit::steered::{Call, Came, connect};
 use leno_control::allot::messages::{AllotRequest, AllotResponse, Ask};
 use leno_http::grpc::{self, Code, Status};
@@ -310,6 +310,52 @@ fn instances_of_a_service_hold_a_limit_together_for_whoever_calls() {
         assert!(rate >= 70.0 && came.refused > 100 && came.other.is_empty(), "{call:?}: {rate}, {:?}", came.other);
     }
     drop(beside);
+}
+
+#[test]
+fn a_quota_of_a_month_is_of_all_proxies_and_a_server_that_is_killed_gives_nothing_twice() {
+    const QUOTA: usize = 60;
+    let (cart, mesh) = (Noting::default(), Mesh::new());
+    let mut server = mesh.server();
+    mesh.apply("policy.yaml", &policy("{name: month, at: caller, quota: {requests: 60, per: month}}"));
+    let _beside = mesh.sidecar("cart.shop", application::start(ANY_PORT, cart.clone()));
+    let fronts = ["front-1", "front-2"].map(|name| Front::start(&mesh, name));
+    let passed = || cart.0.lock().unwrap().len();
+    let mut calls = [0, 1, 2].iter().cycle().zip([0, 1].iter().cycle());
+    let mut call = || {
+        let (kind, front) = calls.next().unwrap();
+        let (call, came) = (Call::ALL[*kind], Call::ALL[*kind].one(fronts[*front].outbound, "cart"));
+        let mut seen = Tally::default();
+        seen.add(call, Instant::now(), came);
+        assert!(seen.other.is_empty(), "let through or over the limit, and nothing else: {:?}", seen.other);
+        passed()
+    };
+    assert!(wait_until(TEN_SECONDS, || call() >= QUOTA / 2).is_some(), "{}", passed());
+
+    server.kill();
+    let at_hand = passed() + 20;
+    for _ in 0..60 {
+        call();
+    }
+    assert!(passed() <= at_hand, "without a server what is at hand is let through: {} of {at_hand}", passed());
+    let _again = mesh.server();
+    let used = || mesh.api().call("GET", "/api/v1/quotas", "").unwrap().1["items"][0].clone();
+    let is_used_up = || {
+        call();
+        let refused_for_long = |front: &Front| {
+            let request = "GET / HTTP/1.1\r\nHost: cart\r\nConnection: close\r\n\r\n";
+            let (status, _, head) = exchange_whole(front.outbound, request).unwrap();
+            let after = head.lines().find_map(|line| line.strip_prefix("retry-after: "));
+            status == 429 && after.is_some_and(|after| after.parse::<u32>().unwrap() > 1)
+        };
+        fronts.iter().all(refused_for_long)
+    };
+    assert!(wait_until(TEN_SECONDS, is_used_up).is_some(), "{} {}", passed(), used());
+    let (passed, used) = (passed(), used());
+    figures(format_args!("quota of {QUOTA} a month: {passed} were let through, with a server killed between; {used}"));
+    assert!((QUOTA - 20..=QUOTA).contains(&passed), "{passed}");
+    let shown = ["service", "limit", "requests", "per", "used", "left"].map(|name| used[name].to_string());
+    assert_eq!(shown, ["\"cart.shop\"", "\"month\"", "60", "\"month\"", "60", "0"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leno_http::grpc::{self, Status};
-use leno_traffic::allot::Allotment;
+use leno_traffic::allot::{Allotment, Answer};
 
 use super::messages::{AllotRequest, AllotResponse, Ask};
 use super::{ALLOT, ASKS_MAX};
@@ -12,6 +12,8 @@ use super::{ALLOT, ASKS_MAX};
 const EVERY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(30));
 /// What a limit may be at most, however wrong an answer is.
 const RATE_MAX: f64 = 1e9;
+/// No period is longer.
+const PERIOD_MAX: Duration = Duration::from_secs(32 * 86_400);
 
 /// Asks a server what may be let through. A clone uses the same connection; give `calls` a timeout.
 #[derive(Clone)]
@@ -33,7 +35,7 @@ pub struct Question {
 }
 
 /// What came of a question: what may be let through, or why nothing is said of it.
-pub type Part = Result<Allotment, String>;
+pub type Part = Result<Answer, String>;
 
 // === impl Client ===
 
@@ -68,14 +70,18 @@ fn part(answer: &super::messages::Allotment) -> Part {
     if !answer.refused.is_empty() {
         return Err(answer.refused.clone());
     }
+    if answer.ends_ms > 0 {
+        let ends_in = Duration::from_millis(answer.ends_ms).min(PERIOD_MAX);
+        return Ok(Answer::Quota { requests: answer.requests, period: answer.period, ends_in, left: answer.left });
+    }
     // What is no number is nothing.
     let bounded = |number: f64, least: f64| if number > least { number.min(RATE_MAX) } else { least };
-    Ok(Allotment {
+    Ok(Answer::Part(Allotment {
         rate: bounded(answer.rate, 0.0),
         burst: bounded(answer.burst, 1.0),
         valid: Duration::from_millis(answer.valid_ms.into()).min(EVERY.1),
         proxies: answer.proxies,
-    })
+    }))
 }
 
 impl std::fmt::Debug for Client {

@@ -60,4 +60,16 @@ pub struct Allotment {
     /// Why there is none; empty where there is one.
     #[prost(string, tag = "5")]
     pub refused: String,
+    /// Of a quota: how many more the proxy may let through.
+    #[prost(uint32, tag = "6")]
+    pub requests: u32,
+    /// Of a quota: in which period; later ones have higher numbers.
+    #[prost(uint64, tag = "7")]
+    pub period: u64,
+    /// Of a quota: when that ends, in milliseconds from when the proxy asked; 0 of what is no quota.
+    #[prost(uint64, tag = "8")]
+    pub ends_ms: u64,
+    /// Of a quota: how many nobody has been given yet.
+    #[prost(uint32, tag = "9")]
+    pub left: u32,
 }

@@ -17,7 +17,7 @@ use crate::status::ResourceStatus;
 use crate::{Applied, Error};
 
 /// A good answer.
-pub(super) struct Answer {
+pub(crate) struct Answer {
     value: Value,
     /// Whether the audit log has what came of the request.
     recorded: bool,
@@ -25,7 +25,7 @@ pub(super) struct Answer {
 
 /// A refusal.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub(crate) struct Refused {
     status: StatusCode,
     code: &'static str,
     message: String,
@@ -130,7 +130,7 @@ pub(super) fn progress(progress: &Progress) -> Value {
 // === impl Answer ===
 
 impl Answer {
-    pub(super) fn ok(value: Value) -> Result<Self, Refused> {
+    pub(crate) fn ok(value: Value) -> Result<Self, Refused> {
         Ok(Self { value, recorded: false })
     }
 }

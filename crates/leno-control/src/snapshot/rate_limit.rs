@@ -4,11 +4,11 @@
 use leno_model::name::ServiceName;
 use leno_model::resource::duration::GatewayDuration;
 use leno_model::resource::rate_limit::{
-    self as written, LimitAt, LimitFallback, LimitHeaders, LimitKey, LimitThreshold, SharedLimit,
+    self as written, LimitAt, LimitFallback, LimitHeaders, LimitKey, LimitThreshold, QuotaPeriod, SharedLimit,
 };
 use leno_model::resource::traffic_policy::TrafficPolicySpec;
 use leno_model::snapshot::{
-    KeySource, Listener, Rate, RateFallback, RateForm, RateLimit, RateLimits, RateShared, RateTell, WarmUp,
+    KeySource, Listener, Period, Rate, RateFallback, RateForm, RateLimit, RateLimits, RateShared, RateTell, WarmUp,
 };
 
 use super::{View, route};
@@ -78,6 +78,13 @@ fn form(limit: &written::RateLimit) -> Option<RateForm> {
             warm_up: queue.warm_up.as_ref().map(warm_up),
         },
         written::RateLimit { concurrency: Some(open), .. } => RateForm::Concurrency(open.requests.get()),
+        written::RateLimit { quota: Some(quota), .. } => RateForm::Quota {
+            requests: quota.requests.get(),
+            per: match quota.per {
+                QuotaPeriod::Day => Period::Day,
+                QuotaPeriod::Month => Period::Month,
+            },
+        },
         _ => return None,
     })
 }

@@ -94,6 +94,10 @@ ranged! {
     WindowCount(u32) 1..=100_000, "number of requests"
 }
 ranged! {
+    /// How many in a day or a month, 1 to 1,000,000,000.
+    QuotaCount(u32) 1..=1_000_000_000, "number of requests"
+}
+ranged! {
     /// How many keys are told apart, 64 to 1,048,576.
     Keys(u32) 64..=1_048_576, "number of keys"
 }

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::duration::GatewayDuration;
 use super::http_route::HttpMatch;
-use super::number::{ColdFactor, Count, Keys, WindowCount};
+use super::number::{ColdFactor, Count, Keys, QuotaCount, WindowCount};
 
 /// A limit on requests, which each proxy that holds it counts for itself, unless it is `shared`. It says how it counts in one of `limit`,
-/// `window`, `queue` and `concurrency`. What is over it is answered with 429, the reason `rate_limited` and `retry-after`
+/// `window`, `queue`, `concurrency` and `quota`. What is over it is answered with 429, the reason `rate_limited` and `retry-after`
 /// in seconds; a call of gRPC with `RESOURCE_EXHAUSTED`, which clients do not repeat by themselves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -46,6 +46,9 @@ pub struct RateLimit {
     /// So many open at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<Concurrency>,
+    /// So many in a day or a month, of all proxies together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
     /// All proxies that hold it count together: the server allots to each what it may let through, by what it is asked for,
     /// and anew every tenth of a second. Only for a `limit` of one request a second or more, without `key` and `warmUp`.
     /// Default: each counts for itself.
@@ -159,6 +162,30 @@ pub struct WarmUp {
 pub struct Concurrency {
     /// How many, 1 to 1,000,000.
     pub requests: Count,
+}
+
+/// So many requests in a day or a month by UTC, of all proxies that hold it together. The server counts, on its disk: a
+/// proxy has some at hand, for what comes to it in two seconds and a hundredth of the quota or ten at most, which are counted
+/// before it gets them. So never more pass than `requests`, whoever is started anew, and what a proxy has at hand when it ends is
+/// lost. Without a server it lets through what it has at hand. Who is refused hears in `retry-after` when the next period
+/// begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Quota {
+    /// How many, 1 to 1,000,000,000.
+    pub requests: QuotaCount,
+    /// In which time.
+    pub per: QuotaPeriod,
+}
+
+/// How long a quota lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum QuotaPeriod {
+    /// From midnight to midnight, UTC.
+    Day,
+    /// From the first of a month to that of the next, UTC.
+    Month,
 }
 
 /// How proxies count together.

@@ -110,6 +110,22 @@ pub enum RateForm {
     },
     /// So many open at once.
     Concurrency(u32),
+    /// So many in a period, which the server counts.
+    Quota {
+        /// How many.
+        requests: u32,
+        /// In which time.
+        per: Period,
+    },
+}
+
+/// How long a quota lasts, by UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Period {
+    /// A day.
+    Day,
+    /// A month.
+    Month,
 }
 
 /// So many in a time; neither is zero.

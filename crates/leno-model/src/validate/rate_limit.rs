@@ -60,11 +60,17 @@ fn shared(check: &mut Check<'_, '_>, at: &str, limit: &RateLimit) {
 
 /// How it counts: in one way, and in one that lets somebody through.
 fn form(check: &mut Check<'_, '_>, at: &str, limit: &RateLimit) {
-    let forms = [limit.limit.is_some(), limit.window.is_some(), limit.queue.is_some(), limit.concurrency.is_some()];
+    let forms = [
+        limit.limit.is_some(),
+        limit.window.is_some(),
+        limit.queue.is_some(),
+        limit.concurrency.is_some(),
+        limit.quota.is_some(),
+    ];
     match forms.iter().filter(|is_there| **is_there).count() {
         1 => {}
         0 => {
-            let fix = "write one of `limit: {requests: 100, per: 1s}`, `window`, `queue` and `concurrency`";
+            let fix = "write one of `limit: {requests: 100, per: 1s}`, `window`, `queue`, `concurrency` and `quota`";
             check.error(FaultClass::MissingField, at, "a limit that does not say how much", fix);
         }
         _ => {
@@ -111,9 +117,9 @@ fn key(check: &mut Check<'_, '_>, at: &str, limit: &RateLimit) {
     if limit.key.is_empty() {
         return;
     }
-    if limit.window.is_some() || limit.concurrency.is_some() {
+    if limit.window.is_some() || limit.concurrency.is_some() || limit.quota.is_some() {
         let fix = "write it as `limit: {requests: 100, per: 1s, burst: 10}`, or remove `key`";
-        let message = "windows and open requests are counted for all callers together";
+        let message = "windows, open requests and quotas are counted for all callers together";
         check.error(FaultClass::UnusedField, &path, message, fix);
     }
     let warm = limit.limit.as_ref().is_some_and(|bucket| bucket.warm_up.is_some())

@@ -1280,6 +1280,10 @@ fn of_rate_limits() -> Vec<Case> {
             "`key` or `shared`",
             "name: a, key: [{path: true}], limit: {requests: 9, per: 1s}, shared: ¦{}",
         ),
+        rate(MissingField, ".quota.per", "add `per:`", "name: a, quota: ¦{requests: 1}"),
+        rate(UnknownValue, ".quota.per", "day", "name: a, quota: {requests: 1, per: ¦week}"),
+        rate(OutOfRange, ".quota.requests", "1 to 1000000000", "name: a, quota: {requests: ¦0, per: day}"),
+        rate(UnusedField, ".key", "`limit:", "name: a, key: ¦[{path: true}], quota: {requests: 1, per: day}"),
         rate(UnusedField, ".shared", "write it as `limit:", "name: a, window: {requests: 9, per: 1s}, shared: ¦{}"),
         rate(
             UnusedField,

@@ -1,4 +1,4 @@
-//! Limits that all proxies count together: which of them this proxy holds, what it asks the server for, and when.
+//! Limits and quotas that all proxies count together: which of them this proxy holds, what it asks the server for, and when.
 //!
 //! The control thread keeps one [`Holding`] for each and asks for all that are due in one message; whoever talks to the server
 //! drives this. Workers say that something is wanted by a flag, once for many requests, so that nobody waits until the
@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use leno_model::seam::Clock;
-use leno_model::snapshot::{self, Name};
+use leno_model::snapshot::{self, Name, RateForm};
 use leno_traffic::Limiter;
-use leno_traffic::allot::{Allotment, Ask, Due, Holding, Whole};
+use leno_traffic::allot::{Answer, Ask, Due, Holding, QuotaHolding, Whole};
+use leno_traffic::rate::Grant;
 use tokio::sync::{Notify, watch};
 
 use super::RateLimits;
@@ -32,8 +33,21 @@ pub struct SharedLimit {
     pub service: Arc<str>,
     /// Its name in the service's policy.
     pub name: Name,
-    whole: Whole,
+    kind: Kind,
     limiter: Arc<Limiter>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    Rate(Whole),
+    Quota,
+}
+
+/// One of either, between the proxy and the server.
+#[derive(Debug)]
+enum Keeping {
+    Rate(Holding),
+    Quota(QuotaHolding),
 }
 
 /// What is to be asked of a limit.
@@ -51,7 +65,7 @@ pub struct Asked {
 pub struct Holder {
     shared: Arc<SharedLimits>,
     held: watch::Receiver<Vec<SharedLimit>>,
-    holdings: Vec<(SharedLimit, Holding)>,
+    holdings: Vec<(SharedLimit, Keeping)>,
     /// Of the question that is on its way: when it was asked, and of which.
     asked: (Duration, Vec<usize>),
     clock: Arc<dyn Clock>,
@@ -66,9 +80,9 @@ impl SharedLimits {
         for limits in all {
             for limit in &limits.limits {
                 let is_there = |other: &SharedLimit| Arc::ptr_eq(&other.limiter, &limit.limiter);
-                if let Some(whole) = Whole::of(&limit.terms).filter(|_| !held.iter().any(is_there)) {
+                if let Some(kind) = Kind::of(&limit.terms).filter(|_| !held.iter().any(is_there)) {
                     let (service, limiter) = ((*limits.service).into(), limit.limiter.clone());
-                    held.push(SharedLimit { service, name: limit.terms.name.clone(), whole, limiter });
+                    held.push(SharedLimit { service, name: limit.terms.name.clone(), kind, limiter });
                 }
             }
         }
@@ -94,7 +108,64 @@ impl SharedLimits {
 
 impl SharedLimit {
     fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.limiter, &other.limiter) && self.name == other.name && self.whole == other.whole
+        Arc::ptr_eq(&self.limiter, &other.limiter) && self.name == other.name && self.kind == other.kind
+    }
+}
+
+// === impl Kind ===
+
+impl Kind {
+    fn of(terms: &snapshot::RateLimit) -> Option<Self> {
+        match terms.form {
+            RateForm::Quota { .. } => Some(Self::Quota),
+            _ => Whole::of(terms).map(Self::Rate),
+        }
+    }
+}
+
+// === impl Keeping ===
+
+impl Keeping {
+    fn new(now: Duration, limit: &SharedLimit) -> Self {
+        match limit.kind {
+            Kind::Rate(whole) => Self::Rate(Holding::new(now, whole, &limit.limiter)),
+            Kind::Quota => Self::Quota(QuotaHolding::new(now, &limit.limiter)),
+        }
+    }
+
+    fn look(&mut self, now: Duration, limiter: &Limiter) {
+        match self {
+            Self::Rate(holding) => holding.look(now, limiter),
+            Self::Quota(holding) => holding.look(now, limiter),
+        }
+    }
+
+    fn due(&self, now: Duration, limiter: &Limiter) -> Due {
+        match self {
+            Self::Rate(holding) => holding.due(limiter),
+            Self::Quota(holding) => holding.due(now, limiter),
+        }
+    }
+
+    fn wakes(&self) -> Option<Duration> {
+        match self {
+            Self::Rate(holding) => holding.wakes(),
+            Self::Quota(_) => None,
+        }
+    }
+
+    fn ask(&mut self, now: Duration, limiter: &Limiter) -> Ask {
+        match self {
+            Self::Rate(holding) => holding.ask(now, limiter),
+            Self::Quota(holding) => holding.ask(now, limiter),
+        }
+    }
+
+    fn unanswered(&mut self, now: Duration, after: Duration) {
+        match self {
+            Self::Rate(holding) => holding.unanswered(now, after),
+            Self::Quota(holding) => holding.unanswered(now, after),
+        }
     }
 }
 
@@ -134,7 +205,7 @@ impl Holder {
             let now = self.clock.monotonic();
             self.shared.called.store(false, Relaxed);
             let due =
-                |(_, (limit, holding)): &(usize, &mut (SharedLimit, Holding))| holding.due(&limit.limiter) <= Due(now);
+                |(_, (limit, kept)): &(usize, &mut (SharedLimit, Keeping))| kept.due(now, &limit.limiter) <= Due(now);
             let asks = self.holdings.iter_mut().enumerate().filter(due).map(|(at, (limit, holding))| {
                 let ask = holding.ask(now, &limit.limiter);
                 (at, Asked { service: limit.service.clone(), name: limit.name.clone(), ask })
@@ -163,16 +234,21 @@ impl Holder {
     }
 
     /// What the server answered to the last question, in its order; none for a limit that it does not know.
-    pub fn answered(&mut self, answers: impl IntoIterator<Item = Option<Allotment>>, every: Duration) {
+    pub fn answered(&mut self, answers: impl IntoIterator<Item = Option<Answer>>, every: Duration) {
         const UNKNOWN_AGAIN: Duration = Duration::from_millis(500);
         let now = self.clock.monotonic();
         let (asked, which) = std::mem::take(&mut self.asked);
         let mut answers = answers.into_iter();
         for at in which {
             let Some((limit, holding)) = self.holdings.get_mut(at) else { continue };
-            match answers.next().flatten() {
-                Some(allotment) => holding.answered(now, asked, &allotment, every, &limit.limiter),
-                None => holding.unanswered(now, UNKNOWN_AGAIN),
+            match (holding, answers.next().flatten()) {
+                (Keeping::Rate(holding), Some(Answer::Part(part))) => {
+                    holding.answered(now, asked, &part, every, &limit.limiter);
+                }
+                (Keeping::Quota(holding), Some(Answer::Quota { requests, period, ends_in, left })) => {
+                    holding.answered(&Grant { period, requests, ends: asked + ends_in, left }, &limit.limiter);
+                }
+                (holding, _) => holding.unanswered(now, UNKNOWN_AGAIN),
             }
         }
     }
@@ -191,7 +267,8 @@ impl Holder {
 
     /// Until the next question is due, somebody calls, or there are other limits.
     async fn pause(&mut self) {
-        let dues = self.holdings.iter().map(|(limit, holding)| holding.due(&limit.limiter).0);
+        let now = self.clock.monotonic();
+        let dues = self.holdings.iter().map(|(limit, holding)| holding.due(now, &limit.limiter).0);
         let next = dues.chain(self.holdings.iter().filter_map(|(_, holding)| holding.wakes())).min();
         let wait = next.map_or(Duration::from_secs(1), |at| at.saturating_sub(self.clock.monotonic()));
         tokio::select! {
@@ -215,7 +292,7 @@ impl Holder {
             let known = before.iter().position(|(known, _)| known.is_same(limit));
             self.holdings.push(match known {
                 Some(at) => before.swap_remove(at),
-                None => (limit.clone(), Holding::new(now, limit.whole, &limit.limiter)),
+                None => (limit.clone(), Keeping::new(now, limit)),
             });
         }
         self.asked.1.clear();
@@ -224,5 +301,5 @@ impl Holder {
 
 /// Whether these terms are shared, by whoever asks the server for them.
 pub(super) fn is_shared(terms: &snapshot::RateLimit) -> bool {
-    Whole::of(terms).is_some()
+    Kind::of(terms).is_some()
 }

@@ -14,7 +14,7 @@ use crate::rate::{Gate, Part, Standing};
 /// Time between two questions of a proxy to which nothing comes.
 const EVERY_IDLE: Duration = Duration::from_secs(1);
 /// Time between two questions at least.
-const GAP: Duration = Duration::from_millis(20);
+pub(super) const GAP: Duration = Duration::from_millis(20);
 /// Over which what came is smoothed.
 const SMOOTHED: Duration = Duration::from_millis(300);
 /// The same where somebody was refused.
@@ -41,9 +41,7 @@ pub struct Due(pub Duration);
 #[derive(Debug)]
 pub struct Holding {
     whole: Whole,
-    wanted: f64,
-    /// What had passed, and what had been refused, at a moment.
-    counted: (u64, u64, Duration),
+    demand: Demand,
     asked: Option<Duration>,
     /// Not earlier, whatever comes.
     not_before: Duration,
@@ -57,6 +55,40 @@ pub struct Holding {
     away_at: Option<Duration>,
     is_away: bool,
     proxies: u32,
+}
+
+/// How many requests come, passed or refused.
+#[derive(Debug)]
+pub(super) struct Demand {
+    /// In a second.
+    pub(super) wanted: f64,
+    /// What had passed, and what had been refused, at a moment.
+    counted: (u64, u64, Duration),
+}
+
+// === impl Demand ===
+
+impl Demand {
+    pub(super) fn new(now: Duration, limiter: &Limiter) -> Self {
+        let (passed, refused) = limiter.counted();
+        Self { wanted: 0.0, counted: (passed, refused, now) }
+    }
+
+    pub(super) fn look(&mut self, now: Duration, limiter: &Limiter) {
+        let (passed, refused, then) = self.counted;
+        let time = now.saturating_sub(then);
+        if time >= COUNTED_EVERY {
+            let (passed_now, refused_now) = limiter.counted();
+            let came = (passed_now - passed) + (refused_now - refused);
+            let rate = came as f64 / time.as_secs_f64();
+            let over = if refused_now > refused && rate > self.wanted { SMOOTHED_RISE } else { SMOOTHED };
+            self.wanted += (rate - self.wanted) * (1.0 - (-time.as_secs_f64() / over.as_secs_f64()).exp());
+            if self.wanted < NONE {
+                self.wanted = 0.0;
+            }
+            self.counted = (passed_now, refused_now, now);
+        }
+    }
 }
 
 // === impl Whole ===
@@ -80,11 +112,9 @@ impl Whole {
 impl Holding {
     /// Of which the server knows nothing yet.
     pub fn new(now: Duration, whole: Whole, limiter: &Limiter) -> Self {
-        let (passed, refused) = limiter.counted();
         Self {
             whole,
-            wanted: 0.0,
-            counted: (passed, refused, now),
+            demand: Demand::new(now, limiter),
             asked: None,
             not_before: now,
             every: EVERY,
@@ -99,19 +129,7 @@ impl Holding {
 
     /// Counts what came, and does without a server where none has answered for long enough.
     pub fn look(&mut self, now: Duration, limiter: &Limiter) {
-        let (passed, refused, then) = self.counted;
-        let time = now.saturating_sub(then);
-        if time >= COUNTED_EVERY {
-            let (passed_now, refused_now) = limiter.counted();
-            let came = (passed_now - passed) + (refused_now - refused);
-            let rate = came as f64 / time.as_secs_f64();
-            let over = if refused_now > refused && rate > self.wanted { SMOOTHED_RISE } else { SMOOTHED };
-            self.wanted += (rate - self.wanted) * (1.0 - (-time.as_secs_f64() / over.as_secs_f64()).exp());
-            if self.wanted < NONE {
-                self.wanted = 0.0;
-            }
-            self.counted = (passed_now, refused_now, now);
-        }
+        self.demand.look(now, limiter);
         if self.away_at.is_some_and(|at| at <= now) && !self.is_away {
             self.is_away = true;
             limiter.allot(now, self.without_a_server());
@@ -122,7 +140,8 @@ impl Holding {
     pub fn due(&self, limiter: &Limiter) -> Due {
         let Some(asked) = self.asked else { return Due(self.not_before) };
         let is_urgent = self.is_lowered || limiter.is_hungry() && !self.is_limited;
-        let is_idle = self.wanted == 0.0 && limiter.part().is_none_or(|part| part.rate == 0.0) && !limiter.is_hungry();
+        let is_idle =
+            self.demand.wanted == 0.0 && limiter.part().is_none_or(|part| part.rate == 0.0) && !limiter.is_hungry();
         let after = if is_urgent {
             GAP
         } else if is_idle && !self.is_away {
@@ -144,7 +163,7 @@ impl Holding {
         self.asked = Some(now);
         self.is_lowered = false;
         let holding = limiter.part().map_or(0.0, |part| part.rate_at(now));
-        Ask { wanted: self.wanted, holding }
+        Ask { wanted: self.demand.wanted, holding }
     }
 
     /// The server has answered what was asked at `asked`, and wants to be asked again after `every`.
@@ -169,7 +188,7 @@ impl Holding {
             },
         );
         self.is_lowered = allotment.rate < before;
-        self.is_limited = allotment.rate < self.wanted;
+        self.is_limited = allotment.rate < self.demand.wanted;
         (self.away_at, self.is_away) = (None, false);
         (self.every, self.valid, self.proxies) = (every.max(GAP), allotment.valid, allotment.proxies);
     }

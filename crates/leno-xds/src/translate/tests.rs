@@ -152,6 +152,8 @@ fn rate_limits() -> impl Strategy<Value = RateLimits> {
         rate().prop_map(RateForm::Window),
         (rate(), warm_up).prop_map(|(rate, warm_up)| RateForm::Queue { rate, timeout: rate.per, warm_up }),
         (1..100u32).prop_map(RateForm::Concurrency),
+        (1..100u32, prop_oneof![Just(Period::Day), Just(Period::Month)])
+            .prop_map(|(requests, per)| RateForm::Quota { requests, per }),
     ];
     let source = prop_oneof![
         Just(KeySource::Caller),

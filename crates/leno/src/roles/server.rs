@@ -373,6 +373,7 @@ async fn serve_http(
 /// Every route of the API and the dashboard, each with the role that it needs.
 fn routes(parts: &Arc<Parts>, links: &api::Links, drain: &Drain) -> Routes {
     leno_control::api::routes(parts.control.clone())
+        .and(leno_control::allot::routes(parts.allotments.clone()))
         .and(leno_registry::api::routes(parts.registry.clone()))
         .and(leno_dashboard::routes(Arc::new(MeshView(parts.clone(), drain.watch()))))
         .and(api::routes(parts.clone(), links.clone()))
