@@ -26,6 +26,9 @@ const PROBE_FIRST: Duration = Duration::from_secs(2);
 const PROBE_EVERY: Duration = Duration::from_secs(60);
 /// Answers that are at most so much faster are no faster.
 const NO_FASTER: f64 = 0.9;
+/// The room grows by so much at most, and its square root: answers tell of it only when they come, and what was let in until
+/// then is in.
+const GROWTH_MAX: f64 = 1.25;
 /// How far the base goes towards a longer time when nobody waits.
 const DRIFT: f64 = 0.1;
 
@@ -149,7 +152,7 @@ impl Gradient {
     /// More room or less, as this median beside the base has it.
     fn move_from(&mut self, limit: f64, median: f64) {
         let most = self.base * (1.0 + f64::from(self.terms.tolerance) / 100.0);
-        let kept = limit * (most / median.max(1e-6)).clamp(0.5, 2.0);
+        let kept = limit * (most / median.max(1e-6)).clamp(0.5, GROWTH_MAX);
         self.limit = self.clamped(kept + kept.sqrt());
     }
 
