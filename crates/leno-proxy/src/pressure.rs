@@ -20,7 +20,7 @@ pub(crate) mod stalled;
 mod watch;
 
 use std::rc::Rc;
-use std::sync::atomic::{AtomicIsize, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -50,6 +50,8 @@ const SLOW: Duration = Duration::from_millis(500);
 const AT_ONCE: u16 = 500;
 /// What is kept at most for a reader who is waited for: the window of a stream towards its endpoint, and a buffer.
 const KEPT: u64 = 96 * 1024;
+/// What is read at a time of what endpoints send ahead, at most.
+const PIECE: u64 = 64 * 1024;
 /// So many more connections, or readers who wait, are a reason to look at once.
 const MANY: usize = 16;
 
@@ -64,6 +66,9 @@ pub struct Strain {
     waiting: AtomicUsize,
     /// How many more may, until the next look.
     room: AtomicIsize,
+    /// How many more pieces may be read of what endpoints send ahead, until the next look; whether somebody waits for it.
+    pieces: AtomicIsize,
+    held: AtomicBool,
     accepted: AtomicU64,
     seen: Mutex<Option<Seen>>,
     refused: [AtomicU64; Priority::ALL.len()],
@@ -86,6 +91,8 @@ impl Default for Strain {
             look: Notify::default(),
             waiting: AtomicUsize::default(),
             room: AtomicIsize::new(isize::MAX / 2),
+            pieces: AtomicIsize::new(isize::MAX / 2),
+            held: AtomicBool::default(),
             accepted: AtomicU64::default(),
             seen: Mutex::default(),
             refused: Default::default(),
@@ -108,7 +115,7 @@ impl Strain {
     pub(crate) fn say(&self, pressure: Pressure, seen: Option<Seen>) {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
         let is_new = self.change(|now| pressure.busy(now.is_busy()));
-        if is_new {
+        if is_new || self.held.swap(false, Relaxed) {
             self.changed.send_replace(());
         }
     }
@@ -193,9 +200,17 @@ impl Strain {
         self.look.notify_one();
     }
 
-    async fn pressed(&self) {
-        let mut changed = self.changed.subscribe();
-        let _ = changed.wait_for(|()| !self.now().is_calm()).await;
+    /// Whether a piece may be read of what endpoints send ahead: until the next look, so many as there is memory for.
+    fn may_read(&self) -> bool {
+        if self.now().is(Reaction::ReadLess) {
+            return false;
+        }
+        let may = self.pieces.fetch_sub(1, Relaxed) > 0;
+        if !may {
+            self.held.store(true, Relaxed);
+            self.grew();
+        }
+        may
     }
 }
 
@@ -204,13 +219,16 @@ pub(crate) async fn relieve(worker: Rc<Worker>) {
     let strain = &worker.shared.strain;
     stalled::tell(strain.clone());
     let reads_less = strain.clone();
-    hold::when(move || reads_less.now().is(Reaction::ReadLess));
+    hold::when(move || !reads_less.may_read());
+    let mut changed = strain.changed.subscribe();
     let mut released = Instant::now();
     loop {
-        if strain.now().is_calm() {
+        while strain.now().is_calm() {
             hold::release();
+            if changed.changed().await.is_err() {
+                return;
+            }
         }
-        strain.pressed().await;
         let pressure = strain.now();
         if pressure.is(Reaction::CloseIdle) {
             worker.close_idle();

@@ -99,7 +99,7 @@ fn press(speaks: Speaks) -> Option<Duration> {
     running.store(false, SeqCst);
     readers.join().unwrap();
     let recovers = || {
-        front.pressure()["reactions"] == serde_json::json!([]) && (0..20).all(|_| front.ask("critical") == Some(200))
+        front.pressure()["reactions"] == serde_json::json!([]) && (0..10).all(|_| front.ask("critical") == Some(200))
     };
     let left = Instant::now();
     let recovered = wait_until(3 * RECOVERED, recovers);

@@ -13,7 +13,7 @@ use leno_traffic::pressure::{Reactions, Thresholds};
 use leno_traffic::{Pressure, Reaction};
 use tokio::time::Instant;
 
-use super::{KEPT, Strain};
+use super::{KEPT, PIECE, Strain};
 
 /// How often is looked while there is room enough.
 const CALM: Duration = Duration::from_millis(250);
@@ -40,8 +40,12 @@ pub async fn watch(strain: Arc<Strain>, mut memory: Memory<impl Files>, threshol
         tell(before, pressure, &seen);
         let waiting = strain.waiting.load(Relaxed);
         let grown = growth.of(waiting, Instant::now());
-        let room = thresholds.get(Reaction::ResetSlow).map_or(isize::MAX / 2, |percent| room(&seen, percent, grown));
-        strain.room.store(room, Relaxed);
+        let readers =
+            thresholds.get(Reaction::ResetSlow).map_or(isize::MAX / 2, |percent| room(&seen, percent, KEPT, grown));
+        strain.room.store(readers, Relaxed);
+        let pieces =
+            thresholds.get(Reaction::ReadLess).map_or(isize::MAX / 2, |percent| room(&seen, percent, PIECE, 0));
+        strain.pieces.store(pieces, Relaxed);
         strain.say(pressure, Some(seen));
         drain.end_idle(pressure.is(Reaction::CloseIdle));
         tokio::time::sleep(APART).await;
@@ -79,11 +83,11 @@ pub async fn watch_busy(
     }
 }
 
-/// How many more readers may be waited for, if so many have come of late for whom nothing may be kept yet.
-fn room(seen: &Seen, percent: u8, grown: usize) -> isize {
+/// For how many more there is room, each of so many bytes, if so many have come of late for whom nothing may be kept yet.
+fn room(seen: &Seen, percent: u8, bytes_each: u64, grown: usize) -> isize {
     let bytes = i128::from(seen.most) * i128::from(percent) / 100 - i128::from(seen.held);
-    let readers = bytes / i128::from(KEPT) - grown as i128;
-    isize::try_from(readers).unwrap_or(if readers < 0 { isize::MIN / 2 } else { isize::MAX / 2 })
+    let more = bytes / i128::from(bytes_each) - grown as i128;
+    isize::try_from(more).unwrap_or(if more < 0 { isize::MIN / 2 } else { isize::MAX / 2 })
 }
 
 /// By how many more readers are waited for than a moment ago.
