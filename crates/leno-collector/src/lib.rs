@@ -42,7 +42,7 @@ pub struct Limits {
     pub edges_per_proxy: usize,
     /// Proxies. Default 50,000.
     pub proxies: usize,
-    /// States of policies, of all proxies. Default 50,000, which cost at most 50 MB; most proxies have a few.
+    /// States of policies, of all proxies. Default 20,000, which cost at most 50 MB; most proxies have a few.
     pub policies: usize,
     /// How long tallies are kept. Default 1 h.
     pub keep: Duration,
@@ -56,7 +56,7 @@ impl Default for Limits {
             edges: 5_000,
             edges_per_proxy: 2_000,
             proxies: 50_000,
-            policies: 50_000,
+            policies: 20_000,
             keep: Duration::from_secs(3_600),
             proxy_shown: Duration::from_secs(600),
         }

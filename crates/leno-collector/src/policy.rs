@@ -23,7 +23,7 @@ const NAME_MAX: usize = 256;
 /// Bytes of a word: a kind, a state, what is counted.
 const WORD_MAX: usize = 32;
 /// Counts of one state.
-const COUNTS_MAX: usize = 16;
+const COUNTS_MAX: usize = 8;
 /// The least time between the counts that a rate comes from, in milliseconds of the proxy.
 const RATE_OVER_MS: u64 = 5_000;
 
@@ -59,8 +59,8 @@ pub struct ServicePolicies {
 /// One policy over all proxies that hold it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PolicyView {
-    /// `breaker`, `ejection`, `limit`, `rate_limit`, `retry_budget`, `admission`, `overload`, `fault`, or what a newer proxy
-    /// says.
+    /// `breaker`, `ejection`, `limit`, `rate_limit`, `retry_budget`, `admission`, `overload`, `pressure`, `fault`, or what a
+    /// newer proxy says.
     pub kind: String,
     /// The cluster; empty for the service as a whole.
     pub cluster: String,
@@ -119,7 +119,7 @@ pub struct PolicyCounts {
     pub ejected: usize,
     /// Limits that refuse requests.
     pub limiting: usize,
-    /// Whether requests are shed or held back.
+    /// Whether requests are shed or held back, or an instance's proxy is short of memory.
     pub shedding: bool,
     /// Faults that are injected.
     pub faults: usize,
@@ -272,7 +272,7 @@ impl Kept {
     fn is_at_work(&self) -> bool {
         let does = |what: &str| self.rates().any(|(done, rate)| done == what && rate > 0.0);
         match self.state.kind.as_str() {
-            "breaker" | "ejection" => self.state.urgency() >= 2,
+            "breaker" | "ejection" | "pressure" => self.state.urgency() >= 2,
             "limit" | "rate_limit" => does("refused") || does("late"),
             "overload" | "admission" => self.rates().any(|(_, rate)| rate > 0.0),
             "fault" => true,

@@ -3,20 +3,20 @@
 import { useState } from './vendor/hooks.js';
 import { address, policies } from './state.js';
 import { Badge, Service, Table, html } from './parts.js';
-import { ago, moment, number, percent, rate, span } from './format.js';
+import { ago, bytes, moment, number, percent, rate, span } from './format.js';
 
 // What a state is called, and its colour.
 const STATES = {
   open: ['open', 'bad'], half_open: ['half open', 'warn'], closed: ['closed', 'ok'], held_open: ['held open', 'bad'], held_closed: ['held closed', 'warn'],
   ejected: ['out', 'bad'], probing: ['being tried', 'warn'],
-  allotted: ['shared', 'ok'], away: ['server away', 'warn'], begun: ['shared, not yet allotted', 'idle'],
+  short: ['short of memory', 'bad'], enough: ['enough memory again', 'ok'], allotted: ['shared', 'ok'], away: ['server away', 'warn'], begun: ['shared, not yet allotted', 'idle'],
 };
 // The worst first.
-const RANK = ['held_open', 'open', 'ejected', 'half_open', 'probing', 'held_closed', 'away', 'begun', 'allotted', 'closed'];
+const RANK = ['held_open', 'open', 'ejected', 'half_open', 'probing', 'short', 'held_closed', 'away', 'begun', 'allotted', 'enough', 'closed'];
 const REASONS = { consecutive: 'failures in a row', failure_ratio: 'too many failures', slow_ratio: 'too many slow answers', probe: 'failed when it was tried' };
 const LIMITS = { requests: 'open requests', connections: 'connections', retries: 'open retries' };
 const PRIORITIES = ['critical-plus', 'critical', 'sheddable-plus', 'sheddable'];
-const KNOWN = ['breaker', 'ejection', 'limit', 'rate_limit', 'retry_budget', 'admission', 'overload', 'fault'];
+const KNOWN = ['breaker', 'ejection', 'limit', 'rate_limit', 'retry_budget', 'admission', 'overload', 'pressure', 'fault'];
 
 const words = (text) => text.replaceAll('_', ' ');
 const worst = (row) => RANK.find((state) => row.states[state] > 0) ?? '';
@@ -44,7 +44,7 @@ export function Policies({ id }) {
   const of = (...kinds) => document_.rows.filter((row) => kinds.includes(row.kind));
   const others = document_.rows.filter((row) => !KNOWN.includes(row.kind));
   const [breakers, ejected, limits, budgets] = [of('breaker'), of('ejection'), of('limit', 'rate_limit'), of('retry_budget')];
-  const [shedding, faults] = [of('overload', 'admission'), of('fault')];
+  const [shedding, faults] = [of('overload', 'admission', 'pressure'), of('fault')];
   const isEmpty = document_.rows.length === 0 && document_.switches.length === 0 && document_.lanes.length === 0;
   return html`<section class="policies" aria-labelledby="policies">
     <h2 id="policies">Policies</h2>
@@ -96,11 +96,18 @@ function States({ row }) {
 }
 
 /** How full it is at the proxy where it is fullest. */
-function Fill({ row, none = '–' }) {
+function Fill({ row }) {
   const { used = 0, max = 0 } = first(row);
-  if (max === 0) return used > 0 ? number(used) : html`<span class="muted">${none}</span>`;
+  if (row.kind === 'admission') return html`<${Amount} row=${row} holder=${first(row)} /> of requests`;
+  if (max === 0) return used > 0 ? number(used) : html`<span class="muted">–</span>`;
   const kind = used >= max ? 'bad' : used >= 0.8 * max ? 'warn' : 'ok';
-  return html`<span class="fill ${kind}" title=${row.proxies > 1 ? 'at the proxy where it is fullest' : undefined}><meter min="0" max=${max} value=${Math.min(used, max)} aria-label="fill">${used} of ${max}</meter> ${number(used)} of ${number(max)}</span>`;
+  return html`<span class="fill ${kind}" title=${row.proxies > 1 ? 'at the proxy where it is fullest' : undefined}><meter min="0" max=${max} value=${Math.min(used, max)} aria-label="fill">${used} of ${max}</meter> <${Amount} row=${row} holder=${first(row)} /></span>`;
+}
+
+/** How much of it is used, in its unit. */
+function Amount({ row, holder: { used = 0, max = 0 } }) {
+  if (row.kind === 'admission') return percent(used / 100);
+  return row.kind === 'pressure' ? `${bytes(used)} of ${bytes(max)}` : `${number(used)} of ${number(max)}`;
 }
 
 /** A rate that is bad when there is any. */
@@ -113,7 +120,7 @@ function Holders({ row }) {
   if (row.proxies === 1 && row.holders.length === 1) return html`<${Who} holder=${first(row)} />`;
   return html`<button type="button" class="chip small" aria-expanded=${open} onClick=${() => setOpen(!open)}>${row.proxies} ${text}s</button>
     ${open && html`<ul class="holders">${row.holders.map((holder) => html`<li key=${holder.proxy}><${Who} holder=${holder} />
-      ${holder.state && html`<${State} state=${holder.state} />`}${holder.since != null && html`<small>${span(holder.since)}</small>`}${holder.max > 0 && html`<small>${number(holder.used)} of ${number(holder.max)}</small>`}</li>`)}
+      ${holder.state && html`<${State} state=${holder.state} />`}${holder.since != null && html`<small>${span(holder.since)}</small>`}${holder.max > 0 && html`<small><${Amount} row=${row} holder=${holder} /></small>`}</li>`)}
       ${row.proxies > row.holders.length && html`<li class="muted">and ${row.proxies - row.holders.length} more</li>`}</ul>`}`;
 }
 
@@ -161,9 +168,15 @@ const BUDGET = [
   refused('refused', 'Not retried'), CLUSTER, HOLDERS,
 ];
 
+/** What is shed, and why. */
+function Shed({ row }) {
+  if (row.kind === 'pressure') return html`<${States} row=${row} /> <small>${first(row).reason?.replaceAll('-', ' ')}</small>`;
+  return row.kind === 'overload' ? 'what the instance cannot do' : 'held back by callers';
+}
+
 const SHEDDING = [
-  { title: 'What', value: (row) => row.kind, cell: (row) => (row.kind === 'overload' ? 'what the instance cannot do' : 'held back by callers') },
-  { title: 'Fill', value: fill, cell: (row) => (row.kind === 'overload' ? html`<${Fill} row=${row} />` : `${percent((first(row).used ?? 0) / 100)} of requests`) },
+  { title: 'What', value: (row) => row.kind, cell: (row) => html`<${Shed} row=${row} />` },
+  { title: 'Fill', value: fill, cell: (row) => html`<${Fill} row=${row} />` },
   { title: 'Waiting', right: true, value: (row) => first(row).waiting ?? 0, cell: (row) => number(row.holders.reduce((all, holder) => all + holder.waiting, 0)) },
   ...PRIORITIES.map(priority), HOLDERS,
 ];

@@ -15,6 +15,7 @@
 //! what is kept for it is most of what a proxy holds. Rejected: to count the bytes that each connection holds, which costs
 //! every request something, to find out what those have in common who are found here anyhow: their readers take nothing.
 
+mod report;
 mod show;
 pub(crate) mod stalled;
 mod watch;
@@ -37,6 +38,7 @@ use crate::worker::Worker;
 
 pub use leno_traffic::busy::Bounds;
 pub use leno_traffic::pressure::{Reaction, Thresholds};
+pub(crate) use report::report;
 pub use show::{describe, measure};
 pub use watch::{watch, watch_busy};
 

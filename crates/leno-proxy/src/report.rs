@@ -4,20 +4,21 @@
 //! more. What nobody used within the window of its retry budget, and what is closed, empty and in nobody's way, is left out:
 //! a proxy that does nothing reports nothing.
 
-use std::time::Duration;
-
+use leno_model::name::ServiceName;
 use leno_telemetry::report::PolicyState;
 
 use crate::cluster::by_name;
-use crate::table::Table;
-use crate::{injection, overload, rate_limit, resilience};
+use crate::worker::Shared;
+use crate::{injection, overload, pressure, rate_limit, resilience};
 
-/// Every policy of the table that is in use or not at rest.
-pub fn policies(table: &Table, now: Duration) -> Vec<PolicyState> {
+/// Every policy of the table that is in use or not at rest, and the pressure on a proxy beside an instance of this service.
+pub fn policies(shared: &Shared, beside: Option<&ServiceName>) -> Vec<PolicyState> {
+    let (table, now) = (&*shared.lookup.table(), shared.clock.monotonic());
     let mut states = Vec::new();
     by_name(table).into_values().for_each(|cluster| resilience::report(cluster, now, &mut states));
     rate_limit::report(table, now, &mut states);
     overload::report(table, &mut states);
     injection::report(table, &mut states);
+    states.extend(beside.and_then(|service| pressure::report(&shared.strain, service)));
     states
 }

@@ -45,7 +45,7 @@ pub fn describe(strain: &Strain) -> Value {
     })
 }
 
-fn refused(strain: &Strain) -> impl Iterator<Item = (&'static str, u64)> {
+pub(super) fn refused(strain: &Strain) -> impl Iterator<Item = (&'static str, u64)> {
     let counts = strain.refused.iter().map(|count| count.load(Relaxed));
     Priority::ALL.into_iter().map(Priority::text).zip(counts)
 }
@@ -117,7 +117,7 @@ impl Strain {
         *self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn seen(&self) -> Option<Seen> {
+    pub(super) fn seen(&self) -> Option<Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -14,7 +14,8 @@ pub struct PolicyState {
     /// The service that it is for: `cart.shop`.
     #[prost(string, tag = "1")]
     pub service: String,
-    /// What it is: `breaker`, `ejection`, `limit`, `rate_limit`, `retry_budget`, `admission`, `overload` or `fault`.
+    /// What it is: `breaker`, `ejection`, `limit`, `rate_limit`, `retry_budget`, `admission`, `overload`, `pressure` or
+    /// `fault`.
     #[prost(string, tag = "2")]
     pub kind: String,
     /// The cluster; empty where it is for the service as a whole.
@@ -87,7 +88,7 @@ impl PolicyState {
     pub fn urgency(&self) -> u8 {
         match (self.state.as_str(), self.kind.as_str()) {
             ("open" | "held_open" | "ejected", _) => 3,
-            ("half_open" | "probing", _) => 2,
+            ("half_open" | "probing" | "short", _) => 2,
             ("held_closed" | "away", _) | (_, "fault") => 1,
             _ => 0,
         }

@@ -564,8 +564,8 @@ fn report(args: &ProxyArgs, node: &NodeInfo, shared: &Arc<Shared>) {
         role: if args.role == ProxyRole::Gateway { "gateway".to_owned() } else { "sidecar".to_owned() },
     };
     let servers: Vec<Address> = args.enrol.servers.iter().filter_map(|server| server_address(server).ok()).collect();
-    let (lookup, time) = (shared.lookup.clone(), clock.clone());
-    let policies = move || leno_proxy::report::policies(&lookup.table(), time.monotonic());
+    let (shared, beside) = (shared.clone(), args.service.clone());
+    let policies = move || leno_proxy::report::policies(&shared, beside.as_ref());
     drop(task::spawn("report", async move {
         let mut reporter = Reporter::new(origin).with_policies(policies);
         let mut attempt = 0;
