@@ -59,7 +59,7 @@ fn the_server_tells_who_holds_a_breaker_open_and_that_it_closed() {
 #[test]
 fn the_server_tells_of_instances_that_are_out_of_limits_that_refuse_and_of_both_sides() {
     let carts = [Steered::start(), Steered::start()];
-    let policy = "ejection: {consecutiveErrors: 2, baseTime: 1m}\n  limits: {requests: 500}\n  \
+    let policy = "loadBalancer: {policy: roundRobin}\n  ejection: {consecutiveErrors: 2, baseTime: 1m}\n  limits: {requests: 500}\n  \
                   rateLimits: [{name: own, at: caller, limit: {requests: 5, per: 1s}}, {name: each, limit: {requests: 10000, per: 1s}}]";
     let front = Front::before(&carts, policy);
     carts[0].fail(true);
