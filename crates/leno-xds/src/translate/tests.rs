@@ -912,7 +912,7 @@ fn limits_of_an_other_server_are_each_routes_own_whatever_their_prefix() {
         }
         _ => unreachable!("they forward"),
     });
-    let own = |at: usize| (format!("xds/{0}/{0}/{at}", "cart.shop.mesh:80"), message.stat_prefix.clone());
+    let own = |at: usize| (format!("xds/{0}/{0}/0/{at}", "cart.shop.mesh:80"), message.stat_prefix.clone());
     assert_eq!(names.collect::<Vec<_>>(), [own(0), own(1)], "routes need not have names");
 }
 
@@ -989,7 +989,7 @@ fn a_fault_stands_on_a_route_under_envoys_name_and_comes_back() {
     let read = route::from_envoy(message).unwrap();
     let Action::Forward(clusters) = &read.hosts[0].rules[0].action else { panic!("it forwards") };
     let expected = vec![Injection { name: "fault".into(), ..fault }];
-    let service = "xds/cart.shop.mesh:80/cart.shop.mesh:80/0".to_owned();
+    let service = "xds/cart.shop.mesh:80/cart.shop.mesh:80/0/0".to_owned();
     assert_eq!(clusters[0].injections, Injections { service, faults: expected, active_max: 9 });
 }
 
