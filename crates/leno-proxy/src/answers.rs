@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use leno_model::snapshot;
 
 pub(crate) use flights::{Flights, Joined, Lead, Outcome};
-pub(crate) use kept::{Kept, Varied, fields_to_keep};
+pub(crate) use kept::{Kept, Varied, fields_to_keep, who};
 pub(crate) use shelf::Shelf;
 pub(crate) use show::describe;
 pub use show::measure;

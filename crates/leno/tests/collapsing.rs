@@ -78,7 +78,7 @@ fn all_good(got: &[Got]) -> bool {
 
 #[test]
 fn requests_that_ask_for_the_same_at_once_share_one_and_later_ones_ask_anew() {
-    let shop = Shop::under("collapse: {}");
+    let shop = Shop::under("collapse: {maxWait: 1m}");
     for call in HTTP {
         let get = Ask::get(call, &format!("/{call:?}/get"));
         let got = shop.together(std::slice::from_ref(&get), MANY, MANY - 1);
@@ -102,7 +102,7 @@ fn requests_that_ask_for_the_same_at_once_share_one_and_later_ones_ask_anew() {
 
 #[test]
 fn an_answer_for_nobody_else_has_each_ask_for_itself() {
-    let shop = Shop::under("collapse: {}\n  cache: {maxMib: 1, maxBodyKib: 16}");
+    let shop = Shop::under("collapse: {maxWait: 1m}\n  cache: {maxMib: 1, maxBodyKib: 16}");
     for call in HTTP {
         for what in ["private", "cookie", "long"] {
             let ask = Ask::get(call, &format!("/{call:?}/{what}"));
@@ -114,11 +114,14 @@ fn an_answer_for_nobody_else_has_each_ask_for_itself() {
 
 #[test]
 fn those_who_differ_in_what_matters_share_nothing() {
-    let shop = Shop::under("collapse: {}");
+    let shop = Shop::under("collapse: {maxWait: 1m}");
     // By a field that the answer varies by they learn it only from the answer.
-    for (name, path, waiting, most) in
-        [("authorization", "/a", 18, 2), ("cookie", "/c", 18, 2), ("x-stage", "/vary", 19, 11)]
-    {
+    for (name, path, waiting, most) in [
+        ("authorization", "/a", 18, 2),
+        ("cookie", "/c", 18, 2),
+        ("x-api-key", "/k", 18, 2),
+        ("x-stage", "/vary", 19, 11),
+    ] {
         let asks = ["one", "two"].map(|value| Ask::get(Call::Http2, path).with(name, value));
         assert!(all_good(&shop.together(&asks, 10, waiting)), "{name}");
         let count = shop.cart.count(path);
@@ -131,7 +134,7 @@ fn those_who_differ_in_what_matters_share_nothing() {
 
 #[test]
 fn the_one_that_asks_may_leave_and_no_more_wait_than_may() {
-    let shop = Shop::under("collapse: {maxWaiting: 4}");
+    let shop = Shop::under("collapse: {maxWait: 1m, maxWaiting: 4}");
     let (path, to) = ("/left", shop.front.outbound());
     shop.gate.store(false, SeqCst);
     let mut first = TcpStream::connect(to).unwrap();

@@ -37,7 +37,7 @@ fn cart() -> Scripted {
         Some("bad") => Told::unavailable(),
         Some("lost") => Told { status: 404, ..Told::grpc(Code::NotFound) },
         Some("late") => Told { message: true, ..Told::grpc(Code::Unavailable) },
-        Some("slow") => Told::ok().after(Duration::from_secs(3)),
+        Some("slow") => Told::ok().after(Duration::from_secs(10)),
         _ => Told::ok(),
     })
 }
@@ -49,7 +49,7 @@ fn count(front: &Front, by: &str) -> f64 {
 #[test]
 fn a_written_answer_stands_in_for_what_failed_and_for_nothing_else() {
     let cart = cart();
-    let front = front(std::slice::from_ref(&cart), &format!("requestTimeout: 1s\n  fallback: {{{REPLY}}}"));
+    let front = front(std::slice::from_ref(&cart), &format!("requestTimeout: 3s\n  fallback: {{{REPLY}}}"));
     for call in Call::ALL {
         let ask = |what: &str| Ask::get(call, &path(call, what)).one(front.outbound());
         let (bad, slow) = (ask("-bad"), ask("-slow"));

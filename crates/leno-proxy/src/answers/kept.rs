@@ -15,6 +15,26 @@ const OVERHEAD: usize = 256;
 /// Somebody who asks anew is waited for so long before another one does.
 const ASKING: Duration = Duration::from_secs(10);
 
+/// What the name of a field has in it that says who asks: services have their own beside `Authorization` and `Cookie`.
+const WHO: [&str; 14] = [
+    "auth",
+    "cookie",
+    "token",
+    "key",
+    "secret",
+    "session",
+    "user",
+    "tenant",
+    "account",
+    "customer",
+    "client",
+    "consumer",
+    "identity",
+    "assertion",
+];
+/// A weight for each field that an answer varies by.
+const FIELD_OVERHEAD: usize = 32;
+
 /// An answer that is kept.
 #[derive(Debug)]
 pub(crate) struct Kept {
@@ -30,9 +50,16 @@ pub(crate) struct Kept {
     asking_until: AtomicU64,
 }
 
-/// What requests must have alike to be given the same answer: fields and their values.
+/// What requests must have alike to be given the same answer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Varied(Vec<(Box<str>, Values)>);
+pub(crate) struct Varied {
+    /// [Who] asked; none where it is for all.
+    ///
+    /// [Who]: who
+    who: Option<Box<[u8]>>,
+    /// What the answer says it varies by.
+    fields: Vec<(Box<str>, Values)>,
+}
 
 /// All values of a field, if it is there.
 type Values = Option<Box<[u8]>>;
@@ -53,12 +80,14 @@ impl Kept {
 
     /// What it weighs.
     pub(crate) fn bytes(&self) -> usize {
-        self.body.len() + self.fields.size() + OVERHEAD
+        self.body.len() + self.fields.size() + self.varied.bytes() + OVERHEAD
     }
 
     /// Whether it is for this request.
     pub(crate) fn is_for(&self, request: &RequestHead) -> bool {
-        self.varied.0.iter().all(|(name, value)| values(&request.fields, name).as_deref() == value.as_deref())
+        let Varied { who: asked, fields } = &self.varied;
+        asked.as_deref().is_none_or(|asked| *asked == *who(&request.fields))
+            && fields.iter().all(|(name, value)| values(&request.fields, name).as_deref() == value.as_deref())
     }
 
     /// Whether the two are for the same requests.
@@ -95,13 +124,33 @@ impl Varied {
         let said = response.fields.get_all("vary").flat_map(elements);
         let mut names: Vec<Box<str>> =
             said.map(|name| String::from_utf8_lossy(name).to_ascii_lowercase().into()).collect();
-        if !is_for_all {
-            names.extend(["authorization".into(), "cookie".into()]);
-        }
         names.sort_unstable();
         names.dedup();
-        Self(names.into_iter().map(|name| (name.clone(), values(&request.fields, &name))).collect())
+        let fields = names.into_iter().map(|name| (name.clone(), values(&request.fields, &name))).collect();
+        Self { who: (!is_for_all).then(|| who(&request.fields)), fields }
     }
+
+    /// What a client sent weighs too.
+    fn bytes(&self) -> usize {
+        let value = |values: &Values| values.as_ref().map_or(0, |values| values.len());
+        let fields = self.fields.iter().map(|(name, values)| name.len() + value(values) + FIELD_OVERHEAD);
+        fields.sum::<usize>() + value(&self.who)
+    }
+}
+
+/// Who asks, by all fields that say it.
+pub(crate) fn who(fields: &Fields) -> Box<[u8]> {
+    let mut who = Vec::new();
+    for (name, value) in fields.iter() {
+        let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+        if name != "user-agent" && WHO.iter().any(|part| name.contains(part)) {
+            for part in [name.as_bytes(), value] {
+                who.extend_from_slice(part);
+                who.push(0);
+            }
+        }
+    }
+    who.into()
 }
 
 /// The fields of an answer that are kept, in bytes of their own: those that it came in belong to a larger buffer.

@@ -72,7 +72,8 @@ impl Shelf {
         let mut part = self.part(key);
         let at = *part.at.get(key)?;
         let slot = &mut part.slots[at];
-        let found = slot.answers.iter().find(|kept| kept.is_for(request))?.clone();
+        // The newest: what an answer varies by may have changed (RFC 9111, section 4.1).
+        let found = slot.answers.iter().rev().find(|kept| kept.is_for(request))?.clone();
         slot.was_used = true;
         Some(found)
     }
@@ -170,6 +171,7 @@ impl Part {
 mod tests {
     use std::time::Duration;
 
+    use bytes::Bytes;
     use leno_http::{Fields, Method, ResponseHead};
 
     use super::super::kept::Varied;
@@ -201,6 +203,16 @@ mod tests {
         assert_eq!(found("a"), Some(30), "the newer one");
         shelf.remove(&key(1));
         assert_eq!((found("a"), shelf.fill()), (None, Fill::default()));
+    }
+
+    #[test]
+    fn the_newest_of_those_that_are_for_a_request_is_found() {
+        let shelf = Shelf::new(1 << 20, 100);
+        let for_all = Varied::of(&request("a"), &ResponseHead::new(200), true);
+        let first = Kept::new(404, Fields::new(), Bytes::new(), None, Duration::ZERO, for_all);
+        assert!(shelf.put(&key(1), Arc::new(first)) && shelf.put(&key(1), kept("a", 30)));
+        let found = |accept| shelf.get(&key(1), &request(accept)).map(|kept| kept.body.len());
+        assert_eq!((found("a"), found("b")), (Some(30), Some(0)));
     }
 
     #[test]

@@ -5,12 +5,13 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use leno_http::body::Source;
 use leno_http::{Body, BodyLength, Error, Frame};
+use tokio::sync::oneshot;
 
 use super::keep::Coming;
 use crate::worker::Worker;
@@ -38,6 +39,8 @@ struct Ahead {
     length: BodyLength,
     rest: Option<Body>,
     has_ended: bool,
+    /// Dropped with it, so that whoever reads knows.
+    _client: oneshot::Sender<()>,
 }
 
 /// Reads a body for those who wait, whether its own client stays or not; what its client gets.
@@ -47,8 +50,19 @@ pub(super) fn read(worker: &Worker, body: Body, coming: Coming) -> Body {
         coming.keep();
         return body;
     }
-    worker.spawn("collapse", pour(body, coming, read.clone()));
-    Body::stream(Ahead { read, length, rest: None, has_ended: false })
+    let (client, left) = oneshot::channel();
+    // Whoever waits last has joined in one time of waiting, and waits for another one.
+    let most = coming.wait_max() * 2;
+    let pouring = pour(body, coming, read.clone());
+    worker.spawn("collapse", async move {
+        let mut pouring = pin!(pouring);
+        tokio::select! {
+            () = &mut pouring => {}
+            // Its client has left: it is read for those who wait, for as long as anybody may.
+            _ = left => drop(tokio::time::timeout(most, pouring).await),
+        }
+    });
+    Body::stream(Ahead { read, length, rest: None, has_ended: false, _client: client })
 }
 
 async fn pour(mut body: Body, mut coming: Coming, read: Rc<RefCell<Read>>) {

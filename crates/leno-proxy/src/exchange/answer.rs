@@ -66,10 +66,7 @@ struct Reporting<'p> {
 
 impl Exchange<'_> {
     /// Sends the head of the answer on.
-    pub(super) fn begin_answer(&mut self, plan: &Plan<'_>, mut response: Response) -> Begun {
-        if self.rare.is_some() {
-            self.heed(plan, &mut response);
-        }
+    pub(super) fn begin_answer(&mut self, plan: &Plan<'_>, response: Response) -> Begun {
         let Response { mut head, body, tunnel, .. } = response;
         self.record.status(head.status, self.grpc_status(&head.fields));
         let Some(reply) = self.reply.take() else { return Begun::Failed };

@@ -98,6 +98,10 @@ impl Exchange<'_> {
                         if let Some(unwanted) = self.unwanted(plan, &answer.0) {
                             return Err(unwanted);
                         }
+                        // Before the client is told of its own bond, which is nobody else's.
+                        if self.rare.is_some() {
+                            self.heed(plan, &mut answer.0);
+                        }
                         if let Some(bond) = &plan.bond {
                             bond.tell(&mut answer.0.head, plan.cluster, tried.last().copied());
                         }

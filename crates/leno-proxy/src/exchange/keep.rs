@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use leno_http::caching::{CacheControl, Terms, Verdict, is_not_modified};
 use leno_http::{Body, BodyLength, Fields, Method, RequestHead, Response, ResponseHead};
 use leno_model::snapshot::{Collapse, FallbackOn, SAFE};
@@ -20,7 +20,7 @@ use leno_route::cors::CorsFields;
 use tokio::time::Instant;
 
 use super::{Exchange, Plan, ahead};
-use crate::answers::{Answers, Flights, Given, Joined, Kept, Lead, Outcome, Varied, fields_to_keep};
+use crate::answers::{Answers, Flights, Given, Joined, Kept, Lead, Outcome, Varied, fields_to_keep, who};
 use crate::failure::Failure;
 use crate::filter;
 use crate::payload::Payload;
@@ -32,8 +32,8 @@ const STATUS_FIELD: &str = "cache-status";
 /// A request that has one of these is nobody else's.
 const OWN: [&str; 6] = ["range", "if-range", "if-match", "if-unmodified-since", "expect", "upgrade"];
 const CONDITIONS: [&str; 2] = ["if-none-match", "if-modified-since"];
-/// What tells requests apart that ask at once, beside what their answer varies by.
-const ASKED_WITH: [&str; 5] = ["authorization", "cookie", "accept", "accept-encoding", "accept-language"];
+/// What tells requests apart that ask at once, beside who asks and what their answer varies by.
+const ASKED_WITH: [&str; 3] = ["accept", "accept-encoding", "accept-language"];
 /// How the client reached the first proxy, of which answers make links and redirects.
 const REACHED_BY: [&str; 2] = ["x-forwarded-proto", "x-forwarded-host"];
 /// An answer of these says that the service failed (RFC 5861, section 4).
@@ -64,7 +64,7 @@ pub(super) struct Coming {
     key: Arc<[u8]>,
     status: u16,
     fields: Fields,
-    body: BytesMut,
+    body: Vec<u8>,
     terms: Option<Terms>,
     came: Duration,
     varied: Varied,
@@ -129,7 +129,7 @@ impl Exchange<'_> {
             self.answer(head, Bytes::new(), None).await;
             return Ok(true);
         }
-        if let Some(collapse) = answers.terms.collapse.as_ref().filter(|_| !is_conditional) {
+        if let Some(collapse) = answers.terms.collapse.as_ref().filter(|_| !is_conditional && !asked.no_cache) {
             match self.join(&keeping, collapse, rule).await? {
                 Ok(lead) => keeping.lead = lead,
                 Err(kept) => {
@@ -166,6 +166,8 @@ impl Exchange<'_> {
         rule: RuleRef<'_>,
     ) -> Result<Result<Option<Lead>, Arc<Kept>>, Failure> {
         let mut key = Vec::from(self.head.method.as_str());
+        key.push(0);
+        key.extend_from_slice(&who(&self.head.fields));
         for name in ASKED_WITH {
             key.push(0);
             self.head.fields.get_all(name).for_each(|value| key.extend_from_slice(value));
@@ -295,6 +297,7 @@ impl Exchange<'_> {
         let kept = keeping.before.as_ref()?;
         let terms = kept.terms?;
         let of_its_own = FAILED.contains(&failure.status()) && keeping.answers.terms.cache;
+        let most = most.filter(|_| kept.status == 200);
         let most = most.into_iter().chain(of_its_own.then_some(terms.if_error)).max()?;
         let since = self.worker.now().saturating_sub(kept.came);
         terms.stands_in(since, most).then(|| (kept.clone(), keeping.answers.clone()))
@@ -356,8 +359,8 @@ impl Keeping {
             lead.land(Outcome::Alone);
         }
         if is_too_long || !(is_for_later || self.lead.is_some()) {
-            // What was kept is no longer what is answered.
-            if self.before.is_some() && head.status < 400 {
+            // What was kept is no longer what is answered. That a client has it already says nothing of that.
+            if self.before.is_some() && head.status < 400 && head.status != 304 {
                 answers.shelf.remove(&self.key);
             }
             return;
@@ -367,7 +370,7 @@ impl Keeping {
             key: self.key.clone(),
             status: head.status,
             fields: fields_to_keep(head),
-            body: BytesMut::new(),
+            body: Vec::new(),
             terms,
             came: now,
             varied: Varied::of(request, head, terms.is_some_and(|terms| terms.is_for_all)),
@@ -402,6 +405,11 @@ impl Coming {
         true
     }
 
+    /// How long another request waits for it.
+    pub(super) fn wait_max(&self) -> Duration {
+        self.answers.terms.collapse.map_or(Duration::ZERO, |collapse| collapse.wait_max)
+    }
+
     /// Nobody else hears it.
     pub(super) fn give_up(&mut self) {
         if let Some(lead) = self.lead.take() {
@@ -412,7 +420,7 @@ impl Coming {
     /// All of it is there.
     pub(super) fn keep(self) {
         let Self { answers, key, status, fields, body, terms, came, varied, is_for_later, lead } = self;
-        let kept = Arc::new(Kept::new(status, fields, body.freeze(), terms, came, varied));
+        let kept = Arc::new(Kept::new(status, fields, body.into_boxed_slice().into(), terms, came, varied));
         if is_for_later {
             answers.shelf.put(&key, kept.clone());
         }
