@@ -44,8 +44,12 @@ fn a_rule_that_retries_hides_a_503() {
 #[test]
 fn a_refused_connection_goes_to_another_endpoint() {
     both(async |client| {
-        let (gone, cart) = (server::http().start().await.stop(), server::http().start().await);
-        let proxy = proxy().outbound_at("cart", Protocol::Detect, [gone, cart.address]).start().await;
+        let cart = server::http().start().await;
+        // Bound, so that nobody else gets its port, and not listening.
+        let gone = tokio::net::TcpSocket::new_v4().unwrap();
+        gone.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let refusing = gone.local_addr().unwrap();
+        let proxy = proxy().outbound_at("cart", Protocol::Detect, [refusing, cart.address]).start().await;
         for _ in 0..4 {
             assert_eq!(client(&proxy).post("cart", "/", "x").await.status(), 200);
         }

@@ -34,7 +34,7 @@ impl RoundRobin {
         let weights: Vec<u64> = set.slots.iter().map(|slot| u64::from(slot.weight)).collect();
         let round = lay_out(&turns(&weights));
         // Half of all numbers are left until the first comes again.
-        Self { round, cursor: Cursor(AtomicU64::new(seed >> 1)) }
+        Self { round, cursor: Cursor(AtomicU64::new(seed & (u64::MAX >> 1))) }
     }
 
     /// The number of the next turn.
